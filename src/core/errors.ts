@@ -1,0 +1,56 @@
+import { errorCodes, type ErrorCode } from './error-codes.js';
+
+/** Typed facts about a failure: what it was about, never secrets. Shown by `--json`, tested by callers. */
+export type ErrorData = Readonly<Record<string, string | number | boolean | null | undefined>>;
+
+export interface WhittleErrorOptions {
+  /** What caused this error; kept for `--debug`. */
+  readonly cause?: unknown;
+  readonly data?: ErrorData;
+  /** Overrides the table's default for this code. */
+  readonly retryable?: boolean;
+  /** One sentence that says what the user can do; overrides the table's default for this code. */
+  readonly hint?: string;
+}
+
+/**
+ * The one error class of the project. `code` is stable and documented in `docs/errors.md`; `message` says
+ * what was wrong and with what, in one line; `hint` says what to do.
+ */
+export class WhittleError extends Error {
+  override readonly name = 'WhittleError';
+  readonly code: ErrorCode;
+  readonly retryable: boolean;
+  readonly data: ErrorData;
+  readonly hint: string;
+
+  constructor(code: ErrorCode, message: string, options: WhittleErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    const known = errorCodes[code];
+    this.code = code;
+    this.retryable = options.retryable ?? known.retryable;
+    this.data = options.data ?? {};
+    this.hint = options.hint ?? known.hint;
+  }
+
+  /** The process exit code that the table gives this error. */
+  get exitCode(): number {
+    return errorCodes[this.code].exitCode;
+  }
+}
+
+/** True for a WhittleError, also one that another realm or copy of this module made. */
+export function isWhittleError(error: unknown): error is WhittleError {
+  return (
+    typeof error === 'object' && error !== null &&
+    (error as { name?: unknown }).name === 'WhittleError' &&
+    typeof (error as { code?: unknown }).code === 'string'
+  );
+}
+
+/** The `code` of an operating-system or Node error (`ENOENT`, …), or undefined. Works across realms. */
+export function systemErrorCode(error: unknown): string | undefined {
+  if (typeof error !== 'object' || error === null) return undefined;
+  const code = (error as { code?: unknown }).code;
+  return typeof code === 'string' ? code : undefined;
+}

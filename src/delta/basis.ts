@@ -1,0 +1,31 @@
+import type { LayerMeta } from '../tar/types.js';
+
+/** A stretch of a file. */
+export interface FileExtent {
+  readonly offset: number;
+  readonly lengthBytes: number;
+}
+
+/**
+ * Content of one tar entry, readable in place: the concatenation of `extents` of the open file `fd` is the
+ * entry's data section. The holder calls `close()` once; it never closes a descriptor that is shared.
+ */
+export interface BasisContent {
+  readonly fd: number;
+  readonly extents: readonly FileExtent[];
+  readonly sizeBytes: number;
+  close(): Promise<void>;
+}
+
+/**
+ * What a delta may read: the layers of the basis image in manifest order (each once) and the content of their
+ * entries. Implemented by the device's store, by the server over unpacked tars, and by engines' stores.
+ */
+export interface Basis {
+  readonly layers: readonly LayerMeta[];
+  /**
+   * Opens the content of entry `entry` of layer `layer` after checking it against its recorded digest
+   * (`BASIS_DAMAGED` when it differs or is gone). Entries without content are never asked for.
+   */
+  openContent(layer: number, entry: number): Promise<BasisContent>;
+}
