@@ -1,0 +1,137 @@
+import { inspect } from 'node:util';
+import { exitCodes } from '../core/error-codes.js';
+import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
+
+/** How a program was told to speak. */
+export interface OutputOptions {
+  /** `delta-server` or `device`: stands before every error. */
+  readonly program: string;
+  /** Results and errors as JSON objects, one a line, on stdout. */
+  readonly json?: boolean;
+  /** Nothing but results and errors. */
+  readonly quiet?: boolean;
+  /** Stacks and causes with errors. */
+  readonly debug?: boolean;
+}
+
+/** Where a program's words go: results to stdout, everything else to stderr. */
+export interface Output {
+  readonly options: OutputOptions;
+  /** One result line (or several) for people on stdout; nothing with --json. */
+  print(text: string): void;
+  /** One JSON object on a line of stdout; nothing without --json. */
+  json(value: unknown): void;
+  /** A remark on stderr; nothing with --quiet or --json. */
+  note(text: string): void;
+  /** A warning on stderr, also with --quiet. */
+  warn(text: string): void;
+  /** Says an error as `program: message` and `  hint`, or as a JSON object; the stack only with --debug. Returns the exit code. */
+  fail(error: unknown): number;
+}
+
+/** The usual output of a program, on this process's stdout and stderr. */
+export function createOutput(options: OutputOptions): Output {
+  const stderr = (text: string): void => void process.stderr.write(`${text}\n`);
+  const stdout = (text: string): void => void process.stdout.write(`${text}\n`);
+  return {
+    options,
+    print: (text) => { if (options.json !== true) stdout(text); },
+    json: (value) => { if (options.json === true) stdout(JSON.stringify(value)); },
+    note: (text) => { if (options.quiet !== true && options.json !== true) stderr(text); },
+    warn: (text) => { stderr(`${options.program}: warning: ${oneLine(text)}`); },
+    fail: (error) => reportError(options, error, stdout, stderr),
+  };
+}
+
+function reportError(options: OutputOptions, error: unknown, stdout: (text: string) => void, stderr: (text: string) => void): number {
+  const known = toWhittleError(error);
+  if (options.json === true) {
+    const { code, message, hint, retryable, data } = known;
+    stdout(JSON.stringify({ error: { code, message: oneLine(message), hint, retryable, ...(Object.keys(data).length > 0 ? { data } : {}) } }));
+  }
+  // With --json too: a person who pipes stdout away still sees why.
+  stderr(`${options.program}: ${oneLine(known.message)}\n  ${known.hint}`);
+  if (options.debug === true) stderr(inspect(error, { depth: 6 }));
+  return known.exitCode;
+}
+
+/** Makes one WhittleError of whatever was thrown: system errors get a code that fits, the rest is INTERNAL. */
+export function toWhittleError(error: unknown): WhittleError {
+  if (isWhittleError(error)) return error;
+  if (isAbort(error)) return new WhittleError('INTERRUPTED', 'interrupted', { cause: error });
+  const system = systemErrorCode(error);
+  const message = messageOf(error);
+  if (system !== undefined) return new WhittleError('INTERNAL', message, { cause: error, data: { system }, hint: systemHints[system] ?? defaultSystemHint });
+  return new WhittleError('INTERNAL', message, { cause: error });
+}
+
+const defaultSystemHint = 'The operating system refused this; run again with --debug for details.';
+const systemHints: Readonly<Record<string, string>> = {
+  ENOENT: 'Check the name: nothing is there.',
+  EACCES: 'Check the permissions, or run as a user who may.',
+  EPERM: 'Check the permissions, or run as a user who may.',
+  ENOSPC: 'Free some space and run again.',
+  EDQUOT: 'Free some of the quota and run again.',
+  EROFS: 'The filesystem is read-only; choose another place or remount it.',
+  EADDRINUSE: 'Something listens there already; choose another address with --listen.',
+  EMFILE: 'Too many open files; raise the limit (ulimit -n).',
+};
+
+function isAbort(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && (error as { name?: unknown }).name === 'AbortError';
+}
+
+function messageOf(error: unknown): string {
+  const message = typeof error === 'object' && error !== null ? (error as { message?: unknown }).message : undefined;
+  return typeof message === 'string' && message !== '' ? message : String(error);
+}
+
+/** Text on one line with no control characters, so that hostile names cannot drive a terminal. */
+export function oneLine(text: string): string {
+  return text.replace(/\s*\n\s*/g, ' ').replace(/\p{Cc}/gu, '\uFFFD');
+}
+
+/** Rows as a table for people: the first column to the left, the others right-aligned when they look like numbers. */
+export function formatTable(rows: readonly (readonly string[])[], options: { indent?: string; header?: boolean } = {}): string {
+  const widths: number[] = [];
+  for (const row of rows) row.forEach((cell, column) => { widths[column] = Math.max(widths[column] ?? 0, cell.length); });
+  const body = options.header === true ? rows.slice(1) : rows;
+  const numeric = widths.map((_, column) => column > 0 && body.length > 0 && body.every((row) => /^[-+\d?]|^$/.test(row[column] ?? '')));
+  const line = (row: readonly string[]): string =>
+    (options.indent ?? '') + widths.map((width, column) => {
+      const cell = row[column] ?? '';
+      return numeric[column] === true ? cell.padStart(width) : cell.padEnd(width);
+    }).join('  ').trimEnd();
+  return rows.map(line).join('\n');
+}
+
+/**
+ * Runs `main` as a whole program: SIGINT and SIGTERM abort `signal` (a second one ends the process at once), a
+ * thrown error is said in one line, a closed stdout is no error. Sets `process.exitCode`; returns when all is done.
+ */
+export async function runProgram(output: Output, main: (signal: AbortSignal) => Promise<number | undefined>): Promise<void> {
+  const controller = new AbortController();
+  const onSignal = (name: NodeJS.Signals): void => {
+    if (controller.signal.aborted) process.exit(exitCodes.interrupted);
+    controller.abort(new WhittleError('INTERRUPTED', `stopped by ${name}`));
+  };
+  ignoreClosedPipe(process.stdout);
+  ignoreClosedPipe(process.stderr);
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  try {
+    process.exitCode = (await main(controller.signal)) ?? exitCodes.ok;
+  } catch (error) {
+    // What was thrown because of the signal is the signal's doing, however it was put.
+    process.exitCode = output.fail(controller.signal.aborted ? controller.signal.reason : error);
+  } finally {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  }
+}
+
+function ignoreClosedPipe(stream: NodeJS.WriteStream): void {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
