@@ -1,0 +1,36 @@
+/**
+ * All tests, as three projects: `unit` (one room at a time), `property` (laws under random input) and `e2e`
+ * (the built programs against real registries, files and processes).
+ */
+const shared = {
+  testEnvironment: '<rootDir>/test/support/environment.js',
+  resolver: '<rootDir>/test/support/resolver.cjs',
+  extensionsToTreatAsEsm: ['.ts'],
+  transform: {
+    '^.+\\.ts$': ['@swc/jest', {
+      jsc: { target: 'es2022', parser: { syntax: 'typescript' } },
+      module: { type: 'es6' },
+      sourceMaps: 'inline',
+    }],
+  },
+  // Anything that a build or a test writes is no source of modules or tests.
+  modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/native/build/', '<rootDir>/coverage/'],
+};
+
+const project = (name, extra = {}) => ({
+  ...shared,
+  displayName: name,
+  testMatch: [`<rootDir>/test/${name}/**/*.test.ts`],
+  ...extra,
+});
+
+export default {
+  maxWorkers: 2,
+  testTimeout: 60_000,
+  projects: [
+    project('unit'),
+    project('property'),
+    // The end-to-end tests run bin/*.js, which is the built product: it is brought up to date once, before them.
+    project('e2e', { globalSetup: '<rootDir>/test/support/build-once.js', setupFilesAfterEnv: ['<rootDir>/test/support/e2e-setup.js'] }),
+  ],
+};
