@@ -1,0 +1,15 @@
+// whittle_server: what computing deltas needs besides.
+#include "common/napi.h"
+
+namespace whittle {
+void RegisterMatcher(napi_env env, napi_value exports);
+void RegisterEncoder(napi_env env, napi_value exports);
+}  // namespace whittle
+
+NAPI_MODULE_INIT() {
+  return whittle::Guard(env, [&]() -> napi_value {
+    whittle::RegisterMatcher(env, exports);
+    whittle::RegisterEncoder(env, exports);
+    return exports;
+  });
+}

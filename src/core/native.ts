@@ -1,0 +1,99 @@
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { WhittleError } from './errors.js';
+
+/**
+ * Content for native code: the concatenation of `extents` (offset, length pairs, in bytes) of the open file `fd`.
+ * `sizeBytes` is the sum of the lengths. Native code reads by pread and never closes; the caller keeps `fd` open
+ * until the call's promise settles.
+ */
+export interface NativeContent {
+  readonly fd: number;
+  readonly extents: Float64Array;
+  readonly sizeBytes: number;
+}
+
+/** What codec models and match parameters are tuned for: smallest delta, or quickest. */
+export type CodecProfile = 'small' | 'fast';
+
+export interface MatchOptions {
+  /** Old content; positions count through their concatenation. */
+  readonly sources: readonly NativeContent[];
+  readonly target: NativeContent;
+  /** Upper bound of native memory; larger inputs get a sparser index, never an error. */
+  readonly memoryLimitBytes: number;
+}
+
+/** Finds the target files that resemble given content. Deterministic. */
+export interface BlockIndex {
+  /** Adds the content of a file under `id` (an unsigned 32-bit integer). Calls on one index run one at a time. */
+  add(id: number, content: NativeContent): Promise<void>;
+  /** Pairs (id, estimate of bytes in common), best first, at most 16. */
+  query(content: NativeContent): Promise<Float64Array>;
+}
+
+/** Codes segments of files as differences; models persist from segment to segment. */
+export interface PatchEncoder {
+  /** Adds a file to the segment. `ops` are triples newPos, oldPos, length as `matchFile` gives them. */
+  add(file: { readonly sources: readonly NativeContent[]; readonly target: NativeContent; readonly ops: Float64Array }): void;
+  /** Codes the segment: `streams` is self-delimiting. */
+  flush(): Promise<{ readonly streams: Buffer; readonly stats: Readonly<Record<string, number>> }>;
+}
+
+/** Decodes what PatchEncoder wrote, segment by segment, in bounded memory. */
+export interface PatchDecoder {
+  /** Takes the streams of the next segment. */
+  segment(streams: Buffer): void;
+  /** Starts the segment's next file. */
+  begin(file: { readonly sources: readonly NativeContent[]; readonly sizeBytes: number }): void;
+  /** Fills `out` (less only at the end of the file) and resolves to the number of bytes written. */
+  next(out: Buffer): Promise<number>;
+}
+
+export interface DeviceAddon {
+  /** Writes back the whole filesystem that holds `fd`, durably. Rejects with the errno's name as `code`. */
+  syncfs(fd: number): Promise<void>;
+  readonly PatchDecoder: {
+    new (options: { readonly profile: CodecProfile }): PatchDecoder;
+    /** Memory that a decoder of this profile takes. */
+    memoryBytes(profile: CodecProfile): number;
+  };
+}
+
+export interface ServerAddon {
+  /** Triples (newPos, oldPos, length): newPos ascending, not overlapping; what is not covered is literal. Deterministic. */
+  matchFile(options: MatchOptions): Promise<Float64Array>;
+  /** The suffix array of `bytes`, for tests. */
+  suffixArray(bytes: Uint8Array): Int32Array;
+  readonly BlockIndex: new (options: { readonly memoryLimitBytes: number }) => BlockIndex;
+  readonly PatchEncoder: new (options: { readonly profile: CodecProfile; readonly threads: number }) => PatchEncoder;
+}
+
+const releaseDirectory = new URL('../../native/build/Release/', import.meta.url);
+const requireAddon = createRequire(import.meta.url);
+
+/** Loads `<name>.node` from `directory`, by default where `npm install` builds it. Throws NATIVE_ADDON. */
+export function loadAddon(name: string, directory: URL = releaseDirectory): unknown {
+  const path = fileURLToPath(new URL(`${name}.node`, directory));
+  try {
+    return requireAddon(path) as unknown;
+  } catch (cause) {
+    const reason = String((cause as { message?: unknown }).message ?? cause).split('\n', 1)[0] ?? '';
+    throw new WhittleError('NATIVE_ADDON', `cannot load the native addon ${path}: ${reason}`, { cause, data: { path } });
+  }
+}
+
+let device: DeviceAddon | undefined;
+let server: ServerAddon | undefined;
+
+/** The addon of the device: decoder and Linux calls. Loaded at the first call. Throws NATIVE_ADDON. */
+export function deviceAddon(): DeviceAddon {
+  device ??= loadAddon('whittle_device') as DeviceAddon;
+  return device;
+}
+
+/** The addon of the server: matcher and encoder. Loaded at the first call. Throws NATIVE_ADDON. */
+export function serverAddon(): ServerAddon {
+  server ??= loadAddon('whittle_server') as ServerAddon;
+  return server;
+}
