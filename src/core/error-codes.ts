@@ -31,6 +31,9 @@ export const errorCodes = {
   DELTA_WRONG_BASIS: { exitCode: exitCodes.badInput, retryable: false, summary: 'A delta was made for another basis than the one at hand.', hint: 'Use a delta for this basis, or pull with --no-delta.' },
   DELTA_MISMATCH: { exitCode: exitCodes.badInput, retryable: false, summary: 'What a delta rebuilt does not have the digest that the target declares.', hint: 'Pull with --no-delta; report the delta.' },
   BASIS_DAMAGED: { exitCode: exitCodes.badInput, retryable: false, summary: 'Content of the basis is not what its record says.', hint: 'Run: device verify' },
+
+  FETCH_FAILED: { exitCode: exitCodes.network, retryable: true, summary: 'A download made no progress in several attempts.', hint: 'Check the network; the next pull continues where this one stopped.' },
+  FETCH_CORRUPT: { exitCode: exitCodes.network, retryable: true, summary: 'A server or something on the way sent bytes that do not have their digest.', hint: 'Pull again, or from another place with --from; report it to whoever runs the registry.' },
 } as const satisfies Record<string, ErrorCodeFacts>;
 
 /** A stable error code. */

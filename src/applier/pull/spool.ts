@@ -1,0 +1,234 @@
+import { createHash, type Hash } from 'node:crypto';
+import { constants } from 'node:fs';
+import { open, unlink, type FileHandle } from 'node:fs/promises';
+import { systemErrorCode, WhittleError } from '../../core/errors.js';
+
+/** One piece of a download. `digest` is its sha256 (32 bytes), or null when nobody declared one. */
+export interface SpoolFrame {
+  readonly sizeBytes: number;
+  readonly digest: Buffer | null;
+}
+
+const digestBytes = 32;
+
+/**
+ * A download on disk, frame by frame. A frame counts once its bytes have their digest and are synced; bytes of
+ * the frame in progress are kept too, so that an interrupted transfer goes on where it stopped.
+ *
+ * A frame with a declared digest is stored as it is. A frame without one is followed on disk by the sha256 of
+ * what was received, so that after a power cut a torn or lost frame is told from a whole one; its bytes are
+ * proven only by the digest of the whole blob, which is the reader's to check.
+ *
+ * At most one frame is not durable at any time: `append` syncs each frame before it takes bytes of the next.
+ */
+export class Spool {
+  /** Bytes of the download that are in the file, the frame in progress included. */
+  #position = 0;
+  #verified = 0;
+  #verifiedBytes = 0;
+  #hash: Hash = createHash('sha256');
+
+  private constructor(
+    readonly path: string,
+    readonly frames: readonly SpoolFrame[],
+    readonly sizeBytes: number,
+    private readonly handle: FileHandle,
+  ) {}
+
+  /**
+   * Opens or makes the spool file (its folder exists) and verifies from the disk what an earlier run left. The
+   * caller closes it. Throws STORE_IO or STORE_NO_SPACE.
+   */
+  static async open(path: string, frames: readonly SpoolFrame[]): Promise<Spool> {
+    return guardDisk(path, async () => {
+      const handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+      const spool = new Spool(path, frames, frames.reduce((sum, frame) => sum + frame.sizeBytes, 0), handle);
+      try {
+        await spool.#recover();
+      } catch (error) {
+        await handle.close();
+        throw error;
+      }
+      return spool;
+    });
+  }
+
+  /** Bytes of the download on disk, the frame in progress included: where a transfer goes on. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** How many frames are whole, verified and durable; always the first ones. */
+  get verifiedFrames(): number {
+    return this.#verified;
+  }
+
+  /** Bytes in the verified frames. */
+  get verifiedBytes(): number {
+    return this.#verifiedBytes;
+  }
+
+  get complete(): boolean {
+    return this.#verified === this.frames.length;
+  }
+
+  async #recover(): Promise<void> {
+    const { size } = await this.handle.stat();
+    let fileOffset = 0;
+    while (this.#verified < this.frames.length) {
+      const frame = this.#frame(this.#verified);
+      const stored = storedBytes(frame);
+      if (fileOffset + stored > size) break;
+      const bytes = await this.#readAt(fileOffset, stored);
+      if (!matches(frame, bytes)) break;
+      fileOffset += stored;
+      this.#verified++;
+      this.#verifiedBytes += frame.sizeBytes;
+    }
+    this.#position = this.#verifiedBytes;
+    await this.#recoverPartial(fileOffset, size);
+  }
+
+  /** Takes up the bytes of the frame in progress, when a declared digest will prove them; cuts the rest off. */
+  async #recoverPartial(fileOffset: number, size: number): Promise<void> {
+    const frame = this.frames[this.#verified];
+    const rest = size - fileOffset;
+    if (rest === 0) return;
+    if (frame === undefined || frame.digest === null || rest >= frame.sizeBytes) {
+      await this.handle.truncate(fileOffset);
+      return;
+    }
+    this.#hash.update(await this.#readAt(fileOffset, rest));
+    this.#position += rest;
+  }
+
+  /**
+   * Adds the next bytes. When the promise settles, every frame that they completed is durable. Throws
+   * FETCH_CORRUPT when a frame does not have its declared digest: the frame's bytes are dropped and `position`
+   * is its start again. Throws STORE_IO or STORE_NO_SPACE when the disk refuses; the spool is then unusable.
+   */
+  async append(chunk: Uint8Array): Promise<void> {
+    let offset = 0;
+    while (offset < chunk.length) {
+      const frame = this.frames[this.#verified];
+      if (frame === undefined) throw new WhittleError('INTERNAL', `${this.path}: more bytes than the download has`);
+      const inFrame = this.#position - this.#verifiedBytes;
+      const piece = chunk.subarray(offset, offset + Math.min(frame.sizeBytes - inFrame, chunk.length - offset));
+      this.#hash.update(piece);
+      await guardDisk(this.path, () => this.#writeAt(piece, this.#fileOffset(this.#verified) + inFrame));
+      this.#position += piece.length;
+      offset += piece.length;
+      if (inFrame + piece.length === frame.sizeBytes) await this.#finishFrame(frame);
+    }
+  }
+
+  async #finishFrame(frame: SpoolFrame): Promise<void> {
+    const digest = this.#hash.digest();
+    this.#hash = createHash('sha256');
+    if (frame.digest !== null && !digest.equals(frame.digest)) {
+      this.#position = this.#verifiedBytes;
+      throw new WhittleError('FETCH_CORRUPT', `frame ${String(this.#verified)} of ${String(this.frames.length)} does not have its digest`, { data: { frame: this.#verified } });
+    }
+    await guardDisk(this.path, async () => {
+      if (frame.digest === null) await this.#writeAt(digest, this.#fileOffset(this.#verified) + frame.sizeBytes);
+      await this.handle.datasync();
+    });
+    this.#verified++;
+    this.#verifiedBytes += frame.sizeBytes;
+  }
+
+  /** Forgets the bytes of the frame in progress, because they may be of another content. */
+  dropPartial(): void {
+    this.#position = this.#verifiedBytes;
+    this.#hash = createHash('sha256');
+  }
+
+  /** Forgets everything: the whole was not what it should have been. The file is empty when the promise settles. */
+  async reset(): Promise<void> {
+    await guardDisk(this.path, () => this.handle.truncate(0));
+    this.#verified = 0;
+    this.#verifiedBytes = 0;
+    this.dropPartial();
+  }
+
+  /** The bytes of a verified frame, checked again as they come from the disk. Throws STORE_IO when they have changed. */
+  async readFrame(index: number): Promise<Buffer> {
+    const frame = this.#frame(index);
+    const stored = await guardDisk(this.path, () => this.#readAt(this.#fileOffset(index), storedBytes(frame)));
+    if (!matches(frame, stored)) throw new WhittleError('STORE_IO', `${this.path}: frame ${String(index)} changed on disk after it was verified`);
+    return stored.subarray(0, frame.sizeBytes);
+  }
+
+  /** Closes the file and keeps it. */
+  async close(): Promise<void> {
+    await this.handle.close();
+  }
+
+  /** Closes the file and removes it. */
+  async discard(): Promise<void> {
+    await this.handle.close();
+    await guardDisk(this.path, () => unlink(this.path));
+  }
+
+  #frame(index: number): SpoolFrame {
+    const frame = this.frames[index];
+    if (frame === undefined) throw new WhittleError('INTERNAL', `${this.path}: no frame ${String(index)}`);
+    return frame;
+  }
+
+  /** Frames of one download are all of one kind and, but for the last, of one size in the common case; the sum is exact for any. */
+  #offsets: number[] = [0];
+
+  #fileOffset(index: number): number {
+    for (let next = this.#offsets.length; next <= index; next++) {
+      this.#offsets.push((this.#offsets[next - 1] ?? 0) + storedBytes(this.#frame(next - 1)));
+    }
+    return this.#offsets[index] ?? 0;
+  }
+
+  async #readAt(offset: number, count: number): Promise<Buffer> {
+    const buffer = Buffer.allocUnsafe(count);
+    for (let done = 0; done < count;) {
+      const { bytesRead } = await this.handle.read(buffer, done, count - done, offset + done);
+      if (bytesRead === 0) throw new WhittleError('STORE_IO', `${this.path}: ends at byte ${String(offset + done)}`);
+      done += bytesRead;
+    }
+    return buffer;
+  }
+
+  async #writeAt(bytes: Uint8Array, offset: number): Promise<void> {
+    for (let done = 0; done < bytes.length;) {
+      const { bytesWritten } = await this.handle.write(bytes, done, bytes.length - done, offset + done);
+      done += bytesWritten;
+    }
+  }
+}
+
+function storedBytes(frame: SpoolFrame): number {
+  return frame.digest === null ? frame.sizeBytes + digestBytes : frame.sizeBytes;
+}
+
+function matches(frame: SpoolFrame, stored: Buffer): boolean {
+  const expected = frame.digest ?? stored.subarray(frame.sizeBytes);
+  return createHash('sha256').update(stored.subarray(0, frame.sizeBytes)).digest().equals(expected);
+}
+
+/** Frames for a blob that nobody declared frames for. */
+export function plainFrames(sizeBytes: number, frameBytes: number): SpoolFrame[] {
+  const frames: SpoolFrame[] = [];
+  for (let offset = 0; offset < sizeBytes; offset += frameBytes) {
+    frames.push({ sizeBytes: Math.min(frameBytes, sizeBytes - offset), digest: null });
+  }
+  return frames;
+}
+
+async function guardDisk<T>(path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (error instanceof WhittleError || code === undefined) throw error;
+    const full = code === 'ENOSPC' || code === 'EDQUOT';
+    throw new WhittleError(full ? 'STORE_NO_SPACE' : 'STORE_IO', `${path}: ${code}`, { cause: error, data: { path, system: code } });
+  }
+}
