@@ -34,6 +34,22 @@ export const errorCodes = {
 
   FETCH_FAILED: { exitCode: exitCodes.network, retryable: true, summary: 'A download made no progress in several attempts.', hint: 'Check the network; the next pull continues where this one stopped.' },
   FETCH_CORRUPT: { exitCode: exitCodes.network, retryable: true, summary: 'A server or something on the way sent bytes that do not have their digest.', hint: 'Pull again, or from another place with --from; report it to whoever runs the registry.' },
+
+  STORAGE_FULL: { exitCode: exitCodes.storage, retryable: true, summary: 'The filesystem of the store is full, or a quota is.', hint: 'Free the space named in the message, or run: device gc' },
+  STORAGE_IO: { exitCode: exitCodes.storage, retryable: false, summary: 'The disk reported an error; nothing was committed.', hint: 'Check the disk and the kernel log, then run: device verify' },
+  STORAGE_PERMISSION: { exitCode: exitCodes.denied, retryable: false, summary: 'The store may not be read or written by this user.', hint: 'Run as the user who owns the store, or choose another with --root DIR.' },
+  STORAGE_READ_ONLY: { exitCode: exitCodes.storage, retryable: false, summary: 'The filesystem of the store is mounted read-only.', hint: 'Remount it writable, or choose another with --root DIR.' },
+
+  IMAGE_UNKNOWN: { exitCode: exitCodes.notFound, retryable: false, summary: 'The store has no such image or name.', hint: 'See: device images' },
+  LAYER_MISMATCH: { exitCode: exitCodes.badInput, retryable: false, summary: 'A layer does not have the diffID that the image config declares.', hint: 'Pull again; if it stays so, the image is broken: rebuild or re-push it.' },
+  MOUNT_FAILED: { exitCode: exitCodes.storage, retryable: false, summary: 'The image could not be mounted or unmounted.', hint: 'The message has the reason; the kernel log may have more.' },
+  MOUNT_NEEDS_ROOT: { exitCode: exitCodes.denied, retryable: false, summary: 'Mounting an image needs root, and a store that root filled.', hint: 'Run as root, with an image that root pulled.' },
+  STAGE_INCOMPLETE: { exitCode: exitCodes.internal, retryable: false, summary: 'A commit was asked for before every layer was there.', hint: 'Run the pull again; it continues where it was.' },
+  STORE_ABSENT: { exitCode: exitCodes.notFound, retryable: false, summary: 'There is no store at this root.', hint: 'Pull an image first, or name the right root with --root DIR.' },
+  STORE_BUSY: { exitCode: exitCodes.busy, retryable: true, summary: 'Another process is working on the store.', hint: 'Wait for it to end, then run the same command again.' },
+  STORE_DAMAGED: { exitCode: exitCodes.storage, retryable: false, summary: 'Something in the store is not what its record says.', hint: 'Run: device verify' },
+  STORE_NO_PREVIOUS: { exitCode: exitCodes.notFound, retryable: false, summary: 'The name has no previous image to go back to.', hint: 'See: device images' },
+  STORE_VERSION: { exitCode: exitCodes.badInput, retryable: false, summary: 'The store was made by a newer version of Whittle.', hint: 'Update Whittle on this machine.' },
 } as const satisfies Record<string, ErrorCodeFacts>;
 
 /** A stable error code. */

@@ -1,0 +1,262 @@
+import type { DurableFs } from '../../atomic/durable-fs.js';
+import type { Basis } from '../../delta/basis.js';
+import type { TargetSink } from '../../delta/sink.js';
+
+/**
+ * The device's images: extracted layers with their tar metadata, image records, references and stages under one
+ * root directory. `docs/format-store.md` has the layout. Every call is safe beside other processes that use the same
+ * root; errors are WhittleErrors (STORAGE_* and STORE_* besides those named at each call).
+ */
+export interface Store {
+  /** Absolute path of the root directory. */
+  readonly root: string;
+  /** Whether layers are extracted with owners, device nodes and privileged xattrs (effective user is root). */
+  readonly privileged: boolean;
+  /** What recovery found and did when this store was opened. */
+  readonly recovery: RecoveryReport;
+  /** The port to the root directory; every path is relative to it. The fetch half keeps its durable files with it. */
+  readonly fs: DurableFs;
+
+  /** Every image whose record is readable, newest commit first, with the names that point to it. */
+  images(): Promise<StoredImage[]>;
+  /** Every name with its current and previous image, sorted by name. */
+  references(): Promise<StoreReference[]>;
+  /** The image that `name` (the exact string given to `commit`) points to. Undefined when there is none. */
+  resolve(name: string): Promise<StoredImage | undefined>;
+  /** The image with this manifest digest, or else the newest one with this config digest ("sha256:<hex>"). */
+  findImage(digest: string): Promise<StoredImage | undefined>;
+  /** Sizes, stages, damaged records; reads no content. */
+  status(): Promise<StoreStatus>;
+  /** Whether a committed layer with this diffID is present (its metadata is readable; content is not re-hashed). */
+  hasLayer(diffId: string): Promise<boolean>;
+  /**
+   * The content of `image` as a delta's basis. `layers` gives the order (diffIDs, default: the image's layers in
+   * manifest order, each once). `openContent` re-hashes before it gives a descriptor (BASIS_DAMAGED otherwise). Throws
+   * BASIS_DAMAGED too when a layer's metadata is gone. The caller calls `close()` once; until then gc waits.
+   */
+  basis(image: StoredImage, options?: { readonly layers?: readonly string[] }): Promise<StoreBasis>;
+  /**
+   * Opens the stage for `target`, a new one or what an interrupted pull left. One holder at a time: throws STORE_BUSY
+   * when another process holds it and `waitMs` (default 0) has passed. On disk when it returns: the stage's record.
+   */
+  stage(target: TargetImage, options?: StageOptions): Promise<Stage>;
+  /** Re-hashes everything of all images (or of `image`): damaged layers are listed, nothing is changed. */
+  verify(options?: VerifyOptions): Promise<VerifyReport>;
+  /**
+   * Makes the previous image of `name` the current one (and the other way round) after verifying it. Durable when it
+   * returns. Throws STORE_NO_PREVIOUS, IMAGE_UNKNOWN, or STORE_DAMAGED when the previous image is not whole.
+   */
+  rollback(name: string, options?: { readonly signal?: AbortSignal }): Promise<StoreReference>;
+  /** Removes the reference; images and layers go at the next gc. Throws IMAGE_UNKNOWN. */
+  removeReference(name: string): Promise<void>;
+  /**
+   * Deletes images that no reference (current or previous) and no mount uses, layers that no remaining image uses, and
+   * stages nobody holds that are older than `stageMaxAgeMs` (default: the limit STALE_STAGE_MS; 0 = all). STORE_BUSY while
+   * a pull, verify or export runs.
+   */
+  gc(options?: { readonly stageMaxAgeMs?: number; readonly signal?: AbortSignal }): Promise<GcReport>;
+  /** The layer's tar, bit for bit, from the store. Chunks are owned by the caller. Throws STORE_DAMAGED at its end (or before) when content is not what the diffID says. */
+  layerTar(diffId: string): AsyncIterable<Buffer>;
+  /** Size of that tar in bytes. Throws STORE_DAMAGED when the layer is absent or its metadata is unreadable. */
+  layerTarSizeBytes(diffId: string): Promise<number>;
+  /** Mounts the image's layers at `mountPoint` (an existing directory) with overlayfs. MOUNT_NEEDS_ROOT, MOUNT_FAILED. */
+  mount(image: StoredImage, mountPoint: string, options?: { readonly writable?: boolean }): Promise<void>;
+  /** Undoes `mount`; a writable mount's changes are deleted. MOUNT_NEEDS_ROOT, MOUNT_FAILED. */
+  umount(mountPoint: string): Promise<void>;
+  /** Free bytes for this user on the store's filesystem. */
+  freeBytes(): Promise<number>;
+  /** Releases descriptors and locks. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** One committed image. */
+export interface StoredImage {
+  readonly manifestDigest: string;
+  /** The image ID. */
+  readonly configDigest: string;
+  readonly manifestMediaType: string;
+  readonly manifest: Buffer;
+  readonly config: Buffer;
+  /** Layers in manifest order; a diffID may repeat. */
+  readonly diffIds: readonly string[];
+  /** What was pulled, as the user wrote it. */
+  readonly source: string;
+  /** When it was committed, ISO 8601; informative, the device's clock may be wrong. */
+  readonly committedAt: string;
+  /** Commit order: larger is newer. */
+  readonly sequence: number;
+  /** Names whose current image this is. */
+  readonly names: readonly string[];
+}
+
+/** A name and the images it stands for. */
+export interface StoreReference {
+  readonly name: string;
+  /** Manifest digests. */
+  readonly current: string;
+  readonly previous: string | null;
+}
+
+/** What a stage is for. Digests are computed, never believed. */
+export interface TargetImage {
+  readonly manifest: Buffer;
+  readonly manifestMediaType: string;
+  readonly config: Buffer;
+}
+
+export interface StageOptions {
+  /** How long to wait for another holder; default 0. */
+  readonly waitMs?: number;
+  readonly signal?: AbortSignal;
+  /** Layers to build anew although the store has them (repair); commit exchanges them. */
+  readonly replaceLayers?: readonly string[];
+  /** Told about each reused, linked or refused thing worth a line in a log. */
+  readonly onNote?: (note: string) => void;
+}
+
+/** A basis in the store; closing it lets gc run again. */
+export interface StoreBasis extends Basis {
+  readonly image: StoredImage;
+  close(): Promise<void>;
+}
+
+/**
+ * An uncommitted apply. As a TargetSink it takes the layers that a delta rebuilds: `layer` is the index in the target's
+ * manifest, entries come in ascending order. Nothing is durable before `checkpoint` or `commit`.
+ */
+export interface Stage extends TargetSink {
+  readonly manifestDigest: string;
+  readonly configDigest: string;
+  /** diffIDs of the target in manifest order. */
+  readonly diffIds: readonly string[];
+  /** True when an interrupted pull left something here. */
+  readonly resumed: boolean;
+  /** Directory for the fetch half's spool, relative to `store.fs` (and its absolute path); exists, is removed with the stage. */
+  readonly spool: { readonly path: string; readonly absolutePath: string };
+  /** The basis that `copyEntry` origins refer to. The stage does not close it. */
+  useBasis(basis: StoreBasis): void;
+  /**
+   * Whether the layer needs no more work: committed in the store (and not to be replaced), or whole in this stage. A layer
+   * left by an interrupted pull is re-hashed from disk first.
+   */
+  hasLayer(layer: number): Promise<boolean>;
+  /**
+   * Takes a layer in full: uncompressed tar bytes, extracted as they come. Chunks may be reused after the next is asked
+   * for. Throws TAR_CORRUPT, TAR_UNSAFE, LAYER_MISMATCH (digest is not the diffID); the layer's part of the stage is then gone.
+   */
+  writeLayerTar(layer: number, chunks: AsyncIterable<Buffer>): Promise<void>;
+  /** Throws STORAGE_FULL, with the numbers, when fewer than `sizeBytes` are free. */
+  requireSpace(sizeBytes: number): Promise<void>;
+  /** Makes everything staged so far durable (one syncfs). */
+  checkpoint(): Promise<void>;
+  /**
+   * Commits: every layer present, synced, re-read from disk and proven against its diffID (`verify: false` skips the
+   * re-reading), moved into place, then the image record, last the reference. Durable when it returns; the stage and its
+   * spool are gone. Throws STAGE_INCOMPLETE, STORE_DAMAGED (a reused layer is rotten: `data.layers`, comma-separated).
+   * `name` null commits the image without a reference (used by repair).
+   */
+  commit(options: CommitOptions): Promise<StoredImage>;
+  /** Deletes the stage and its spool. */
+  discard(): Promise<void>;
+  /** Leaves the stage on disk for a later pull and releases its lock. Idempotent; no-op after commit or discard. */
+  close(): Promise<void>;
+  /** Bytes of file content written, linked and compared so far. */
+  readonly counters: StageCounters;
+}
+
+export interface StageCounters {
+  readonly writtenBytes: number;
+  readonly writtenFiles: number;
+  readonly linkedBytes: number;
+  readonly linkedFiles: number;
+  /** Found already on disk by a resumed stage. */
+  readonly keptBytes: number;
+  readonly keptFiles: number;
+}
+
+export interface CommitOptions {
+  readonly name: string | null;
+  readonly source: string;
+  readonly verify?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+}
+
+export interface VerifyOptions {
+  readonly image?: StoredImage;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+}
+
+/** One thing that is not as recorded. `path` is for people (non-UTF-8 bytes replaced). */
+export interface Damage {
+  readonly kind: 'content' | 'metadata' | 'missing' | 'extra' | 'record';
+  readonly path: string;
+  readonly detail: string;
+}
+
+export interface LayerDamage {
+  readonly diffId: string;
+  /** At most VERIFY_DAMAGE_LIMIT of them; `damageCount` is the whole number. */
+  readonly damages: readonly Damage[];
+  readonly damageCount: number;
+  /** Images (manifest digests) that use this layer. */
+  readonly images: readonly string[];
+}
+
+export interface VerifyReport {
+  readonly imageCount: number;
+  readonly layerCount: number;
+  readonly checkedBytes: number;
+  readonly damagedLayers: readonly LayerDamage[];
+  /** Records (references, images) that could not be read. */
+  readonly damagedRecords: readonly string[];
+}
+
+export interface GcReport {
+  readonly removedImages: readonly string[];
+  readonly removedLayers: readonly string[];
+  readonly removedStages: number;
+  readonly freedBytes: number;
+}
+
+export interface RecoveryReport {
+  /** Leftovers of interrupted operations that were removed or finished. */
+  readonly removed: number;
+  readonly finished: number;
+  /** Records whose newest generation was unreadable, so that the previous one is in use. */
+  readonly fellBack: readonly string[];
+}
+
+export interface StageStatus {
+  readonly manifestDigest: string;
+  readonly sizeBytes: number;
+  readonly active: boolean;
+}
+
+export interface StoreStatus {
+  readonly root: string;
+  readonly privileged: boolean;
+  readonly imageCount: number;
+  readonly layerCount: number;
+  /** Bytes on disk of layers; files that layers share are counted once. */
+  readonly layerBytes: number;
+  readonly freeBytes: number;
+  readonly references: readonly StoreReference[];
+  readonly stages: readonly StageStatus[];
+  readonly damagedRecords: readonly string[];
+  readonly mounts: readonly { readonly mountPoint: string; readonly manifestDigest: string; readonly writable: boolean }[];
+}
+
+export interface OpenStoreOptions {
+  /** Makes the root when it is absent (parents too); otherwise STORE_ABSENT. */
+  readonly create?: boolean;
+  /** Reads only: no recovery, no locks kept. Works on a read-only filesystem. */
+  readonly readOnly?: boolean;
+  readonly waitMs?: number;
+  /** Replaces the real filesystem (tests). */
+  readonly fs?: DurableFs;
+}
+
+/** `src/applier/store/open.ts` exports it: opens the store at `root`, runs recovery. STORE_ABSENT, STORE_VERSION, STORE_BUSY. */
+export type OpenStore = (root: string, options?: OpenStoreOptions) => Promise<Store>;
