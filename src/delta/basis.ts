@@ -17,6 +17,12 @@ export interface BasisContent {
   close(): Promise<void>;
 }
 
+/** How much a caller of `openContent` trusts the medium. */
+export interface OpenContentOptions {
+  /** The caller reads all of the content and compares its digest itself, so that it need not be read twice. */
+  readonly callerVerifies?: boolean;
+}
+
 /**
  * What a delta may read: the layers of the basis image in manifest order (each once) and the content of their
  * entries. Implemented by the device's store, by the server over unpacked tars, and by engines' stores.
@@ -25,7 +31,8 @@ export interface Basis {
   readonly layers: readonly LayerMeta[];
   /**
    * Opens the content of entry `entry` of layer `layer` after checking it against its recorded digest
-   * (`BASIS_DAMAGED` when it differs or is gone). Entries without content are never asked for.
+   * (`BASIS_DAMAGED` when it differs or is gone), unless `callerVerifies`. Entries without content are never
+   * asked for.
    */
-  openContent(layer: number, entry: number): Promise<BasisContent>;
+  openContent(layer: number, entry: number, options?: OpenContentOptions): Promise<BasisContent>;
 }
