@@ -5,12 +5,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
  * second's worth, so that a pause is not followed by a burst that others on the link would feel.
  */
 export class RateLimiter {
-  #tokens: number;
+  /** Begins empty: a pull that is restarted again and again must not begin with a burst each time. */
+  #tokens = 0;
   #filledMs: number;
 
   /** `bytesPerSecond` null means no limit. `now` is a monotonic clock in ms. */
   constructor(readonly bytesPerSecond: number | null, private readonly now: () => number = () => performance.now()) {
-    this.#tokens = this.#capacity;
     this.#filledMs = now();
   }
 

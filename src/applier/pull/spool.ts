@@ -1,7 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
-import { constants } from 'node:fs';
-import { open, unlink, type FileHandle } from 'node:fs/promises';
-import { systemErrorCode, WhittleError } from '../../core/errors.js';
+import type { DurableFile, DurableFs } from '../../atomic/durable-fs.js';
+import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors.js';
 
 /** One piece of a download. `digest` is its sha256 (32 bytes), or null when nobody declared one. */
 export interface SpoolFrame {
@@ -10,6 +9,9 @@ export interface SpoolFrame {
 }
 
 const digestBytes = 32;
+
+/** The part of the filesystem port that a spool uses. */
+export type SpoolFs = Pick<DurableFs, 'open' | 'unlink' | 'fsyncDir'>;
 
 /**
  * A download on disk, frame by frame. A frame counts once its bytes have their digest and are synced; bytes of
@@ -29,24 +31,27 @@ export class Spool {
   #hash: Hash = createHash('sha256');
 
   private constructor(
+    private readonly fs: SpoolFs,
+    /** Relative to the filesystem port's root. */
     readonly path: string,
     readonly frames: readonly SpoolFrame[],
     readonly sizeBytes: number,
-    private readonly handle: FileHandle,
+    private readonly file: DurableFile,
   ) {}
 
   /**
-   * Opens or makes the spool file (its folder exists) and verifies from the disk what an earlier run left. The
-   * caller closes it. Throws STORE_IO or STORE_NO_SPACE.
+   * Opens or makes the spool file `name` in the existing directory `directory`, both relative to `fs`, and
+   * verifies from the disk what an earlier run left. The caller closes it. Throws STORAGE_*.
    */
-  static async open(path: string, frames: readonly SpoolFrame[]): Promise<Spool> {
+  static async open(fs: SpoolFs, directory: string, name: string, frames: readonly SpoolFrame[]): Promise<Spool> {
+    const path = directory === '' ? name : `${directory}/${name}`;
     return guardDisk(path, async () => {
-      const handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
-      const spool = new Spool(path, frames, frames.reduce((sum, frame) => sum + frame.sizeBytes, 0), handle);
+      const file = await openOrCreate(fs, directory, path);
+      const spool = new Spool(fs, path, frames, frames.reduce((sum, frame) => sum + frame.sizeBytes, 0), file);
       try {
         await spool.#recover();
       } catch (error) {
-        await handle.close();
+        await file.close();
         throw error;
       }
       return spool;
@@ -73,7 +78,7 @@ export class Spool {
   }
 
   async #recover(): Promise<void> {
-    const { size } = await this.handle.stat();
+    const size = (await this.file.stat()).sizeBytes;
     let fileOffset = 0;
     while (this.#verified < this.frames.length) {
       const frame = this.#frame(this.#verified);
@@ -95,7 +100,7 @@ export class Spool {
     const rest = size - fileOffset;
     if (rest === 0) return;
     if (frame === undefined || frame.digest === null || rest >= frame.sizeBytes) {
-      await this.handle.truncate(fileOffset);
+      await this.file.truncate(fileOffset);
       return;
     }
     this.#hash.update(await this.#readAt(fileOffset, rest));
@@ -105,9 +110,9 @@ export class Spool {
   /**
    * Adds the next bytes. When the promise settles, every frame that they completed is durable. Throws
    * FETCH_CORRUPT when a frame does not have its declared digest: the frame's bytes are dropped and `position`
-   * is its start again. Throws STORE_IO or STORE_NO_SPACE when the disk refuses; the spool is then unusable.
+   * is its start again. Throws STORAGE_* when the disk refuses; the spool is then unusable.
    */
-  async append(chunk: Uint8Array): Promise<void> {
+  async append(chunk: Buffer): Promise<void> {
     let offset = 0;
     while (offset < chunk.length) {
       const frame = this.frames[this.#verified];
@@ -115,7 +120,7 @@ export class Spool {
       const inFrame = this.#position - this.#verifiedBytes;
       const piece = chunk.subarray(offset, offset + Math.min(frame.sizeBytes - inFrame, chunk.length - offset));
       this.#hash.update(piece);
-      await guardDisk(this.path, () => this.#writeAt(piece, this.#fileOffset(this.#verified) + inFrame));
+      await guardDisk(this.path, () => this.file.write(piece, this.#fileOffset(this.#verified) + inFrame));
       this.#position += piece.length;
       offset += piece.length;
       if (inFrame + piece.length === frame.sizeBytes) await this.#finishFrame(frame);
@@ -130,8 +135,8 @@ export class Spool {
       throw new WhittleError('FETCH_CORRUPT', `frame ${String(this.#verified)} of ${String(this.frames.length)} does not have its digest`, { data: { frame: this.#verified } });
     }
     await guardDisk(this.path, async () => {
-      if (frame.digest === null) await this.#writeAt(digest, this.#fileOffset(this.#verified) + frame.sizeBytes);
-      await this.handle.datasync();
+      if (frame.digest === null) await this.file.write(digest, this.#fileOffset(this.#verified) + frame.sizeBytes);
+      await this.file.fsync();
     });
     this.#verified++;
     this.#verifiedBytes += frame.sizeBytes;
@@ -145,29 +150,29 @@ export class Spool {
 
   /** Forgets everything: the whole was not what it should have been. The file is empty when the promise settles. */
   async reset(): Promise<void> {
-    await guardDisk(this.path, () => this.handle.truncate(0));
+    await guardDisk(this.path, () => this.file.truncate(0));
     this.#verified = 0;
     this.#verifiedBytes = 0;
     this.dropPartial();
   }
 
-  /** The bytes of a verified frame, checked again as they come from the disk. Throws STORE_IO when they have changed. */
+  /** The bytes of a verified frame, checked again as they come from the disk. Throws STORAGE_IO when they have changed. */
   async readFrame(index: number): Promise<Buffer> {
     const frame = this.#frame(index);
     const stored = await guardDisk(this.path, () => this.#readAt(this.#fileOffset(index), storedBytes(frame)));
-    if (!matches(frame, stored)) throw new WhittleError('STORE_IO', `${this.path}: frame ${String(index)} changed on disk after it was verified`);
+    if (!matches(frame, stored)) throw new WhittleError('STORAGE_IO', `${this.path}: frame ${String(index)} changed on disk after it was verified`);
     return stored.subarray(0, frame.sizeBytes);
   }
 
   /** Closes the file and keeps it. */
   async close(): Promise<void> {
-    await this.handle.close();
+    await this.file.close();
   }
 
   /** Closes the file and removes it. */
   async discard(): Promise<void> {
-    await this.handle.close();
-    await guardDisk(this.path, () => unlink(this.path));
+    await this.file.close();
+    await guardDisk(this.path, () => this.fs.unlink(this.path));
   }
 
   #frame(index: number): SpoolFrame {
@@ -188,20 +193,24 @@ export class Spool {
 
   async #readAt(offset: number, count: number): Promise<Buffer> {
     const buffer = Buffer.allocUnsafe(count);
-    for (let done = 0; done < count;) {
-      const { bytesRead } = await this.handle.read(buffer, done, count - done, offset + done);
-      if (bytesRead === 0) throw new WhittleError('STORE_IO', `${this.path}: ends at byte ${String(offset + done)}`);
-      done += bytesRead;
-    }
+    const got = await this.file.read(buffer, offset);
+    if (got < count) throw new WhittleError('STORAGE_IO', `${this.path}: ends at byte ${String(offset + got)}`);
     return buffer;
   }
+}
 
-  async #writeAt(bytes: Uint8Array, offset: number): Promise<void> {
-    for (let done = 0; done < bytes.length;) {
-      const { bytesWritten } = await this.handle.write(bytes, done, bytes.length - done, offset + done);
-      done += bytesWritten;
-    }
+async function openOrCreate(fs: SpoolFs, directory: string, path: string): Promise<DurableFile> {
+  try {
+    return await fs.open(path, 'update');
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code === 'ELOOP') await fs.unlink(path);
+    else if (code !== 'ENOENT') throw error;
   }
+  const file = await fs.open(path, 'create', 0o600);
+  // Without its name on disk, everything in the file would be fetched again after a power cut.
+  await fs.fsyncDir(directory);
+  return file;
 }
 
 function storedBytes(frame: SpoolFrame): number {
@@ -227,8 +236,8 @@ async function guardDisk<T>(path: string, work: () => Promise<T>): Promise<T> {
     return await work();
   } catch (error) {
     const code = systemErrorCode(error);
-    if (error instanceof WhittleError || code === undefined) throw error;
+    if (isWhittleError(error) || code === undefined) throw error;
     const full = code === 'ENOSPC' || code === 'EDQUOT';
-    throw new WhittleError(full ? 'STORE_NO_SPACE' : 'STORE_IO', `${path}: ${code}`, { cause: error, data: { path, system: code } });
+    throw new WhittleError(full ? 'STORAGE_FULL' : 'STORAGE_IO', `${path}: ${code}`, { cause: error, data: { path, system: code } });
   }
 }
