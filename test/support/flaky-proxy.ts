@@ -114,8 +114,14 @@ interface Upstream {
 
 async function serve(upstream: string, second: string, seen: ProxyRequest, incoming: IncomingMessage, outgoing: ServerResponse, signal: AbortSignal): Promise<void> {
   const { fault } = seen;
-  if (fault.kind === 'cut' && fault.afterBytes === 0) return void outgoing.destroy();
-  if (fault.kind === 'status') return answerStatus(outgoing, fault);
+  if (fault.kind === 'cut' && fault.afterBytes === 0) {
+    outgoing.destroy();
+    return;
+  }
+  if (fault.kind === 'status') {
+    answerStatus(outgoing, fault);
+    return;
+  }
   if (fault.kind === 'redirect' || seen.url.includes('x-hops=')) {
     const location = nextHop(second, seen, fault);
     if (location !== null) {
@@ -130,7 +136,10 @@ async function serve(upstream: string, second: string, seen: ProxyRequest, incom
   delete headers['connection'];
   delete headers['transfer-encoding'];
   outgoing.writeHead(status, headers);
-  if (seen.method === 'HEAD') return void outgoing.end();
+  if (seen.method === 'HEAD') {
+    outgoing.end();
+    return;
+  }
   await send(outgoing, body, fault, seen, signal);
 }
 
