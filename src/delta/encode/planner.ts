@@ -1,0 +1,166 @@
+import { serverAddon, type BlockIndex } from '../../core/native.js';
+import type { LayerEntry, LayerMeta } from '../../tar/types.js';
+import type { Basis } from '../basis.js';
+import type { ContentPlan, ContentRef, LayerPlan } from '../plan.js';
+import { nativeContent } from '../segments.js';
+import { ContentIndex } from './content-index.js';
+import { HeaderBases } from './header-bases.js';
+
+export interface PlannerOptions {
+  readonly basis: Basis;
+  readonly target: Basis;
+  /** Indexes of the target layers to plan, ascending. */
+  readonly layers: readonly number[];
+  readonly profile: 'small' | 'fast';
+  /** Memory for the index of the basis' contents. */
+  readonly indexMemoryBytes: number;
+  readonly signal?: AbortSignal;
+}
+
+/** A planned layer: contents, and the basis entry that each header is predicted from (null: none). */
+export interface PlannedLayer {
+  readonly layer: number;
+  readonly plan: LayerPlan;
+  readonly bases: readonly (ContentRef | null)[];
+}
+
+/** What to difference a file against is decided by these. */
+const tuning = {
+  /** Smaller files are found by name only. */
+  indexedBytes: 96,
+  /** A candidate shares at least this part of the target with the basis to be read at all. */
+  usefulShare: 0.04,
+  /** With this part found in one candidate, others are not read. */
+  enoughShare: 0.9,
+  /** Sources of one file. */
+  sources: { small: 4, fast: 2 },
+  /** Sources beyond the first are not taken when they make all larger than this. */
+  sourceBytes: 192 * 2 ** 20,
+} as const;
+
+/**
+ * Decides for every entry of the target's rebuilt layers where its content comes from: an equal file anywhere in
+ * the basis or earlier in the target, a difference against the most similar files, or nothing. Reads contents,
+ * writes nothing. Deterministic.
+ */
+export class Planner {
+  readonly #basisIndex = new ContentIndex('basis');
+  readonly #targetIndex = new ContentIndex('target');
+  readonly #bases: HeaderBases;
+  #blocks: { readonly index: BlockIndex; readonly refs: ContentRef[] } | null = null;
+
+  constructor(private readonly options: PlannerOptions) {
+    options.basis.layers.forEach((meta, layer) => { this.#basisIndex.addLayer(layer, meta); });
+    this.#bases = new HeaderBases(options.basis.layers, this.#basisIndex);
+  }
+
+  /** Plans all layers, in order. */
+  async plan(): Promise<PlannedLayer[]> {
+    const planned: PlannedLayer[] = [];
+    for (const layer of this.options.layers) {
+      const meta = this.options.target.layers[layer];
+      if (meta !== undefined) planned.push(await this.#layer(layer, meta));
+    }
+    return planned;
+  }
+
+  async #layer(layer: number, meta: LayerMeta): Promise<PlannedLayer> {
+    const content: ContentPlan[] = [];
+    const bases: (ContentRef | null)[] = [];
+    for (const [entry, record] of meta.entries.entries()) {
+      this.options.signal?.throwIfAborted();
+      const plan = await this.#content(layer, entry, record);
+      content.push(plan);
+      bases.push(this.#bases.choose(record, plan));
+      this.#targetIndex.add(record.header.path.toString('latin1'), record.digest, { from: 'target', layer, entry });
+    }
+    return { layer, plan: { meta, content }, bases };
+  }
+
+  async #content(layer: number, entry: number, record: LayerEntry): Promise<ContentPlan> {
+    if (record.digest === null) return { kind: 'none' };
+    const equal = this.#bases.nearest(this.#basisIndex.withDigest(record.digest), record.header.path) ?? this.#targetIndex.withDigest(record.digest).at(-1);
+    if (equal !== undefined) return { kind: 'copy', origin: equal };
+    return { kind: 'patch', sources: await this.#sources(layer, entry, record) };
+  }
+
+  async #sources(layer: number, entry: number, record: LayerEntry): Promise<ContentRef[]> {
+    const path = record.header.path.toString('latin1');
+    const sources: ContentRef[] = [];
+    const size = record.header.sizeBytes;
+    const found = await this.#similar(layer, entry, size);
+    const byName = this.#named(path, size);
+    const namedShare = byName === undefined ? 0 : (found.find((candidate) => same(candidate.ref, byName))?.share ?? 0);
+    if (byName !== undefined) sources.push(byName);
+    if (namedShare >= tuning.enoughShare) return sources;
+    let total = byName === undefined ? 0 : this.#size(byName);
+    for (const { ref, share } of found) {
+      if (sources.length >= tuning.sources[this.options.profile]) break;
+      if (share < tuning.usefulShare || sources.some((known) => same(known, ref))) continue;
+      if (sources.length > 0 && total + this.#size(ref) > tuning.sourceBytes) continue;
+      sources.push(ref);
+      total += this.#size(ref);
+      if (share >= tuning.enoughShare) break;
+    }
+    return sources;
+  }
+
+  /** The basis file that by its name should be the predecessor. */
+  #named(path: string, size: number): ContentRef | undefined {
+    const withContent = (refs: readonly ContentRef[]): ContentRef[] => refs.filter((ref) => this.#size(ref) > 0);
+    const exact = withContent(this.#basisIndex.withPath(path)).at(-1);
+    if (exact !== undefined) return exact;
+    const nearSize = (refs: ContentRef[]): ContentRef | undefined =>
+      refs.length > 64 ? undefined : refs.sort((a, b) => Math.abs(this.#size(a) - size) - Math.abs(this.#size(b) - size))[0];
+    return nearSize(withContent(this.#basisIndex.withShape(path))) ?? nearSize(withContent(this.#basisIndex.withName(path)));
+  }
+
+  #size(ref: ContentRef): number {
+    return this.options.basis.layers[ref.layer]?.entries[ref.entry]?.header.sizeBytes ?? 0;
+  }
+
+  /** Basis files that share content with a target file, by the share of it that they may give. */
+  async #similar(layer: number, entry: number, size: number): Promise<{ ref: ContentRef; share: number }[]> {
+    if (size < tuning.indexedBytes) return [];
+    const blocks = await this.#blockIndex();
+    const content = await this.options.target.openContent(layer, entry);
+    try {
+      const pairs = await blocks.index.query(nativeContent(content));
+      const found: { ref: ContentRef; share: number }[] = [];
+      for (let at = 0; at + 1 < pairs.length; at += 2) {
+        const ref = blocks.refs[pairs[at] ?? -1];
+        if (ref !== undefined) found.push({ ref, share: (pairs[at + 1] ?? 0) / size });
+      }
+      return found;
+    } finally {
+      await content.close();
+    }
+  }
+
+  /** An index of every distinct content of the basis, made when first wanted. */
+  async #blockIndex(): Promise<{ readonly index: BlockIndex; readonly refs: ContentRef[] }> {
+    if (this.#blocks !== null) return this.#blocks;
+    const blocks = { index: new (serverAddon().BlockIndex)({ memoryLimitBytes: this.options.indexMemoryBytes }), refs: [] as ContentRef[] };
+    this.#blocks = blocks;
+    const seen = new Set<string>();
+    for (const [layer, meta] of this.options.basis.layers.entries()) {
+      for (const [entry, record] of meta.entries.entries()) {
+        if (record.digest === null || record.header.sizeBytes < tuning.indexedBytes || seen.has(record.digest.toString('latin1'))) continue;
+        this.options.signal?.throwIfAborted();
+        seen.add(record.digest.toString('latin1'));
+        const content = await this.options.basis.openContent(layer, entry, { callerVerifies: true });
+        try {
+          await blocks.index.add(blocks.refs.length, nativeContent(content));
+          blocks.refs.push({ from: 'basis', layer, entry });
+        } finally {
+          await content.close();
+        }
+      }
+    }
+    return blocks;
+  }
+}
+
+function same(a: ContentRef, b: ContentRef): boolean {
+  return a.from === b.from && a.layer === b.layer && a.entry === b.entry;
+}

@@ -1,0 +1,94 @@
+import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
+import { deviceAddon, type NativeContent, type PatchDecoder } from '../core/native.js';
+import type { BasisContent } from './basis.js';
+import type { DataReader } from './data-reader.js';
+import type { DeltaProfile } from './index-blob.js';
+import { deltaLimits } from './limits.js';
+
+/** Content in the form that native code reads. */
+export function nativeContent(content: BasisContent): NativeContent {
+  const extents = new Float64Array(content.extents.length * 2);
+  content.extents.forEach((extent, index) => {
+    extents[index * 2] = extent.offset;
+    extents[index * 2 + 1] = extent.lengthBytes;
+  });
+  return { fd: content.fd, extents, sizeBytes: content.sizeBytes };
+}
+
+/**
+ * Rebuilds patched files from the segments of the data blob, one after the other. A file is coded in one or more
+ * parts; a segment holds whole parts and is read when its first part is wanted.
+ */
+export class SegmentDecoder {
+  readonly #decoder: PatchDecoder;
+  readonly #budgetBytes: number;
+  #parts: number[] = [];
+
+  /** `memoryBytes` is what the delta declared; DELTA_CORRUPT when the decoder needs more. */
+  constructor(private readonly reader: DataReader, profile: DeltaProfile, memoryBytes: number) {
+    const addon = deviceAddon();
+    const needBytes = addon.PatchDecoder.memoryBytes(profile);
+    this.#budgetBytes = memoryBytes - needBytes;
+    if (this.#budgetBytes < 0) throw new WhittleError('DELTA_CORRUPT', `the delta declares ${String(memoryBytes)} bytes of memory; its decoder needs ${String(needBytes)}`);
+    this.#decoder = new addon.PatchDecoder({ profile });
+  }
+
+  /** Bytes that one segment or one layer's metadata may take. */
+  get budgetBytes(): number {
+    return this.#budgetBytes;
+  }
+
+  async #nextPart(remainingBytes: number): Promise<number> {
+    if (this.#parts.length === 0) {
+      const count = await this.reader.varint(deltaLimits.segmentParts, 'number of parts in a segment');
+      for (let index = 0; index < count; index++) this.#parts.push(await this.reader.varint(Number.MAX_SAFE_INTEGER, 'part size'));
+      this.#parts.reverse();
+      const size = await this.reader.varint(Math.min(deltaLimits.segmentBytes, this.#budgetBytes), 'segment size');
+      const streams = await this.reader.bytes(size);
+      guard(() => { this.#decoder.segment(streams); });
+    }
+    const part = this.#parts.pop();
+    if (part === undefined || part === 0 || part > remainingBytes) throw new WhittleError('DELTA_CORRUPT', 'a part of the delta does not fit its file');
+    return part;
+  }
+
+  /**
+   * Rebuilds a file of `sizeBytes` from `sources`, handing out its content in order in `buffer`, which is reused.
+   * Throws DELTA_CORRUPT or BASIS_DAMAGED.
+   */
+  async file(sources: readonly BasisContent[], sizeBytes: number, buffer: Buffer, onChunk: (chunk: Buffer) => Promise<void>): Promise<void> {
+    const natives = sources.map(nativeContent);
+    let remaining = sizeBytes;
+    while (remaining > 0) {
+      let part = await this.#nextPart(remaining);
+      remaining -= part;
+      guard(() => { this.#decoder.begin({ sources: natives, sizeBytes: part }); });
+      while (part > 0) {
+        const got = await this.#decoder.next(buffer).catch(wrap);
+        if (got === 0 || got > part) throw new WhittleError('DELTA_CORRUPT', 'a part of the delta gives too few or too many bytes');
+        part -= got;
+        await onChunk(buffer.subarray(0, got));
+      }
+    }
+  }
+
+  /** Throws DELTA_CORRUPT unless every part was used. */
+  end(): void {
+    if (this.#parts.length > 0) throw new WhittleError('DELTA_CORRUPT', 'the delta has parts that no file uses');
+  }
+}
+
+function guard(action: () => void): void {
+  try {
+    action();
+  } catch (error) {
+    wrap(error);
+  }
+}
+
+function wrap(error: unknown): never {
+  if (isWhittleError(error)) throw error;
+  const code = systemErrorCode(error);
+  if (code === 'DELTA_CORRUPT' || code === 'BASIS_DAMAGED') throw new WhittleError(code, (error as Error).message, { cause: error });
+  throw error;
+}
