@@ -1,12 +1,19 @@
-// Linux calls that Node lacks.
+// Linux calls that Node lacks, off the event loop.
 #include <errno.h>
+#include <sys/file.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "common/napi.h"
+#include "linux/batch.h"
+#include "linux/mount.h"
 
 namespace whittle {
 
 namespace {
+
+constexpr size_t kMaxPathBytes = 4096;
+constexpr size_t kMaxLowers = 500;  // the kernel's own bound
 
 /** syncfs(fd): writes back the whole filesystem that holds `fd`; rejects with the errno's name as code. */
 napi_value SyncFs(napi_env env, napi_callback_info info) {
@@ -19,8 +26,73 @@ napi_value SyncFs(napi_env env, napi_callback_info info) {
   });
 }
 
+/** runBatch(rootFd, commands, walkOnly): resolves to the results as a Buffer. `commands` must not change meanwhile. */
+napi_value RunBatchAsync(napi_env env, napi_callback_info info) {
+  return Guard(env, [&]() -> napi_value {
+    const Arguments arguments = GetArguments(env, info, 3);
+    const int root = GetDescriptor(env, arguments[0], "rootFd");
+    const Bytes commands = GetBytes(env, arguments[1], "commands");
+    const bool walk_only = GetBoolean(env, arguments[2], "walkOnly");
+    auto results = std::make_shared<std::vector<uint8_t>>();
+    return RunFunction(
+        env, "whittle:batch", [=] { *results = RunBatch(root, walk_only, commands.data, commands.size); },
+        [results](napi_env result_env) { return MakeBuffer(result_env, results->data(), results->size()); }, {arguments[1]});
+  });
+}
+
+/** flock(fd, exclusive): takes the lock without waiting; false when somebody else has it. */
+napi_value Flock(napi_env env, napi_callback_info info) {
+  return Guard(env, [&]() -> napi_value {
+    const Arguments arguments = GetArguments(env, info, 2);
+    const int fd = GetDescriptor(env, arguments[0], "fd");
+    const bool exclusive = GetBoolean(env, arguments[1], "exclusive");
+    int result;
+    do {
+      result = flock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB);
+    } while (result != 0 && errno == EINTR);
+    if (result != 0 && errno != EWOULDBLOCK) ThrowErrno(errno, "flock");
+    napi_value taken;
+    Check(env, napi_get_boolean(env, result == 0, &taken));
+    return taken;
+  });
+}
+
+/** mountOverlay(target, lowers, upper, work): absolute paths, topmost layer first; empty upper and work for read-only. */
+napi_value MountOverlayAsync(napi_env env, napi_callback_info info) {
+  return Guard(env, [&]() -> napi_value {
+    const Arguments arguments = GetArguments(env, info, 4);
+    OverlayMount mount;
+    mount.target = GetString(env, arguments[0], "target", kMaxPathBytes);
+    for (napi_value lower : GetArray(env, arguments[1], "lowers", kMaxLowers)) mount.lowers.push_back(GetString(env, lower, "lower", kMaxPathBytes));
+    mount.upper = GetString(env, arguments[2], "upper", kMaxPathBytes);
+    mount.work = GetString(env, arguments[3], "work", kMaxPathBytes);
+    return RunFunction(env, "whittle:mount", [mount] {
+      std::string detail;
+      const int error = MountOverlay(mount, &detail);
+      if (error != 0) ThrowErrno(error, detail.empty() ? "mount" : "mount: " + detail);
+    });
+  });
+}
+
+/** unmount(target): rejects with EBUSY while it is in use. Links are not followed. */
+napi_value Unmount(napi_env env, napi_callback_info info) {
+  return Guard(env, [&]() -> napi_value {
+    const Arguments arguments = GetArguments(env, info, 1);
+    const std::string target = GetString(env, arguments[0], "target", kMaxPathBytes);
+    return RunFunction(env, "whittle:umount", [target] {
+      if (umount2(target.c_str(), UMOUNT_NOFOLLOW) != 0) ThrowErrno(errno, "umount");
+    });
+  });
+}
+
 }  // namespace
 
-void RegisterLinux(napi_env env, napi_value exports) { SetFunction(env, exports, "syncfs", SyncFs); }
+void RegisterLinux(napi_env env, napi_value exports) {
+  SetFunction(env, exports, "syncfs", SyncFs);
+  SetFunction(env, exports, "runBatch", RunBatchAsync);
+  SetFunction(env, exports, "flock", Flock);
+  SetFunction(env, exports, "mountOverlay", MountOverlayAsync);
+  SetFunction(env, exports, "unmount", Unmount);
+}
 
 }  // namespace whittle

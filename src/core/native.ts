@@ -53,6 +53,14 @@ export interface PatchDecoder {
 export interface DeviceAddon {
   /** Writes back the whole filesystem that holds `fd`, durably. Rejects with the errno's name as `code`. */
   syncfs(fd: number): Promise<void>;
+  /** Runs encoded filesystem steps below the directory `rootFd` (`src/atomic/batch-codec.ts`); resolves to their results. `commands` must not change meanwhile. */
+  runBatch(rootFd: number, commands: Uint8Array, walkOnly: boolean): Promise<Buffer>;
+  /** Takes an advisory lock on an open file without waiting; false when another holder has it. It goes with the descriptor. */
+  flock(fd: number, exclusive: boolean): boolean;
+  /** Mounts an overlay of absolute paths, topmost layer first; `upper` and `work` empty for a read-only one. */
+  mountOverlay(target: string, lowers: readonly string[], upper: string, work: string): Promise<void>;
+  /** Unmounts what is mounted at an absolute path; EBUSY while it is in use. */
+  unmount(target: string): Promise<void>;
   readonly PatchDecoder: {
     new (options: { readonly profile: CodecProfile }): PatchDecoder;
     /** Memory that a decoder of this profile takes. */

@@ -1,0 +1,347 @@
+#include "linux/batch.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "linux/attributes.h"
+#include "linux/beneath.h"
+#include "linux/files.h"
+#include "linux/wire.h"
+
+namespace whittle {
+
+namespace {
+
+enum Step : uint8_t {
+  kMkdir = 1, kRmdir, kUnlink, kRename, kLink, kSymlink, kMknod, kPutFile, kSetAttributes, kOpen, kStat, kReaddir,
+  kReadlink, kXattrs, kReadFile, kFsyncDir, kClone, kCopy, kSpace, kDropCache,
+};
+constexpr uint8_t kGoOn = 0x80;
+
+class Batch {
+ public:
+  Batch(int root, bool walk_only, const uint8_t* commands, size_t size) : in_(commands, size), parents_(root, walk_only) {}
+
+  std::vector<uint8_t> Run() {
+    while (!in_.AtEnd()) {
+      const uint8_t head = in_.U8();
+      payload_.Clear();
+      const int error = RunStep(head & ~kGoOn);
+      out_.I32(error);
+      out_.U32(static_cast<uint32_t>(error == 0 ? payload_.size() : 0));
+      if (error == 0) out_.Append(payload_);
+      if (error != 0 && (head & kGoOn) == 0) break;
+    }
+    return out_.Take();
+  }
+
+ private:
+  int RunStep(uint8_t step) {
+    switch (step) {
+      case kMkdir: return Mkdir();
+      case kRmdir: return Rmdir();
+      case kUnlink: return Unlink();
+      case kRename: return Rename();
+      case kLink: return Link();
+      case kSymlink: return Symlink();
+      case kMknod: return Mknod();
+      case kPutFile: return PutFile();
+      case kSetAttributes: return SetAttributesOf();
+      case kOpen: return Open();
+      case kStat: return Stat();
+      case kReaddir: return Readdir();
+      case kReadlink: return Readlink();
+      case kXattrs: return Xattrs();
+      case kReadFile: return ReadFile();
+      case kFsyncDir: return FsyncDir();
+      case kClone: return MakeFrom(CloneInto);
+      case kCopy: return MakeFrom(CopyInto);
+      case kSpace: return Space();
+      case kDropCache: return DropCache();
+      default: throw std::runtime_error("batch: unknown step " + std::to_string(step));
+    }
+  }
+
+  Attributes ReadAttributes() {
+    Attributes attributes;
+    attributes.set = in_.U8();
+    attributes.uid = in_.U32();
+    attributes.gid = in_.U32();
+    attributes.mode = in_.U32();
+    attributes.mtime_sec = in_.I64();
+    attributes.mtime_nsec = in_.U32();
+    const uint16_t count = in_.U16();
+    for (uint16_t index = 0; index < count; index++) {
+      std::string name = in_.String();
+      attributes.xattrs.push_back({std::move(name), in_.String()});
+    }
+    return attributes;
+  }
+
+  int FinishAttributes(const Place& place, const Attributes& attributes, const struct stat* known, bool kept) {
+    std::vector<AttributeError> errors;
+    SetAttributes(place, attributes, known, &errors);
+    payload_.U8(kept ? 1 : 0);
+    for (const AttributeError& error : errors) {
+      payload_.I32(error.error);
+      payload_.U8(error.what);
+      payload_.U16(error.index);
+    }
+    return 0;
+  }
+
+  int Mkdir() {
+    const std::string path = in_.String();
+    const mode_t mode = in_.U32();
+    const bool exist_ok = in_.U8() != 0;
+    Place place;
+    const int error = parents_.Find(path, &place);
+    if (error != 0) return error;
+    if (mkdirat(place.directory, place.name.c_str(), 0700) != 0) {
+      if (errno != EEXIST || !exist_ok) return errno;
+      struct stat st;
+      if (fstatat(place.directory, place.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return errno;
+      return S_ISDIR(st.st_mode) ? 0 : EEXIST;
+    }
+    // The mode given to mkdirat would pass through the process's umask.
+    Attributes attributes;
+    attributes.set = Attributes::kMode;
+    attributes.mode = mode;
+    std::vector<AttributeError> errors;
+    if (mode != 0700) SetAttributes(place, attributes, nullptr, &errors);
+    return errors.empty() ? 0 : errors[0].error;
+  }
+
+  int Rmdir() {
+    Place place;
+    const int error = parents_.Find(in_.String(), &place);
+    if (error != 0) return error;
+    if (unlinkat(place.directory, place.name.c_str(), AT_REMOVEDIR) != 0) return errno;
+    parents_.Clear();
+    return 0;
+  }
+
+  int Unlink() {
+    Place place;
+    const int error = parents_.Find(in_.String(), &place);
+    if (error != 0) return error;
+    return unlinkat(place.directory, place.name.c_str(), 0) == 0 ? 0 : errno;
+  }
+
+  int Rename() {
+    const std::string from = in_.String();
+    const std::string to = in_.String();
+    const uint32_t flags = in_.U32();
+    Place source, target;
+    int error = parents_.FindBoth(from, &source, to, &target);
+    if (error != 0) return error;
+    error = RenameAt(source, target, flags);
+    parents_.Clear();
+    return error;
+  }
+
+  int Link() {
+    const std::string from = in_.String();
+    const std::string to = in_.String();
+    Place source, target;
+    const int error = parents_.FindBoth(from, &source, to, &target);
+    if (error != 0) return error;
+    return linkat(source.directory, source.name.c_str(), target.directory, target.name.c_str(), 0) == 0 ? 0 : errno;
+  }
+
+  int Symlink() {
+    const std::string path = in_.String();
+    const std::string target = in_.String();
+    const Attributes attributes = ReadAttributes();
+    Place place;
+    const int error = parents_.Find(path, &place);
+    if (error != 0) return error;
+    if (target.find('\0') != std::string::npos) return EINVAL;
+    if (symlinkat(target.c_str(), place.directory, place.name.c_str()) != 0) return errno;
+    return FinishAttributes(place, attributes, nullptr, false);
+  }
+
+  int Mknod() {
+    const std::string path = in_.String();
+    const uint8_t kind = in_.U8();
+    const uint32_t device_major = in_.U32();
+    const uint32_t device_minor = in_.U32();
+    const Attributes attributes = ReadAttributes();
+    const mode_t type = kind == 'c' ? S_IFCHR : kind == 'b' ? S_IFBLK : S_IFIFO;
+    Place place;
+    const int error = parents_.Find(path, &place);
+    if (error != 0) return error;
+    const dev_t device = kind == 'p' ? 0 : makedev(device_major, device_minor);
+    if (mknodat(place.directory, place.name.c_str(), type | 0600, device) != 0) return errno;
+    return FinishAttributes(place, attributes, nullptr, false);
+  }
+
+  int PutFile() {
+    const std::string path = in_.String();
+    const bool reuse = in_.U8() != 0;
+    const Attributes attributes = ReadAttributes();
+    size_t size = 0;
+    const uint8_t* content = in_.Bytes(&size);
+    Place place;
+    int error = parents_.Find(path, &place);
+    if (error != 0) return error;
+    if (reuse) {
+      struct stat st;
+      if (IsSameFile(place, content, size, &st)) return FinishAttributes(place, attributes, &st, true);
+      if (unlinkat(place.directory, place.name.c_str(), 0) != 0 && errno != ENOENT) return errno;
+    }
+    error = WriteNewFile(place, content, size);
+    return error != 0 ? error : FinishAttributes(place, attributes, nullptr, false);
+  }
+
+  int SetAttributesOf() {
+    const std::string path = in_.String();
+    const Attributes attributes = ReadAttributes();
+    Place place;
+    const int error = parents_.Find(path, &place);
+    if (error != 0) return error;
+    struct stat st;
+    if (fstatat(place.directory, place.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return errno;
+    return FinishAttributes(place, attributes, &st, false);
+  }
+
+  int Open() {
+    const std::string path = in_.String();
+    const auto how = static_cast<OpenHow>(in_.U8());
+    const mode_t mode = in_.U32();
+    Fd fd;
+    const int error = OpenFile(&parents_, path, how, mode, &fd);
+    if (error == 0) payload_.I32(fd.release());
+    return error;
+  }
+
+  void PutStat(const struct stat& st) {
+    payload_.U8(KindOf(st.st_mode));
+    payload_.U32(st.st_mode & 07777);
+    payload_.U32(st.st_uid);
+    payload_.U32(st.st_gid);
+    payload_.U64(static_cast<uint64_t>(st.st_size));
+    payload_.U64(static_cast<uint64_t>(st.st_blocks) * 512);
+    payload_.U32(static_cast<uint32_t>(st.st_nlink));
+    payload_.U64(static_cast<uint64_t>(st.st_dev));
+    payload_.U64(static_cast<uint64_t>(st.st_ino));
+    payload_.I64(st.st_mtim.tv_sec);
+    payload_.U32(static_cast<uint32_t>(st.st_mtim.tv_nsec));
+    payload_.I64(static_cast<int64_t>(st.st_ctim.tv_sec) * 1000000000 + st.st_ctim.tv_nsec);
+    payload_.U32(major(st.st_rdev));
+    payload_.U32(minor(st.st_rdev));
+  }
+
+  int Stat() {
+    Place place;
+    const int error = parents_.Find(in_.String(), &place);
+    if (error != 0) return error;
+    struct stat st;
+    if (fstatat(place.directory, place.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return errno;
+    PutStat(st);
+    return 0;
+  }
+
+  int Readdir() {
+    std::vector<NamedKind> entries;
+    const int error = ListDirectory(&parents_, in_.String(), &entries);
+    for (const NamedKind& entry : entries) {
+      payload_.U8(entry.kind);
+      payload_.String(entry.name);
+    }
+    return error;
+  }
+
+  int Readlink() {
+    Place place;
+    const int error = parents_.Find(in_.String(), &place);
+    if (error != 0) return error;
+    std::string target(64 * 1024, '\0');
+    const ssize_t size = readlinkat(place.directory, place.name.c_str(), &target[0], target.size());
+    if (size < 0) return errno;
+    payload_.Raw(target.data(), static_cast<size_t>(size));
+    return 0;
+  }
+
+  int Xattrs() {
+    Place place;
+    int error = parents_.Find(in_.String(), &place);
+    std::vector<Xattr> xattrs;
+    if (error == 0) error = GetXattrs(place, &xattrs);
+    for (const Xattr& xattr : xattrs) {
+      payload_.String(xattr.name);
+      payload_.String(xattr.value);
+    }
+    return error;
+  }
+
+  int ReadFile() {
+    const std::string path = in_.String();
+    const uint64_t max_bytes = in_.U64();
+    std::vector<uint8_t> content;
+    const int error = ReadWhole(&parents_, path, max_bytes, &content);
+    payload_.Raw(content.data(), content.size());
+    return error;
+  }
+
+  int FsyncDir() {
+    Fd fd(parents_.Open(in_.String(), O_RDONLY | O_DIRECTORY));
+    if (!fd) return errno;
+    return fsync(fd.get()) == 0 ? 0 : errno;
+  }
+
+  int MakeFrom(int (*fill)(int from, int to)) {
+    const std::string from = in_.String();
+    const std::string to = in_.String();
+    const mode_t mode = in_.U32();
+    Fd source, target;
+    int error = OpenFile(&parents_, from, OpenHow::kRead, 0, &source);
+    if (error == 0) error = OpenFile(&parents_, to, OpenHow::kCreate, mode, &target);
+    if (error != 0) return error;
+    error = fill(source.get(), target.get());
+    if (close(target.release()) != 0 && error == 0) error = errno;
+    Place place;
+    if (error != 0 && parents_.Find(to, &place) == 0) unlinkat(place.directory, place.name.c_str(), 0);
+    return error;
+  }
+
+  int Space() {
+    Fd fd(parents_.Open("", O_RDONLY | O_DIRECTORY));
+    struct statfs fs;
+    struct statvfs vfs;
+    if (!fd || fstatfs(fd.get(), &fs) != 0 || fstatvfs(fd.get(), &vfs) != 0) return errno;
+    payload_.U64(static_cast<uint64_t>(vfs.f_blocks) * vfs.f_frsize);
+    payload_.U64(static_cast<uint64_t>(vfs.f_bavail) * vfs.f_frsize);
+    payload_.U32(static_cast<uint32_t>(fs.f_type));
+    payload_.U8((vfs.f_flag & ST_RDONLY) != 0 ? 1 : 0);
+    return 0;
+  }
+
+  int DropCache() {
+    Fd fd;
+    const int error = OpenFile(&parents_, in_.String(), OpenHow::kRead, 0, &fd);
+    return error != 0 ? error : posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+  }
+
+  WireReader in_;
+  WireWriter out_;
+  WireWriter payload_;
+  ParentCache parents_;
+};
+
+}  // namespace
+
+std::vector<uint8_t> RunBatch(int root, bool walk_only, const uint8_t* commands, size_t size) {
+  return Batch(root, walk_only, commands, size).Run();
+}
+
+}  // namespace whittle
