@@ -68,6 +68,9 @@ export const errorCodes = {
   STORE_DAMAGED: { exitCode: exitCodes.storage, retryable: false, summary: 'Something in the store is not what its record says.', hint: 'Run: device verify' },
   STORE_NO_PREVIOUS: { exitCode: exitCodes.notFound, retryable: false, summary: 'The name has no previous image to go back to.', hint: 'See: device images' },
   STORE_VERSION: { exitCode: exitCodes.badInput, retryable: false, summary: 'The store was made by a newer version of Whittle.', hint: 'Update Whittle on this machine.' },
+
+  COMPUTE_FAILED: { exitCode: exitCodes.internal, retryable: true, summary: 'The process that computed a delta ended before it was done.', hint: 'Often memory: give --memory a smaller size, or fewer --jobs.' },
+  SERVER_BUSY: { exitCode: exitCodes.busy, retryable: true, summary: 'Another delta-server works on the same root.', hint: 'Stop it first, or choose another --root DIR.' },
 } as const satisfies Record<string, ErrorCodeFacts>;
 
 /** A stable error code. */
