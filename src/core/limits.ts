@@ -21,3 +21,26 @@ export const maxZstdWindowLog = 27;
 
 /** Most entries of an image archive (`oci-archive:`, `docker-archive:`). */
 export const maxArchiveEntries = 65_536;
+
+/** What the tar scanner accepts of one layer tar, and the decoder of a layer's metadata of one layer. */
+export interface TarLimits {
+  /** Most bytes of PAX and long-name headers (and sparse extension blocks) before one entry; also of all global PAX records in force. Go's reader stops at 1 MiB too. */
+  readonly maxEntryHeaderBytes: number;
+  /** Longest path or link target, in bytes. Linux opens no path above 4,096. */
+  readonly maxPathBytes: number;
+  /** Most entries of one layer. */
+  readonly maxEntries: number;
+  /** Most raw header bytes of all entries of one layer; also of all paths of one layer when its metadata is decoded. */
+  readonly maxHeaderBytes: number;
+  /** Most bytes after the end of the archive when they are not all zeros. */
+  readonly maxTrailerBytes: number;
+}
+
+/** Defaults of `TarLimits`. */
+export const tarLimits: TarLimits = {
+  maxEntryHeaderBytes: 1024 * 1024,
+  maxPathBytes: 64 * 1024,
+  maxEntries: 5_000_000,
+  maxHeaderBytes: 4 * 1024 ** 3,
+  maxTrailerBytes: 64 * 1024 ** 2,
+};
