@@ -46,8 +46,15 @@ export interface PatchDecoder {
   segment(streams: Buffer): void;
   /** Starts the segment's next file. */
   begin(file: { readonly sources: readonly NativeContent[]; readonly sizeBytes: number }): void;
-  /** Fills `out` (less only at the end of the file) and resolves to the number of bytes written. */
+  /**
+   * Fills `out` (less only at the end of the file) and resolves to the number of bytes written. Rejects with `code`
+   * DELTA_CORRUPT or BASIS_DAMAGED, also thrown by the other methods; the decoder is of no more use then.
+   */
   next(out: Buffer): Promise<number>;
+  /** Throws unless the last segment was read to its end with no byte of it left over. */
+  end(): void;
+  /** Frees its memory now instead of at the next garbage collection. Throws while `next` runs; may be called twice. */
+  close(): void;
 }
 
 export interface DeviceAddon {

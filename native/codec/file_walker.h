@@ -1,0 +1,123 @@
+// Walks a target file page by page through its ops and gives each stretch to its model. Encoder and decoder share it.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "codec/literal_model.h"
+#include "codec/op_model.h"
+#include "codec/residue_model.h"
+#include "common/content.h"
+
+namespace whittle::codec {
+
+/** Old content with zeros around it. Throws CodedError BASIS_DAMAGED when it cannot be read. */
+class OldContent {
+ public:
+  explicit OldContent(const std::vector<Content>& contents) : reader_(contents) {}
+  uint64_t size() const { return reader_.size(); }
+  /** Copies `size` bytes from `start`, which may be negative, to `destination`. */
+  void Fetch(int64_t start, size_t size, uint8_t* destination);
+
+ private:
+  ContentReader reader_;
+};
+
+/** Gives the file's next op; false after the last. */
+using NextOp = std::function<bool(Op&)>;
+
+template <class Coder, class Profile>
+class FileWalker {
+ public:
+  static constexpr size_t kPageBytes = 32 * 1024;
+  using Residue = ResidueModel<Profile>;
+  using Literals = LiteralModel<Profile>;
+
+  /** A null model leaves its stretches alone: the encoder runs one model per thread. All are borrowed. */
+  FileWalker(Coder* residue_coder, Residue* residue, Coder* literal_coder, Literals* literals)
+      : residue_coder_(residue_coder), literal_coder_(literal_coder), residue_(residue), literals_(literals),
+        page_(kMargin + kPageBytes), old_(kPageBytes + 2 * kMargin), backward_(kPageBytes) {}
+
+  /** Starts a file. `old` is borrowed until the file ends. */
+  void Begin(uint32_t kind, uint64_t size, OldContent* old, NextOp next_op) {
+    size_ = size;
+    position_ = 0;
+    content_ = old;
+    next_op_ = std::move(next_op);
+    op_ = Op{};
+    has_op_ = true;  // a copy of nothing before the first byte
+    previous_end_ = 0;
+    if (residue_ != nullptr) residue_->BeginFile(kind);
+    if (literals_ != nullptr) literals_->BeginFile(kind);
+    std::fill(page_.begin(), page_.end(), uint8_t{0});
+  }
+
+  uint64_t position() const { return position_; }
+  uint64_t size() const { return size_; }
+
+  /** Codes the next page, given the bytes it has (encoder) or writing them (decoder); returns its bytes. */
+  size_t CodePage(const std::function<void(uint8_t*, size_t)>& fill) {
+    uint8_t* page = page_.data() + kMargin;
+    std::memmove(page_.data(), page_.data() + last_page_bytes_, kMargin);
+    const size_t count = static_cast<size_t>(std::min<uint64_t>(kPageBytes, size_ - position_));
+    if (fill) fill(page, count);
+    const uint64_t end = position_ + count;
+    uint8_t* bytes = page;
+    while (position_ < end) {
+      if (has_op_ && position_ == op_.new_position + op_.length) TakeOp();
+      const bool literal = !has_op_ || position_ < op_.new_position;
+      const uint64_t stretch_end = !has_op_ ? size_ : literal ? op_.new_position : op_.new_position + op_.length;
+      const size_t span = static_cast<size_t>(std::min(stretch_end, end) - position_);
+      if (literal) CodeLiteral(bytes, span);
+      else CodeCopy(bytes, span);
+      position_ += span;
+      bytes += span;
+    }
+    last_page_bytes_ = count;
+    return count;
+  }
+
+  /** The bytes of the page coded last. */
+  const uint8_t* page() const { return page_.data() + kMargin; }
+
+ private:
+  void TakeOp() {
+    previous_end_ = op_.new_position + op_.length;
+    previous_old_end_ = op_.old_position + op_.length;
+    has_op_ = next_op_(op_);
+  }
+
+  void CodeCopy(uint8_t* bytes, size_t span) {
+    if (residue_ == nullptr) return;
+    const uint64_t within = position_ - op_.new_position;
+    content_->Fetch(static_cast<int64_t>(op_.old_position + within) - static_cast<int64_t>(kMargin), span + 2 * kMargin, old_.data());
+    residue_->Code(*residue_coder_, old_.data() + kMargin, bytes, span, position_, within == 0);
+  }
+
+  void CodeLiteral(uint8_t* bytes, size_t span) {
+    if (literals_ == nullptr) return;
+    if (position_ == previous_end_) literals_->BeginRun(bytes);
+    content_->Fetch(static_cast<int64_t>(previous_old_end_ + (position_ - previous_end_)), span, old_.data());
+    const int64_t before = has_op_ ? static_cast<int64_t>(op_.old_position) - static_cast<int64_t>(op_.new_position - position_)
+                                   : static_cast<int64_t>(content_->size()) - static_cast<int64_t>(size_ - position_);
+    content_->Fetch(before, span, backward_.data());
+    literals_->Code(*literal_coder_, bytes, span, {old_.data(), backward_.data()}, position_);
+  }
+
+  Coder* residue_coder_;
+  Coder* literal_coder_;
+  Residue* residue_;
+  Literals* literals_;
+  std::vector<uint8_t> page_, old_, backward_;
+  OldContent* content_ = nullptr;
+  NextOp next_op_;
+  Op op_;
+  bool has_op_ = false;
+  uint64_t size_ = 0, position_ = 0, previous_end_ = 0, previous_old_end_ = 0;
+  size_t last_page_bytes_ = 0;
+};
+
+}  // namespace whittle::codec

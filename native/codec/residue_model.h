@@ -1,0 +1,276 @@
+// Codes a copy's bytes given the old bytes they resemble: which pages, blocks and bytes differ, and by how much.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "codec/mixing.h"
+#include "codec/op_model.h"
+
+namespace whittle::codec {
+
+/** How much modelling a profile pays for. Histories are in tables of 2^n. */
+struct SmallProfile {
+  static constexpr int kFlagInputs = 8;
+  static constexpr int kFlagBits = 17;
+  static constexpr int kValueInputs = 7;
+  static constexpr int kValueBits = 13;
+  static constexpr int kOrders = 7;
+  static constexpr int kOrderBits = 16;
+  static constexpr int kHistoryBits = 22;
+};
+struct FastProfile {
+  static constexpr int kFlagInputs = 3;
+  static constexpr int kFlagBits = 15;
+  static constexpr int kValueInputs = 3;
+  static constexpr int kValueBits = 12;
+  static constexpr int kOrders = 3;
+  static constexpr int kOrderBits = 15;
+  static constexpr int kHistoryBits = 21;
+};
+
+/** Old bytes may be read this far before and after the stretch given to a model, new bytes this far before it. */
+constexpr size_t kMargin = 16;
+
+template <class Profile>
+class ResidueModel {
+ public:
+  static constexpr size_t kPageBytes = 4096;
+  static constexpr size_t kBlockBytes = 32;
+
+  ResidueModel()
+      : flag_histories_(kFlags << Profile::kFlagBits, kNewHistory),
+        flag_mixer_(kFileKinds * 4 * 8, 14, 65536 * 3 / 8),
+        flag_refiner_(1024),
+        value_table_(Profile::kValueBits + 3),
+        value_mixer_(2048, 14, 65536 * 3 / 8),
+        suspicion_(1 << 16, kNewHistory) {
+    for (AdaptiveBit& bit : pages_) bit = AdaptiveBit(16384, 2);
+    for (AdaptiveBit& bit : blocks_) bit = AdaptiveBit(16384, 2);
+    for (History& history : flag_histories_) history = (400 << 4) | 0;
+    for (History& history : suspicion_) history = (400 << 4) | 0;
+  }
+
+  void BeginFile(uint32_t kind) {
+    kind_ = kind;
+    flags_ = 0;
+    page_flags_ = 0;
+    block_flags_ = 0;
+    last_ = before_last_ = 0;
+    page_dirty_ = false;
+  }
+
+  /**
+   * Codes `size` bytes at `bytes` (encoder: given, decoder: written) that resemble those at `old`, and which
+   * begin at `position` of their file.
+   */
+  template <class Coder>
+  void Code(Coder& coder, const uint8_t* old, uint8_t* bytes, size_t size, uint64_t position, bool begins_op) {
+    size_t done = 0;
+    while (done < size) {
+      const uint64_t at = position + done;
+      if (at % kPageBytes == 0 || (begins_op && done == 0)) {
+        const size_t span = static_cast<size_t>(std::min<uint64_t>(size - done, kPageBytes - at % kPageBytes));
+        CodePage(coder, old + done, bytes + done, span, begins_op && done == 0);
+        if (!page_dirty_) {
+          done += span;
+          continue;
+        }
+      }
+      const size_t span = static_cast<size_t>(std::min<uint64_t>(size - done, kBlockBytes - at % kBlockBytes));
+      if (page_dirty_) CodeBlock(coder, old + done, bytes + done, span, at);
+      else std::memcpy(bytes + done, old + done, span);
+      done += span;
+    }
+  }
+
+ private:
+  static constexpr size_t kFlags = Profile::kFlagInputs;
+  static constexpr size_t kValues = Profile::kValueInputs;
+
+  template <class Coder>
+  void CodePage(Coder& coder, const uint8_t* old, uint8_t* bytes, size_t span, bool begins_op) {
+    const bool dirty = Coder::kEncodes && std::memcmp(old, bytes, span) != 0;
+    int width = 0;
+    while (span >> width) width++;
+    const size_t context = ((page_flags_ & 3) * 2 + begins_op) * 16 + static_cast<size_t>(width);
+    page_dirty_ = CodeAdaptive(coder, pages_[context], dirty, 120);
+    page_flags_ = page_flags_ * 2 + page_dirty_;
+    if (page_dirty_) return;
+    if (!Coder::kEncodes) std::memcpy(bytes, old, span);
+    if (span >= 32) flags_ = 0;
+    else flags_ <<= span;
+  }
+
+  /** How likely some byte of a block differs, in 16 grades, by what became of like bytes before. */
+  size_t Suspect(const uint8_t* old, size_t span) const {
+    uint32_t sum = 0;
+    for (size_t index = 0; index < span; index++) sum += suspicion_[Suspicion(old + index)] >> 4;
+    int grade = 0;
+    for (sum >>= 7; sum > 0 && grade < 15; sum -= sum >> 1 > 1 ? sum >> 2 : 1) grade++;
+    return static_cast<size_t>(grade);
+  }
+  static size_t Suspicion(const uint8_t* old) {
+    return (Hash(static_cast<uint32_t>(old[-2] | old[-1] << 8), old[0]) >> 16);
+  }
+
+  template <class Coder>
+  void CodeBlock(Coder& coder, const uint8_t* old, uint8_t* bytes, size_t span, uint64_t position) {
+    bool dirty = Coder::kEncodes && std::memcmp(old, bytes, span) != 0;
+    const size_t context = (Suspect(old, span) * 32 + (block_flags_ & 31)) * 2 + (span < kBlockBytes);
+    dirty = CodeAdaptive(coder, blocks_[context], dirty, 250);
+    block_flags_ = block_flags_ * 2 + dirty;
+    if (!dirty) {
+      if (!Coder::kEncodes) std::memcpy(bytes, old, span);
+      if (span >= 32) flags_ = 0;
+      else flags_ <<= span;
+      return;
+    }
+    bool differed = false;
+    for (size_t index = 0; index < span; index++) {
+      // A dirty block whose other bytes are equal differs in its last.
+      const bool known = !differed && index + 1 == span;
+      differed |= CodeByte(coder, old + index, bytes + index, position + index, known);
+    }
+  }
+
+  template <class Coder>
+  bool CodeByte(Coder& coder, const uint8_t* old, uint8_t* byte, uint64_t position, bool known) {
+    const uint8_t difference = Coder::kEncodes ? static_cast<uint8_t>(*byte - *old) : 0;
+    const uint8_t before = flags_ & 1 ? static_cast<uint8_t>(byte[-1] - old[-1]) : 0;
+    bool differs = known || CodeFlag(coder, old, byte, position, before, difference != 0);
+    UpdateHistory(suspicion_[Suspicion(old)], differs);
+    flags_ = flags_ * 2 + differs;
+    if (!differs) {
+      if (!Coder::kEncodes) *byte = *old;
+      return false;
+    }
+    const uint8_t value = CodeValue(coder, old, byte, position, before, difference);
+    if (!Coder::kEncodes) *byte = static_cast<uint8_t>(*old + value);
+    before_last_ = last_;
+    last_ = value;
+    return true;
+  }
+
+  /** Bytes since the last that differed: 0 to 7, in growing steps. */
+  uint32_t Distance() const {
+    if (flags_ == 0) return 7;
+    const int zeros = __builtin_ctz(flags_);
+    return zeros < 4 ? static_cast<uint32_t>(zeros) : zeros < 6 ? 4 : zeros < 12 ? 5 : 6;
+  }
+
+  static uint32_t Word(const uint8_t* bytes) {
+    return static_cast<uint32_t>(bytes[0]) | static_cast<uint32_t>(bytes[1]) << 8 | static_cast<uint32_t>(bytes[2]) << 16 |
+           static_cast<uint32_t>(bytes[3]) << 24;
+  }
+
+  /** The field that a byte of old code seems to belong to: the byte that holds the opcode, and where in the field we are. */
+  uint32_t Field(const uint8_t* old, uint64_t position) const {
+    const uint32_t phase = static_cast<uint32_t>(position & 3);
+    switch (kind_) {
+      case kArm64:
+      case kArm32:
+        return phase << 8 | old[3 - phase];
+      case kX86:
+        return static_cast<uint32_t>(old[-5]) << 8 | old[-4];
+      default:
+        return static_cast<uint32_t>(position & 7) << 8 | old[-4];
+    }
+  }
+
+  template <class Coder>
+  int CodeFlag(Coder& coder, const uint8_t* old, const uint8_t* byte, uint64_t position, uint8_t before, int differs) {
+    const uint32_t flags = flags_;
+    const uint32_t distance = Distance();
+    uint32_t hashes[8];
+    hashes[0] = Hash((flags & 7) << 24 | Word(old - 1) << 8, Field(old, position));
+    hashes[1] = Hash(Word(old), flags & 3);
+    hashes[2] = Hash(Word(old - 3), flags & 3);
+    if (kFlags > 3) {
+      hashes[3] = Hash((flags & 0xfff) << 3 | (position & 7), 3);
+      hashes[4] = Hash((flags & 15) << 24 | (Word(old - 2) & 0xffffff), 4);
+      hashes[5] = Hash(static_cast<uint32_t>(last_) << 16 | static_cast<uint32_t>(old[0]) << 8 | before, distance);
+      hashes[6] = Hash(Word(old - 7), Word(old - 3));
+      hashes[7] = Hash(Field(old, position), (flags & 15) << 8 | old[0]);
+    }
+    History* histories[kFlags];
+    int32_t inputs[kFlags];
+    for (size_t index = 0; index < kFlags; index++) {
+      histories[index] = &flag_histories_[(index << Profile::kFlagBits) + (hashes[index] >> (32 - Profile::kFlagBits))];
+      inputs[index] = flag_maps_[index].Predict(*histories[index]);
+    }
+    const int mixed = flag_mixer_.Mix(inputs, (kind_ * 4 + (position & 3)) * 8 + distance);
+    const uint32_t refined = flag_refiner_.Refine(mixed, (flags & 255) * 4 + (position & 3));
+    differs = coder.Code(differs, Blend(Squash(mixed), refined));
+    flag_mixer_.Update(inputs, differs);
+    flag_refiner_.Update(differs);
+    for (size_t index = 0; index < kFlags; index++) {
+      flag_maps_[index].Update(differs);
+      UpdateHistory(*histories[index], differs);
+    }
+    return differs;
+  }
+
+  static uint32_t Blend(uint32_t mixed, uint32_t refined) {
+    const uint32_t probability = (mixed + refined) >> 1;
+    return probability < 1 ? 1 : probability > 65535 ? 65535 : probability;
+  }
+
+  template <class Coder>
+  uint8_t CodeValue(Coder& coder, const uint8_t* old, const uint8_t* byte, uint64_t position, uint8_t before, uint8_t value) {
+    uint32_t hashes[7];
+    const uint32_t flags = flags_;  // its lowest bit is this byte
+    hashes[0] = Hash(static_cast<uint32_t>(old[0]) << 8 | before, 0x100 | ((flags >> 1) & 1));
+    hashes[1] = Hash(static_cast<uint32_t>(last_) << 8 | before_last_, 0x200 | ((flags >> 1) & 3));
+    hashes[2] = Hash(Word(old), 0x300);
+    if (kValues > 3) {
+      hashes[3] = Hash(Word(old - 3), 0x400 | before);
+      hashes[4] = Hash(static_cast<uint32_t>(before) << 8, 0x500 | ((flags >> 1) & 7));
+      hashes[5] = Hash(static_cast<uint32_t>(byte[-1]) << 16 | static_cast<uint32_t>(byte[-2]) << 8 | old[0], 0x600);
+      hashes[6] = Hash(Field(old, position), static_cast<uint32_t>(before) << 8 | 0x80);
+    }
+    const uint32_t high = CodeNibble(coder, hashes, 0, value >> 4);
+    for (size_t index = 0; index < kValues; index++) hashes[index] = Hash(hashes[index], 0x1000 + high);
+    return static_cast<uint8_t>(high << 4 | CodeNibble(coder, hashes, 1 + high, value & 15));
+  }
+
+  template <class Coder>
+  uint32_t CodeNibble(Coder& coder, const uint32_t* hashes, uint32_t prefix, uint32_t value) {
+    NibbleSlot* slots[kValues];
+    for (size_t index = 0; index < kValues; index++) slots[index] = value_table_.Find(hashes[index]);
+    uint32_t node = 1;
+    for (int place = 3; place >= 0; place--) {
+      int32_t inputs[kValues];
+      for (size_t index = 0; index < kValues; index++) inputs[index] = value_maps_[index].Predict(slots[index]->histories[node - 1]);
+      int bit = static_cast<int>(value >> place) & 1;
+      const int mixed = value_mixer_.Mix(inputs, (prefix == 0 ? 0 : 16) + node + 32 * ((flags_ >> 1) & 3));
+      bit = coder.Code(bit, Squash(mixed));
+      value_mixer_.Update(inputs, bit);
+      for (size_t index = 0; index < kValues; index++) {
+        value_maps_[index].Update(bit);
+        UpdateHistory(slots[index]->histories[node - 1], bit);
+      }
+      node = node * 2 + static_cast<uint32_t>(bit);
+    }
+    return node & 15;
+  }
+
+  std::vector<History> flag_histories_;
+  std::array<HistoryMap, kFlags> flag_maps_;
+  Mixer<static_cast<int>(kFlags)> flag_mixer_;
+  Refiner flag_refiner_;
+  NibbleTable value_table_;
+  std::array<HistoryMap, kValues> value_maps_;
+  Mixer<static_cast<int>(kValues)> value_mixer_;
+  std::vector<History> suspicion_;
+  std::array<AdaptiveBit, 128> pages_;
+  std::array<AdaptiveBit, 16 * 32 * 2> blocks_;
+  uint32_t kind_ = 0, flags_ = 0, page_flags_ = 0, block_flags_ = 0;
+  uint8_t last_ = 0, before_last_ = 0;
+  bool page_dirty_ = false;
+};
+
+}  // namespace whittle::codec
