@@ -1,5 +1,5 @@
 import { WhittleError } from '../core/errors.js';
-import { derivedPaxValue } from '../tar/index.js';
+import { derivePaxValue } from '../tar/index.js';
 import type { LayerEntry, LayerMeta, PaxRecord, TarHeader } from '../tar/types.js';
 import type { BitPort } from './bits.js';
 import { EntryCatalog } from './catalog.js';
@@ -98,7 +98,7 @@ export class MetaCoder {
       path, typeflag, sizeBytes, ...this.#numbers(port, wanted, reference, predicted), ...this.#names(port, wanted, reference, predicted),
       linkPath: this.#linkPath(port, wanted.linkPath, reference, predicted), ...this.#time(port, wanted, reference, predicted),
     };
-    const pax = this.#pax(port, wanted, { ...fields, pax: [], residue: none }, reference, predicted);
+    const pax = this.#pax(port, wanted, fields, reference, predicted);
     const sameResidue = this.#models.residueSame.code(port, wanted.residue.equals(reference.residue), predicted);
     const residue = sameResidue ? reference.residue : this.#string(this.#models.values.code(port, wanted.residue, deltaLimits.stringBytes));
     const header: TarHeader = { ...fields, pax, residue };
@@ -289,7 +289,7 @@ export class MetaCoder {
     return catalog.at(catalog.ordinal(ref.layer, ref.entry))?.record ?? fail('content is taken from nowhere');
   }
 
-  #pax(port: BitPort, wanted: TarHeader, header: TarHeader, reference: TarHeader, predicted: number): PaxRecord[] {
+  #pax(port: BitPort, wanted: TarHeader, header: Omit<TarHeader, 'pax' | 'residue'>, reference: TarHeader, predicted: number): PaxRecord[] {
     const sameKeys = wanted.pax.length === reference.pax.length && wanted.pax.every((record, index) => reference.pax[index]?.key.equals(record.key) === true);
     const like = this.#models.paxSame.code(port, sameKeys, predicted);
     const count = like ? reference.pax.length : this.#models.count.code(port, wanted.pax.length, 3);
@@ -299,7 +299,7 @@ export class MetaCoder {
       const record = wanted.pax[index];
       const key = like ? (reference.pax[index]?.key ?? none) : this.#string(this.#models.paxKeys.code(port, record?.key ?? none, deltaLimits.stringBytes));
       const known = reference.pax.find((other) => other.key.equals(key))?.value;
-      records.push({ key, value: this.#paxValue(port, record?.value ?? none, derivedPaxValue(header, key), known, predicted) });
+      records.push({ key, value: this.#paxValue(port, record?.value ?? none, derivePaxValue(header, key), known, predicted) });
     }
     return records;
   }
