@@ -1,0 +1,219 @@
+import { maxManifestBytes } from '../core/limits.js';
+import { isWhittleError, WhittleError } from '../core/errors.js';
+import type { Descriptor } from '../oci/descriptor.js';
+import { isDigest, sha256Digest, verifyDigest } from '../oci/digest.js';
+import { parseJsonObject } from '../oci/json.js';
+import { isIndexType, isManifestType, manifestAccept, mediaTypes } from '../oci/media-types.js';
+import { isRepository, isTag } from '../oci/reference.js';
+import { blobRange, type BlobRange } from './blob-range.js';
+import { blobBytes } from './blob-stream.js';
+import { badResponse } from './failures.js';
+import { collectStrings } from './paging.js';
+import { Transport, type TransportOptions, type TransportRequest } from './transport.js';
+import { collectVerified, verifiedBytes } from './verify.js';
+import { readBody, refuseEncoding, type WireResponse } from './wire.js';
+
+/** Options of every call that may take long. */
+export interface CallOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A manifest or index as the registry holds it. `descriptor.digest` is the digest of `bytes`. */
+export interface FetchedManifest {
+  readonly descriptor: Descriptor;
+  readonly bytes: Buffer;
+}
+
+/** Where to begin, and under which condition, in a request for part of a blob. */
+export interface RangeOptions extends CallOptions {
+  /** Bytes wanted; without it all to the end. */
+  readonly lengthBytes?: number | undefined;
+  /** A strong entity tag of an earlier answer: a registry whose content has changed then sends the whole. */
+  readonly ifRange?: string | undefined;
+}
+
+/** Throws USAGE unless `repository` can be asked for. */
+export function checkRepository(repository: string): void {
+  if (!isRepository(repository)) throw new WhittleError('USAGE', `not a repository name: ${JSON.stringify(repository.slice(0, 260))}`);
+}
+
+/** Throws USAGE unless `target` is a tag or a digest. */
+export function checkTarget(target: string): void {
+  if (!isTag(target) && !isDigest(target)) throw new WhittleError('USAGE', `neither a tag nor a digest: ${JSON.stringify(target.slice(0, 160))}`);
+}
+
+/** Token scopes to read from a repository. */
+export function pullScopes(repository: string): readonly string[] {
+  return [`repository:${repository}:pull`];
+}
+
+/**
+ * Reads from one OCI registry. Everything that comes back is verified against the digest it was asked by, but for
+ * `openBlobRange`. Errors: REGISTRY_*, DIGEST_MISMATCH, LIMIT_EXCEEDED, INTERRUPTED. Requests are tried again as
+ * `RegistryLimits` says. The holder calls `close()`.
+ */
+export class RegistryClient {
+  /** For the other parts of this room (referrers, push). */
+  readonly transport: Transport;
+
+  /** `registry` is `host[:port]` as references name it. Throws USAGE when it is not. */
+  constructor(readonly registry: string, options: TransportOptions = {}) {
+    this.transport = new Transport(registry, options);
+  }
+
+  /** Reads a manifest or index by tag or digest and checks its digest. `accept` defaults to all image types. */
+  async getManifest(repository: string, target: string, options: CallOptions & { readonly accept?: readonly string[] } = {}): Promise<FetchedManifest> {
+    const request = this.#manifestRequest('GET', repository, target, options);
+    return this.transport.retry(async () => {
+      const response = await this.transport.once(request);
+      const bytes = await readBody(response, maxManifestBytes, request.subject, options.signal);
+      return { bytes, descriptor: manifestDescriptor(response, request, bytes, target) };
+    }, options.signal);
+  }
+
+  /** The descriptor of a manifest without its content, or undefined when there is none. The size is 0 when the registry does not say it. */
+  async headManifest(repository: string, target: string, options: CallOptions & { readonly accept?: readonly string[] } = {}): Promise<Descriptor | undefined> {
+    const request = this.#manifestRequest('HEAD', repository, target, options);
+    const response = await this.transport.request({ ...request, accept: [200, 404] });
+    await response.discard();
+    if (response.status === 404) return undefined;
+    const digest = response.header('docker-content-digest') ?? (isDigest(target) ? target : undefined);
+    if (digest === undefined || !isDigest(digest)) return (await this.getManifest(repository, target, options)).descriptor;
+    if (isDigest(target) && digest !== target) throw badResponse(response.url, request.subject, 'the registry names another digest');
+    return { mediaType: contentType(response) ?? mediaTypes.ociManifest, digest, size: Number(response.header('content-length') ?? 0) || 0 };
+  }
+
+  /**
+   * The bytes of a blob, verified: the iteration ends normally only if they have the descriptor's size and digest.
+   * A connection that breaks is replaced by one that continues. BLOB_MISSING when the registry does not have it.
+   */
+  openBlob(repository: string, descriptor: Descriptor, options: CallOptions = {}): AsyncGenerator<Buffer, void, void> {
+    const request = this.#blobRequest('GET', repository, descriptor.digest, options);
+    return verifiedBytes(missingBlob(blobBytes(this.transport, request, descriptor), request), descriptor, request.subject);
+  }
+
+  /** A whole blob in memory, verified. A descriptor above `maxBytes` is LIMIT_EXCEEDED. */
+  async readBlob(repository: string, descriptor: Descriptor, maxBytes: number, options: CallOptions = {}): Promise<Buffer> {
+    const request = this.#blobRequest('GET', repository, descriptor.digest, options);
+    return collectVerified(missingBlob(blobBytes(this.transport, request, descriptor), request), descriptor, request.subject, maxBytes);
+  }
+
+  /** Size of a blob, or undefined when the registry does not have it. */
+  async headBlob(repository: string, digest: string, options: CallOptions = {}): Promise<{ readonly sizeBytes: number | undefined } | undefined> {
+    const response = await this.transport.request({ ...this.#blobRequest('HEAD', repository, digest, options), accept: [200, 404] });
+    await response.discard();
+    if (response.status === 404) return undefined;
+    const length = response.header('content-length');
+    return { sizeBytes: length !== undefined && /^[0-9]{1,15}$/.test(length) ? Number(length) : undefined };
+  }
+
+  /**
+   * Asks once for a blob from byte `offset` on (0: the whole) and reports what came, without judging it: see
+   * `BlobRange`. Follows redirects and logs in. Throws REGISTRY_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND (BLOB_MISSING),
+   * transport errors, and REGISTRY_BAD_RESPONSE for a body that was compressed on the way. The caller reads or
+   * destroys the body.
+   */
+  async openBlobRange(repository: string, digest: string, offset: number, options: RangeOptions = {}): Promise<BlobRange> {
+    const { lengthBytes, ifRange, signal } = options;
+    const end = lengthBytes === undefined ? '' : String(offset + lengthBytes - 1);
+    const ranged = offset > 0 || lengthBytes !== undefined;
+    const request = this.#blobRequest('GET', repository, digest, { signal });
+    const response = await this.#onceForGood({
+      ...request,
+      headers: { ...(ranged ? { range: `bytes=${String(offset)}-${end}` } : {}), ...(ranged && ifRange !== undefined ? { 'if-range': ifRange } : {}) },
+    });
+    refuseEncoding(response, request.subject);
+    return blobRange(response);
+  }
+
+  /** All tags of a repository, in the registry's order. */
+  async listTags(repository: string, options: CallOptions = {}): Promise<readonly string[]> {
+    checkRepository(repository);
+    const request: TransportRequest = {
+      method: 'GET', target: `/v2/${repository}/tags/list`, scopes: pullScopes(repository), subject: `tags of ${repository}`, accept: [200], signal: options.signal,
+    };
+    return collectStrings(this.transport, request, 'tags');
+  }
+
+  /** All repositories that the registry lists. Many registries refuse this. */
+  async listRepositories(options: CallOptions = {}): Promise<readonly string[]> {
+    const request: TransportRequest = {
+      method: 'GET', target: '/v2/_catalog', scopes: ['registry:catalog:*'], subject: 'the catalog', accept: [200], signal: options.signal,
+    };
+    return collectStrings(this.transport, request, 'repositories');
+  }
+
+  /** Asks the registry whether it is one, and logs in. */
+  async ping(options: CallOptions = {}): Promise<void> {
+    const response = await this.transport.request({ method: 'GET', target: '/v2/', scopes: [], subject: 'the registry API', accept: [200], signal: options.signal });
+    await response.discard();
+  }
+
+  /** Ends every connection, busy ones too. */
+  async close(): Promise<void> {
+    await this.transport.close();
+  }
+
+  /** One request that answers with statuses which trying again may cure, and throws the others. */
+  async #onceForGood(request: TransportRequest): Promise<WireResponse> {
+    const curable = [200, 206, 408, 412, 416, 425, 429, 500, 502, 503, 504];
+    try {
+      return await this.transport.once({ ...request, accept: curable });
+    } catch (error) {
+      throw asMissingBlob(error, request);
+    }
+  }
+
+  #manifestRequest(method: 'GET' | 'HEAD', repository: string, target: string, options: CallOptions & { readonly accept?: readonly string[] }): TransportRequest {
+    checkRepository(repository);
+    checkTarget(target);
+    return {
+      method, target: `/v2/${repository}/manifests/${target}`, scopes: pullScopes(repository), accept: [200], signal: options.signal,
+      headers: { accept: (options.accept ?? manifestAccept).join(', ') },
+      subject: `manifest ${target} of ${this.registry}/${repository}`,
+    };
+  }
+
+  #blobRequest(method: 'GET' | 'HEAD', repository: string, digest: string, options: CallOptions): TransportRequest {
+    checkRepository(repository);
+    checkTarget(digest);
+    return {
+      method, target: `/v2/${repository}/blobs/${digest}`, scopes: pullScopes(repository), accept: [200], signal: options.signal,
+      subject: `blob ${digest} of ${this.registry}/${repository}`,
+    };
+  }
+}
+
+function contentType(response: WireResponse): string | undefined {
+  const type = (response.header('content-type') ?? '').split(';')[0]?.trim().toLowerCase() ?? '';
+  return type === '' ? undefined : type;
+}
+
+/** What the content says it is, when the registry's Content-Type does not. */
+function claimedType(bytes: Buffer, what: string): string {
+  const type = parseJsonObject(bytes, what, maxManifestBytes)['mediaType'];
+  return typeof type === 'string' ? type : mediaTypes.ociManifest;
+}
+
+function manifestDescriptor(response: WireResponse, request: TransportRequest, bytes: Buffer, target: string): Descriptor {
+  const { subject } = request;
+  const served = response.header('docker-content-digest');
+  const expected = isDigest(target) ? target : served;
+  if (expected !== undefined && isDigest(expected)) verifyDigest(bytes, expected, subject);
+  const type = contentType(response);
+  const known = type !== undefined && (isManifestType(type) || isIndexType(type));
+  return { mediaType: known ? type : claimedType(bytes, subject), digest: expected !== undefined && isDigest(expected) ? expected : sha256Digest(bytes), size: bytes.length };
+}
+
+function asMissingBlob(error: unknown, request: TransportRequest): unknown {
+  if (!isWhittleError(error) || error.code !== 'REGISTRY_NOT_FOUND') return error;
+  return new WhittleError('BLOB_MISSING', error.message, { cause: error, data: error.data });
+}
+
+async function* missingBlob(source: AsyncIterable<Buffer>, request: TransportRequest): AsyncGenerator<Buffer, void, void> {
+  try {
+    yield* source;
+  } catch (error) {
+    throw asMissingBlob(error, request);
+  }
+}

@@ -1,0 +1,152 @@
+import type { Readable } from 'node:stream';
+import { Agent, type Dispatcher } from 'undici';
+import { badResponse, transportError, type ResponseHead, type Subject } from './failures.js';
+import type { RegistryLimits } from './limits.js';
+
+/** Methods that the distribution protocol uses. */
+export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+
+/** Bytes to send, with the length that Content-Length will say. */
+export interface RequestBody {
+  readonly sizeBytes: number;
+  readonly content: Buffer | AsyncIterable<Buffer>;
+}
+
+export interface WireRequest {
+  readonly method: Method;
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: RequestBody | undefined;
+  readonly subject: Subject;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A response whose body has not been read. Whoever holds it reads the body to its end, or calls `discard`. */
+export interface WireResponse extends ResponseHead {
+  /** Where it came from, after redirects. */
+  readonly url: URL;
+  /** The body as received, never decoded. Destroy it to give up; an error of it is the transport's, not a WhittleError. */
+  readonly body: Readable;
+  /** Gets rid of the body; keeps the connection when little is left of it. */
+  discard(): Promise<void>;
+}
+
+export interface WireOptions {
+  readonly limits: RegistryLimits;
+  /** PEM certificates to trust besides none of the usual ones: replaces the default set. */
+  readonly ca?: string | Buffer | readonly (string | Buffer)[] | undefined;
+  readonly userAgent: string;
+}
+
+function ignore(): void {
+  // An abandoned body reports its abandonment; nobody is left to hear it.
+}
+
+function wrap(url: URL, data: Dispatcher.ResponseData): WireResponse {
+  const { body, headers } = data;
+  body.on('error', ignore);
+  return {
+    url, status: data.statusCode, body,
+    header: (name) => {
+      const value = headers[name];
+      return Array.isArray(value) ? value.join(', ') : value;
+    },
+    discard: async () => {
+      await body.dump({ limit: 64 * 1024 }).catch(ignore);
+    },
+  };
+}
+
+/** Sends single HTTP requests: no redirects, no login, no retries. Owns the connections; the holder closes it. */
+export class Wire {
+  readonly limits: RegistryLimits;
+  readonly #agent: Agent;
+  readonly #userAgent: string;
+
+  constructor({ limits, ca, userAgent }: WireOptions) {
+    this.limits = limits;
+    this.#userAgent = userAgent;
+    this.#agent = new Agent({
+      connections: limits.connections,
+      headersTimeout: limits.headersTimeoutMs,
+      bodyTimeout: limits.bodyTimeoutMs,
+      maxHeaderSize: 32 * 1024,
+      connect: { timeout: limits.connectTimeoutMs, ...(ca === undefined ? {} : { ca: typeof ca === 'string' || Buffer.isBuffer(ca) ? ca : [...ca] }) },
+    });
+  }
+
+  /** Sends one request. Rejects with REGISTRY_UNREACHABLE, REGISTRY_TLS, REGISTRY_BAD_RESPONSE or INTERRUPTED. */
+  async send({ method, url, headers, body, subject, signal }: WireRequest): Promise<WireResponse> {
+    try {
+      const data = await this.#agent.request({
+        origin: url.origin, path: url.pathname + url.search, method,
+        headers: {
+          'user-agent': this.#userAgent,
+          // A body compressed on the way has other bytes than its digest says.
+          'accept-encoding': 'identity',
+          ...headers,
+          ...(body === undefined ? {} : { 'content-length': String(body.sizeBytes) }),
+        },
+        ...(body === undefined ? {} : { body: Buffer.isBuffer(body.content) ? body.content : iterableBody(body.content) }),
+        ...(signal === undefined ? {} : { signal }),
+      });
+      return wrap(url, data);
+    } catch (error) {
+      throw transportError(error, url, subject, signal);
+    }
+  }
+
+  /** Ends every connection, busy ones too. */
+  async close(): Promise<void> {
+    await this.#agent.destroy();
+  }
+}
+
+/** The HTTP client takes any async iterable at run time; its types name only streams. */
+function iterableBody(content: AsyncIterable<Buffer>): Readable {
+  return content as unknown as Readable;
+}
+
+/**
+ * Reads a whole body of at most `maxBytes`. A longer one is REGISTRY_BAD_RESPONSE; so is one that was compressed on
+ * the way.
+ */
+export async function readBody(response: WireResponse, maxBytes: number, subject: Subject, signal?: AbortSignal): Promise<Buffer> {
+  refuseEncoding(response, subject);
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  try {
+    for await (const chunk of response.body as AsyncIterable<Buffer>) {
+      sizeBytes += chunk.length;
+      if (sizeBytes > maxBytes) throw badResponse(response.url, subject, `the answer is longer than ${String(maxBytes)} bytes`);
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    throw transportError(error, response.url, subject, signal);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** The beginning of a body, at most `maxBytes`; never fails. */
+export async function readStart(response: WireResponse, maxBytes: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  try {
+    for await (const chunk of response.body as AsyncIterable<Buffer>) {
+      chunks.push(chunk);
+      sizeBytes += chunk.length;
+      if (sizeBytes >= maxBytes) break;
+    }
+  } catch {
+    // What came before the break may still say why the request failed.
+  }
+  return Buffer.concat(chunks).subarray(0, maxBytes);
+}
+
+/** Throws REGISTRY_BAD_RESPONSE (and gives up the body) when something on the way compressed it. */
+export function refuseEncoding(response: WireResponse, subject: Subject): void {
+  const encoding = (response.header('content-encoding') ?? '').trim().toLowerCase();
+  if (encoding === '' || encoding === 'identity') return;
+  response.body.destroy();
+  throw badResponse(response.url, subject, `the body was re-encoded on the way (Content-Encoding: ${encoding.slice(0, 40)})`, true);
+}
