@@ -1,0 +1,210 @@
+import { getSystemErrorName } from 'node:util';
+import { ByteReader } from '../core/bytes.js';
+import { WhittleError } from '../core/errors.js';
+import type { Attributes, BatchOp, BatchResult, DirectoryEntry, FileKind, FileStat, FsPath, FsSpace, Xattr } from './durable-fs.js';
+
+/**
+ * How filesystem steps travel to native code and back: little-endian, strings as u32 length and bytes. A command is its
+ * step byte (+ 0x80: go on when it fails) and its fields; a result is i32 errno, u32 size, payload.
+ */
+
+export const step = {
+  mkdir: 1, rmdir: 2, unlink: 3, rename: 4, link: 5, symlink: 6, mknod: 7, putFile: 8, attributes: 9, open: 10, stat: 11,
+  readdir: 12, readlink: 13, xattrs: 14, readFile: 15, fsyncDir: 16, clone: 17, copy: 18, space: 19, dropCache: 20,
+} as const;
+
+/** Values of the `open` step's `how` field. */
+export const openHow = { read: 0, create: 1, update: 2, openOrCreate: 3, directory: 4 } as const;
+
+const renameNoReplace = 1;
+const renameExchange = 2;
+const attributeBit = { owner: 1, mode: 2, time: 4, xattrs: 8 } as const;
+const initialBytes = 64 * 1024;
+
+/** Builds the commands of one batch. */
+export class BatchEncoder {
+  #buffer = Buffer.allocUnsafe(initialBytes);
+  #length = 0;
+
+  #reserve(count: number): number {
+    const at = this.#length;
+    if (at + count > this.#buffer.length) {
+      const grown = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, at + count));
+      this.#buffer.copy(grown, 0, 0, at);
+      this.#buffer = grown;
+    }
+    this.#length = at + count;
+    return at;
+  }
+
+  u8(value: number): this {
+    const at = this.#reserve(1);
+    this.#buffer[at] = value;
+    return this;
+  }
+
+  u16(value: number): this {
+    this.#buffer.writeUInt16LE(value, this.#reserve(2));
+    return this;
+  }
+
+  u32(value: number): this {
+    this.#buffer.writeUInt32LE(value, this.#reserve(4));
+    return this;
+  }
+
+  i64(value: number): this {
+    this.#buffer.writeBigInt64LE(BigInt(value), this.#reserve(8));
+    return this;
+  }
+
+  bytes(value: FsPath): this {
+    if (typeof value === 'string') {
+      const size = Buffer.byteLength(value);
+      this.u32(size);
+      this.#buffer.write(value, this.#reserve(size), 'utf8');
+      return this;
+    }
+    this.u32(value.length);
+    value.copy(this.#buffer, this.#reserve(value.length));
+    return this;
+  }
+
+  attributes(attributes: Attributes): this {
+    const xattrs = attributes.xattrs ?? [];
+    const owner = attributes.uid !== undefined && attributes.gid !== undefined;
+    this.u8((owner ? attributeBit.owner : 0) | (attributes.mode === undefined ? 0 : attributeBit.mode)
+      | (attributes.mtimeSec === undefined ? 0 : attributeBit.time) | (xattrs.length === 0 ? 0 : attributeBit.xattrs));
+    this.u32(attributes.uid ?? 0).u32(attributes.gid ?? 0).u32(attributes.mode ?? 0);
+    this.i64(attributes.mtimeSec ?? 0).u32(attributes.mtimeNsec ?? 0);
+    this.u16(xattrs.length);
+    for (const xattr of xattrs) this.bytes(xattr.name).bytes(xattr.value);
+    return this;
+  }
+
+  op(op: BatchOp): this {
+    switch (op.op) {
+      case 'mkdir': return this.u8(step.mkdir).bytes(op.path).u32(op.mode).u8(op.existOk === true ? 1 : 0);
+      case 'putFile': return this.u8(step.putFile).bytes(op.path).u8(op.reuse ? 1 : 0).attributes(op.attributes).bytes(op.content);
+      case 'symlink': return this.u8(step.symlink).bytes(op.path).bytes(op.target).attributes(op.attributes);
+      case 'mknod': return this.u8(step.mknod).bytes(op.path).u8(kindLetters[op.kind]).u32(op.deviceMajor).u32(op.deviceMinor).attributes(op.attributes);
+      case 'link': return this.u8(step.link).bytes(op.from).bytes(op.path);
+      case 'rename': return this.u8(step.rename).bytes(op.from).bytes(op.path).u32((op.exchange === true ? renameExchange : 0) | (op.noReplace === true ? renameNoReplace : 0));
+      case 'unlink': return this.u8(step.unlink).bytes(op.path);
+      case 'rmdir': return this.u8(step.rmdir).bytes(op.path);
+      case 'attributes': return this.u8(step.attributes).bytes(op.path).attributes(op.attributes);
+    }
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  /** A view of what was built; the encoder must not be used afterwards. */
+  finish(): Buffer {
+    return this.#buffer.subarray(0, this.#length);
+  }
+}
+
+/** Makes commands "go on when it fails". */
+export const goOn = 0x80;
+
+const kindLetters: Readonly<Record<FileKind, number>> = { file: 0x66, directory: 0x64, symlink: 0x6c, char: 0x63, block: 0x62, fifo: 0x70, socket: 0x73 };
+const kindsByLetter = new Map<number, FileKind>((Object.entries(kindLetters) as [FileKind, number][]).map(([kind, letter]) => [letter, kind]));
+
+/** One step's outcome. */
+export interface RawResult {
+  /** 0 or the errno. */
+  readonly errno: number;
+  readonly payload: Buffer;
+}
+
+function malformed(what: string): WhittleError {
+  return new WhittleError('INTERNAL', `native batch result ${what}`);
+}
+
+/** Cuts the results of a batch apart; payloads are views. */
+export function splitResults(results: Buffer): RawResult[] {
+  const out: RawResult[] = [];
+  for (let at = 0; at < results.length;) {
+    const errno = results.readInt32LE(at);
+    const size = results.readUInt32LE(at + 4);
+    out.push({ errno, payload: results.subarray(at + 8, at + 8 + size) });
+    at += 8 + size;
+  }
+  return out;
+}
+
+/** The name of an errno: 'ENOENT', … */
+export function errnoName(errno: number): string {
+  return getSystemErrorName(-errno);
+}
+
+/** A system error as Node makes them: `code`, `errno`, `syscall`, `path`. */
+export function systemError(errno: number, syscall: string, path: FsPath): NodeJS.ErrnoException {
+  const code = errnoName(errno);
+  const shown = typeof path === 'string' ? path : path.toString();
+  const error: NodeJS.ErrnoException = new Error(`${code}: ${syscall} '${shown}'`);
+  return Object.assign(error, { code, errno: -errno, syscall, path: shown });
+}
+
+/** What a step that sets attributes reports. `xattrs` are those that were asked for. */
+export function decodeAttributeResult(payload: Buffer, xattrs: readonly Xattr[] = []): BatchResult {
+  if (payload.length === 0) return { kept: false, attributeErrors: [] };
+  const attributeErrors: { what: string; code: string }[] = [];
+  for (let at = 1; at < payload.length; at += 7) {
+    const bit = payload[at + 4];
+    const what = bit === attributeBit.owner ? 'owner' : bit === attributeBit.mode ? 'mode' : bit === attributeBit.time ? 'time'
+      : `xattr:${xattrs[payload.readUInt16LE(at + 5)]?.name.toString('latin1') ?? ''}`;
+    attributeErrors.push({ what, code: errnoName(payload.readInt32LE(at)) });
+  }
+  return { kept: payload[0] === 1, attributeErrors };
+}
+
+export function decodeStat(payload: Buffer): FileStat {
+  return {
+    kind: kindsByLetter.get(payload.readUInt8(0)) ?? 'socket',
+    mode: payload.readUInt32LE(1),
+    uid: payload.readUInt32LE(5),
+    gid: payload.readUInt32LE(9),
+    sizeBytes: Number(payload.readBigUInt64LE(13)),
+    allocatedBytes: Number(payload.readBigUInt64LE(21)),
+    linkCount: payload.readUInt32LE(29),
+    device: payload.readBigUInt64LE(33),
+    inode: payload.readBigUInt64LE(41),
+    mtimeSec: Number(payload.readBigInt64LE(49)),
+    mtimeNsec: payload.readUInt32LE(57),
+    ctimeNs: payload.readBigInt64LE(61),
+    deviceMajor: payload.readUInt32LE(69),
+    deviceMinor: payload.readUInt32LE(73),
+  };
+}
+
+export function decodeDirectory(payload: Buffer): DirectoryEntry[] {
+  const reader = new ByteReader(payload, malformed);
+  const entries: DirectoryEntry[] = [];
+  while (reader.remaining > 0) {
+    const kind = kindsByLetter.get(reader.u8()) ?? 'socket';
+    entries.push({ kind, name: Buffer.from(reader.bytes(reader.u32())) });
+  }
+  return entries;
+}
+
+export function decodeXattrs(payload: Buffer): Xattr[] {
+  const reader = new ByteReader(payload, malformed);
+  const xattrs: Xattr[] = [];
+  while (reader.remaining > 0) {
+    const name = Buffer.from(reader.bytes(reader.u32()));
+    xattrs.push({ name, value: Buffer.from(reader.bytes(reader.u32())) });
+  }
+  return xattrs;
+}
+
+export function decodeSpace(payload: Buffer): FsSpace {
+  return {
+    totalBytes: Number(payload.readBigUInt64LE(0)),
+    freeBytes: Number(payload.readBigUInt64LE(8)),
+    type: payload.readUInt32LE(16),
+    readOnly: payload.readUInt8(20) === 1,
+  };
+}

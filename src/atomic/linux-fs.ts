@@ -1,0 +1,294 @@
+import { close as closeFd, fsync, ftruncate, fstat as fstatFd, open as openFd, read as readFd, write as writeFd, type BigIntStats } from 'node:fs';
+import { resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { deviceAddon, type DeviceAddon } from '../core/native.js';
+import {
+  BatchEncoder, decodeAttributeResult, decodeDirectory, decodeSpace, decodeStat, decodeXattrs, goOn, openHow, splitResults, step, systemError,
+  type RawResult,
+} from './batch-codec.js';
+import type {
+  Attributes, BatchOp, BatchResult, DirectoryEntry, DurableFile, DurableFs, FileKind, FileStat, FsLock, FsPath, FsSpace, OpenMode, Xattr,
+} from './durable-fs.js';
+
+const closeAsync = promisify(closeFd);
+const fsyncAsync = promisify(fsync);
+const ftruncateAsync = promisify(ftruncate);
+const openAsync = promisify(openFd);
+
+function fstatAsync(fd: number): Promise<BigIntStats> {
+  return new Promise((settle, fail) => {
+    fstatFd(fd, { bigint: true }, (error, stats) => {
+      if (error) fail(error);
+      else settle(stats);
+    });
+  });
+}
+
+function readOnce(fd: number, buffer: Buffer, at: number, offset: number): Promise<number> {
+  return new Promise((settle, fail) => {
+    readFd(fd, buffer, at, buffer.length - at, offset, (error, count) => {
+      if (error) fail(error);
+      else settle(count);
+    });
+  });
+}
+
+function writeOnce(fd: number, data: Buffer, at: number, offset: number): Promise<number> {
+  return new Promise((settle, fail) => {
+    writeFd(fd, data, at, data.length - at, offset, (error, count) => {
+      if (error) fail(error);
+      else settle(count);
+    });
+  });
+}
+
+const kindByType = new Map<bigint, FileKind>([
+  [0o10n, 'file'], [0o04n, 'directory'], [0o12n, 'symlink'], [0o02n, 'char'], [0o06n, 'block'], [0o01n, 'fifo'], [0o14n, 'socket'],
+]);
+
+function toFileStat(stats: BigIntStats): FileStat {
+  const mtimeSec = Number(stats.mtimeNs / 1_000_000_000n) - (stats.mtimeNs % 1_000_000_000n < 0n ? 1 : 0);
+  return {
+    kind: kindByType.get(stats.mode >> 12n) ?? 'socket', mode: Number(stats.mode & 0o7777n), uid: Number(stats.uid), gid: Number(stats.gid),
+    sizeBytes: Number(stats.size), allocatedBytes: Number(stats.blocks) * 512, linkCount: Number(stats.nlink), device: stats.dev, inode: stats.ino,
+    mtimeSec, mtimeNsec: Number(stats.mtimeNs - BigInt(mtimeSec) * 1_000_000_000n), ctimeNs: stats.ctimeNs, deviceMajor: 0, deviceMinor: 0,
+  };
+}
+
+function ioError(syscall: string, path: FsPath): NodeJS.ErrnoException {
+  return systemError(5, syscall, path);
+}
+
+/** An open file of the real filesystem. */
+class LinuxFile implements DurableFile {
+  #failed = false;
+  #closed = false;
+
+  constructor(readonly fd: number, private readonly path: FsPath) {}
+
+  async read(buffer: Buffer, offset: number): Promise<number> {
+    let done = 0;
+    while (done < buffer.length) {
+      const count = await readOnce(this.fd, buffer, done, offset + done);
+      if (count === 0) break;
+      done += count;
+    }
+    return done;
+  }
+
+  async write(data: Buffer, offset: number): Promise<void> {
+    if (this.#failed) throw ioError('write', this.path);
+    for (let done = 0; done < data.length;) done += await writeOnce(this.fd, data, done, offset + done);
+  }
+
+  async truncate(sizeBytes: number): Promise<void> {
+    await ftruncateAsync(this.fd, sizeBytes);
+  }
+
+  async stat(): Promise<FileStat> {
+    return toFileStat(await fstatAsync(this.fd));
+  }
+
+  async fsync(): Promise<void> {
+    // The kernel forgets a failed write after reporting it once: a second fsync would say that all is well.
+    if (this.#failed) throw ioError('fsync', this.path);
+    try {
+      await fsyncAsync(this.fd);
+    } catch (error) {
+      this.#failed = true;
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await closeAsync(this.fd);
+  }
+}
+
+export interface LinuxFsOptions {
+  /** Resolves paths component by component instead of with openat2, as on kernels before 5.6 (tests). */
+  readonly walkOnly?: boolean;
+}
+
+/** The real filesystem behind the port. */
+export class LinuxFs implements DurableFs {
+  #rootFd: number;
+  #syncFailed = false;
+
+  private constructor(readonly root: string, rootFd: number, private readonly walkOnly: boolean, private readonly addon: DeviceAddon) {
+    this.#rootFd = rootFd;
+  }
+
+  /** Opens the existing directory `root`. System errors as they come (ENOENT, ENOTDIR, EACCES). */
+  static async open(root: string, options: LinuxFsOptions = {}): Promise<LinuxFs> {
+    const absolute = resolve(root);
+    const addon = deviceAddon();
+    // syncfs reports the write errors since its descriptor was opened, so this one stays open from before the first write.
+    const fd = await openAsync(absolute, 'r');
+    if (!(await fstatAsync(fd)).isDirectory()) {
+      await closeAsync(fd);
+      throw systemError(20, 'open', absolute);
+    }
+    return new LinuxFs(absolute, fd, options.walkOnly ?? false, addon);
+  }
+
+  async #run(encoder: BatchEncoder): Promise<RawResult[]> {
+    return splitResults(await this.addon.runBatch(this.#rootFd, encoder.finish(), this.walkOnly));
+  }
+
+  async #one(encoder: BatchEncoder, syscall: string, path: FsPath): Promise<Buffer> {
+    const [result] = await this.#run(encoder);
+    if (result === undefined) throw systemError(5, syscall, path);
+    if (result.errno !== 0) throw systemError(result.errno, syscall, path);
+    return result.payload;
+  }
+
+  async open(path: FsPath, how: OpenMode, mode = 0o600): Promise<DurableFile> {
+    const payload = await this.#one(new BatchEncoder().u8(step.open).bytes(path).u8(openHow[how]).u32(mode), 'open', path);
+    return new LinuxFile(payload.readInt32LE(0), path);
+  }
+
+  async batch(ops: readonly BatchOp[]): Promise<BatchResult[]> {
+    if (ops.length === 0) return [];
+    const encoder = new BatchEncoder();
+    for (const op of ops) encoder.op(op);
+    const results = await this.#run(encoder);
+    return results.map((result, index) => {
+      const op = ops[index];
+      if (op === undefined) throw systemError(5, 'batch', '');
+      if (result.errno !== 0) throw Object.assign(systemError(result.errno, op.op, op.path), { index });
+      return decodeAttributeResult(result.payload, 'attributes' in op ? op.attributes.xattrs : []);
+    });
+  }
+
+  async #single(op: BatchOp): Promise<BatchResult> {
+    const [result] = await this.batch([op]);
+    if (result === undefined) throw systemError(5, op.op, op.path);
+    return result;
+  }
+
+  async mkdir(path: FsPath, mode = 0o700): Promise<void> {
+    await this.#single({ op: 'mkdir', path, mode });
+  }
+
+  async rename(from: FsPath, to: FsPath): Promise<void> {
+    await this.#single({ op: 'rename', from, path: to });
+  }
+
+  async exchange(a: FsPath, b: FsPath): Promise<void> {
+    await this.#single({ op: 'rename', from: a, path: b, exchange: true });
+  }
+
+  async link(from: FsPath, to: FsPath): Promise<void> {
+    await this.#single({ op: 'link', from, path: to });
+  }
+
+  async unlink(path: FsPath): Promise<void> {
+    await this.#single({ op: 'unlink', path });
+  }
+
+  async rmdir(path: FsPath): Promise<void> {
+    await this.#single({ op: 'rmdir', path });
+  }
+
+  setAttributes(path: FsPath, attributes: Attributes): Promise<BatchResult> {
+    return this.#single({ op: 'attributes', path, attributes });
+  }
+
+  async reflink(from: FsPath, to: FsPath, mode: number): Promise<void> {
+    await this.#one(new BatchEncoder().u8(step.clone).bytes(from).bytes(to).u32(mode), 'reflink', to);
+  }
+
+  async copyFile(from: FsPath, to: FsPath, mode: number): Promise<void> {
+    await this.#one(new BatchEncoder().u8(step.copy).bytes(from).bytes(to).u32(mode), 'copy', to);
+  }
+
+  async stat(path: FsPath): Promise<FileStat | undefined> {
+    const [stat] = await this.statMany([path]);
+    return stat;
+  }
+
+  async statMany(paths: readonly FsPath[]): Promise<(FileStat | undefined)[]> {
+    if (paths.length === 0) return [];
+    const encoder = new BatchEncoder();
+    for (const path of paths) encoder.u8(step.stat | goOn).bytes(path);
+    return (await this.#run(encoder)).map((result, index) => absentOr(result, decodeStat, 'stat', paths[index] ?? ''));
+  }
+
+  async readdir(path: FsPath): Promise<DirectoryEntry[]> {
+    return decodeDirectory(await this.#one(new BatchEncoder().u8(step.readdir).bytes(path), 'readdir', path));
+  }
+
+  async readlink(path: FsPath): Promise<Buffer> {
+    return this.#one(new BatchEncoder().u8(step.readlink).bytes(path), 'readlink', path);
+  }
+
+  async xattrs(path: FsPath): Promise<Xattr[]> {
+    return decodeXattrs(await this.#one(new BatchEncoder().u8(step.xattrs).bytes(path), 'listxattr', path));
+  }
+
+  async readFile(path: FsPath, maxBytes: number): Promise<Buffer | undefined> {
+    const [content] = await this.readFiles([path], maxBytes);
+    return content;
+  }
+
+  async readFiles(paths: readonly FsPath[], maxBytesEach: number): Promise<(Buffer | undefined)[]> {
+    if (paths.length === 0) return [];
+    const encoder = new BatchEncoder();
+    for (const path of paths) encoder.u8(step.readFile | goOn).bytes(path).i64(maxBytesEach);
+    return (await this.#run(encoder)).map((result, index) => absentOr(result, (payload) => payload, 'read', paths[index] ?? ''));
+  }
+
+  async fsyncDir(path: FsPath): Promise<void> {
+    await this.#one(new BatchEncoder().u8(step.fsyncDir).bytes(path), 'fsync', path);
+  }
+
+  async syncfs(): Promise<void> {
+    if (this.#syncFailed) throw ioError('syncfs', this.root);
+    try {
+      await this.addon.syncfs(this.#rootFd);
+    } catch (error) {
+      this.#syncFailed = true;
+      throw error;
+    }
+  }
+
+  async dropCache(path: FsPath): Promise<void> {
+    await this.#run(new BatchEncoder().u8(step.dropCache).bytes(path));
+  }
+
+  async space(): Promise<FsSpace> {
+    return decodeSpace(await this.#one(new BatchEncoder().u8(step.space), 'statfs', ''));
+  }
+
+  async tryLock(path: FsPath, mode: 'shared' | 'exclusive'): Promise<FsLock | undefined> {
+    const payload = await this.#one(new BatchEncoder().u8(step.open).bytes(path).u8(openHow.openOrCreate).u32(0o600), 'open', path);
+    const file = new LinuxFile(payload.readInt32LE(0), path);
+    let taken = false;
+    try {
+      taken = this.addon.flock(file.fd, mode === 'exclusive');
+    } finally {
+      if (!taken) await file.close();
+    }
+    return taken ? { release: () => file.close() } : undefined;
+  }
+
+  async close(): Promise<void> {
+    const fd = this.#rootFd;
+    if (fd < 0) return;
+    this.#rootFd = -1;
+    await closeAsync(fd);
+  }
+}
+
+const enoent = 2;
+const enotdir = 20;
+
+/** The decoded payload; undefined when there is no such file; other errors are thrown. */
+function absentOr<T>(result: RawResult, decode: (payload: Buffer) => T, syscall: string, path: FsPath): T | undefined {
+  if (result.errno === 0) return decode(result.payload);
+  if (result.errno === enoent || result.errno === enotdir) return undefined;
+  throw systemError(result.errno, syscall, path);
+}
