@@ -50,6 +50,7 @@ export const errorCodes = {
   DELTA_MISMATCH: { exitCode: exitCodes.badInput, retryable: false, summary: 'What a delta rebuilt does not have the digest that the target declares.', hint: 'Pull with --no-delta; report the delta.' },
   BASIS_DAMAGED: { exitCode: exitCodes.badInput, retryable: false, summary: 'Content of the basis is not what its record says.', hint: 'Run: device verify' },
 
+  BUDGET_EXCEEDED: { exitCode: exitCodes.denied, retryable: false, summary: 'A pull would receive more bytes than --max-bytes allows.', hint: 'Pull over a cheaper link, or allow more with --max-bytes.' },
   FETCH_FAILED: { exitCode: exitCodes.network, retryable: true, summary: 'A download made no progress in several attempts.', hint: 'Check the network; the next pull continues where this one stopped.' },
   FETCH_CORRUPT: { exitCode: exitCodes.network, retryable: true, summary: 'A server or something on the way sent bytes that do not have their digest.', hint: 'Pull again, or from another place with --from; report it to whoever runs the registry.' },
 

@@ -222,6 +222,11 @@ function matches(frame: SpoolFrame, stored: Buffer): boolean {
   return createHash('sha256').update(stored.subarray(0, frame.sizeBytes)).digest().equals(expected);
 }
 
+/** Size of the file that a complete spool of these frames is. */
+export function spoolFileBytes(frames: readonly SpoolFrame[]): number {
+  return frames.reduce((sum, frame) => sum + storedBytes(frame), 0);
+}
+
 /** Frames for a blob that nobody declared frames for. */
 export function plainFrames(sizeBytes: number, frameBytes: number): SpoolFrame[] {
   const frames: SpoolFrame[] = [];

@@ -1,0 +1,70 @@
+import { WhittleError } from '../../core/errors.js';
+import { applyDelta, deltaLimits, parseDeltaIndex, type DeltaIndex } from '../../delta/index.js';
+import type { Stage, StoredImage } from '../store/types.js';
+import { fetchWhole, plainFrameBytes, requireSize, spoolName, type PullContext } from './context.js';
+import { fetchFrames } from './fetch.js';
+import type { WorkTimer } from './meter.js';
+import type { DeltaOffer } from './offers.js';
+import { plainFrames, Spool } from './spool.js';
+
+/** The image that a delta shall make, to hold the delta to. */
+export interface DeltaTarget {
+  readonly configDigest: string;
+  readonly diffIds: readonly string[];
+}
+
+/**
+ * Fetches a delta's index through its spool (it stays there for a later run), verifies and reads it, and checks
+ * that it leads from `basis` to `target`. Throws DELTA_*, LIMIT_EXCEEDED, FETCH_*.
+ */
+export async function fetchDeltaIndex(context: PullContext, stage: Stage, offer: DeltaOffer, target: DeltaTarget): Promise<DeltaIndex> {
+  requireSize(offer.index, deltaLimits.indexBytes);
+  const spool = await Spool.open(context.store.fs, stage.spool.path, spoolName('index', offer.index.digest), plainFrames(offer.index.size, plainFrameBytes));
+  try {
+    const index = parseDeltaIndex(await fetchWhole(context, offer.index, spool, 'index'));
+    checkIndex(index, offer, target);
+    return index;
+  } finally {
+    await spool.close();
+  }
+}
+
+/** A delta is only a guess that the diffIDs prove; this finds the wrong guess before its data is paid for. */
+function checkIndex(index: DeltaIndex, offer: DeltaOffer, target: DeltaTarget): void {
+  if (index.basis.configDigest !== offer.basis.configDigest) {
+    throw new WhittleError('DELTA_WRONG_BASIS', `the delta was made for the basis ${index.basis.configDigest}, not for ${offer.basis.configDigest}`);
+  }
+  if (index.target.configDigest !== target.configDigest) {
+    throw new WhittleError('DELTA_CORRUPT', `the delta makes the image ${index.target.configDigest}, not ${target.configDigest}`);
+  }
+  const same = index.layers.length === target.diffIds.length && index.layers.every((layer, at) => layer.diffId === target.diffIds[at]);
+  if (!same) throw new WhittleError('DELTA_CORRUPT', 'the delta lists other layers than the image has');
+  if (index.dataSizeBytes !== offer.data.size) throw new WhittleError('DELTA_CORRUPT', `the delta's index describes ${String(index.dataSizeBytes)} bytes of data, its manifest ${String(offer.data.size)}`);
+}
+
+/**
+ * Fetches a delta's data and applies it while it arrives: every layer that it carries is in the stage when this
+ * returns. The data stays spooled for a later run when it is interrupted. Throws DELTA_*, BASIS_DAMAGED, FETCH_*, STORAGE_*, INTERRUPTED.
+ */
+export async function applyFetchedDelta(context: PullContext, stage: Stage, offer: DeltaOffer, index: DeltaIndex, timer: WorkTimer): Promise<void> {
+  const { store, signal } = context;
+  const basis = await store.basis(offer.basis, { layers: index.basisLayers });
+  let spool: Spool | null = null;
+  try {
+    stage.useBasis(basis);
+    spool = await Spool.open(store.fs, stage.spool.path, spoolName('data', offer.data.digest), index.frames);
+    const frames = fetchFrames({ ...context, source: context.source.blob(offer.data), spool, events: context.meter.transfer('data', true) });
+    timer.start();
+    await applyDelta({ index, data: timer.watch(frames), basis, sink: stage, signal });
+  } finally {
+    timer.stop();
+    await spool?.close();
+    await basis.close();
+  }
+}
+
+/** The stored image with this config, as a delta's annotation names its basis. */
+export function basisFor(images: readonly StoredImage[], configDigest: string | undefined, manifestDigest: string | undefined): StoredImage | undefined {
+  const same = images.filter((image) => image.configDigest === configDigest);
+  return same.find((image) => image.manifestDigest === manifestDigest) ?? same[0];
+}

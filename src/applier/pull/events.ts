@@ -1,0 +1,59 @@
+/** Bytes received over the network, by what they were for. */
+export interface DownloadedBytes {
+  /** Manifests and indexes of the image and of deltas. */
+  readonly manifest: number;
+  readonly config: number;
+  /** Lists of deltas. */
+  readonly referrers: number;
+  /** Index blobs of deltas. */
+  readonly index: number;
+  /** Data blobs of deltas. */
+  readonly data: number;
+  /** Layer blobs. */
+  readonly layers: number;
+  readonly total: number;
+}
+
+/** What a pull did, in numbers. */
+export interface PullFigures {
+  readonly downloadedBytes: DownloadedBytes;
+  /** Received bytes that an earlier attempt had already received. */
+  readonly refetchedBytes: number;
+  /** What a pull by layers would have downloaded: the layers that the store lacked, config and manifest. */
+  readonly layerPullBytes: number;
+  /** Manifest, index and data of the delta that was used; 0 without one. */
+  readonly deltaBytes: number;
+  readonly wallMs: number;
+  /** Time spent rebuilding layers, without waiting for the network. */
+  readonly applyMs: number;
+  readonly commitMs: number;
+  readonly peakRssBytes: number;
+  /** File content written into the store. */
+  readonly writtenBytes: number;
+  /** File content that was linked or was there already. */
+  readonly reusedBytes: number;
+}
+
+/** How a pull gets what is missing. */
+export type PullWay = 'delta' | 'layers' | 'nothing';
+
+/** What a pull tells while it runs. Digests are `sha256:<hex>`; sizes are bytes, times ms. */
+export type PullEvent =
+  | { readonly event: 'resolved'; readonly image: string; readonly manifestDigest: string; readonly configDigest: string; readonly from: string }
+  | { readonly event: 'current'; readonly image: string; readonly manifestDigest: string; readonly configDigest: string }
+  | { readonly event: 'waiting'; readonly reason: 'delta' | 'lock'; readonly waitMs: number }
+  | {
+      readonly event: 'plan'; readonly way: PullWay; readonly downloadBytes: number; readonly heldBytes: number; readonly layerPullBytes: number;
+      readonly missingLayers: number; readonly totalLayers: number; readonly deltaDigest?: string; readonly basisManifest?: string; readonly basisConfig?: string;
+      /** Why it is not a delta, when it is not. */
+      readonly reason?: string;
+    }
+  | { readonly event: 'progress'; readonly phase: 'download' | 'verify'; readonly doneBytes: number; readonly totalBytes: number }
+  | { readonly event: 'retry'; readonly reason: string; readonly pauseMs: number; readonly attempt: number }
+  | { readonly event: 'fallback'; readonly code: string; readonly reason: string }
+  | { readonly event: 'note'; readonly text: string }
+  | { readonly event: 'applied'; readonly way: PullWay; readonly layers: number; readonly applyMs: number }
+  | ({ readonly event: 'committed'; readonly image: string; readonly manifestDigest: string; readonly configDigest: string; readonly way: PullWay } & PullFigures);
+
+/** Receives the events of a pull; must not throw. */
+export type PullListener = (event: PullEvent) => void;

@@ -1,0 +1,102 @@
+import { WhittleError } from '../../core/errors.js';
+import type { DownloadedBytes, PullListener } from './events.js';
+import type { TransferEvents } from './transfer.js';
+
+/** What bytes are downloaded for. */
+export type ByteKind = Exclude<keyof DownloadedBytes, 'total'>;
+
+/** Counts what a pull receives, keeps it under the budget, and turns it into progress. */
+export class Meter {
+  readonly #bytes: Record<ByteKind, number> = { manifest: 0, config: 0, referrers: 0, index: 0, data: 0, layers: 0 };
+  #refetched = 0;
+  #doneBytes = 0;
+  #totalBytes = 0;
+
+  /** `maxBytes` null: no budget. */
+  constructor(private readonly maxBytes: number | null, private readonly onEvent: PullListener) {}
+
+  get downloaded(): DownloadedBytes {
+    return { ...this.#bytes, total: this.#total };
+  }
+
+  get refetchedBytes(): number {
+    return this.#refetched;
+  }
+
+  get #total(): number {
+    return Object.values(this.#bytes).reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Begins the part that progress is shown for: so much in all, so much of it held already. */
+  begin(totalBytes: number, heldBytes: number): void {
+    this.#totalBytes = totalBytes;
+    this.#doneBytes = heldBytes;
+  }
+
+  /** Counts bytes outside a transfer (manifests, lists). Throws BUDGET_EXCEEDED. */
+  add(kind: ByteKind, count: number): void {
+    this.#bytes[kind] += count;
+    if (this.maxBytes !== null && this.#total > this.maxBytes) throw this.#overBudget(this.#total);
+  }
+
+  /** Throws BUDGET_EXCEEDED when so many bytes more would not fit the budget. */
+  requireBudget(count: number): void {
+    if (this.maxBytes !== null && this.#total + count > this.maxBytes) throw this.#overBudget(this.#total + count);
+  }
+
+  #overBudget(neededBytes: number): WhittleError {
+    return new WhittleError('BUDGET_EXCEEDED', `the pull needs ${String(neededBytes)} bytes, and --max-bytes allows ${String(this.maxBytes)}`, {
+      data: { neededBytes, maxBytes: this.maxBytes },
+    });
+  }
+
+  /** Counts a transfer's bytes as `kind`. `shown`: they are part of the progress. */
+  transfer(kind: ByteKind, shown: boolean): TransferEvents {
+    return {
+      received: (count, refetched) => {
+        this.#refetched += refetched;
+        if (shown) {
+          this.#doneBytes += count - refetched;
+          this.onEvent({ event: 'progress', phase: 'download', doneBytes: this.#doneBytes, totalBytes: Math.max(this.#totalBytes, this.#doneBytes) });
+        }
+        this.add(kind, count);
+      },
+      retry: (reason, pauseMs, fruitless) => { this.onEvent({ event: 'retry', reason, pauseMs, attempt: fruitless }); },
+    };
+  }
+}
+
+/** Time spent on one side of an iteration: what its reader does between chunks, without waiting for them. */
+export class WorkTimer {
+  #workMs = 0;
+  #resumedMs: number | null = null;
+
+  get workMs(): number {
+    return this.#workMs;
+  }
+
+  start(): void {
+    this.#resumedMs = performance.now();
+  }
+
+  stop(): void {
+    if (this.#resumedMs !== null) this.#workMs += performance.now() - this.#resumedMs;
+    this.#resumedMs = null;
+  }
+
+  /** The same chunks; the timer stands still while one is awaited. */
+  async *watch<T>(chunks: AsyncIterable<T>): AsyncGenerator<T, void, void> {
+    const iterator = chunks[Symbol.asyncIterator]();
+    try {
+      for (;;) {
+        this.stop();
+        const next = await iterator.next();
+        this.start();
+        if (next.done === true) return;
+        yield next.value;
+      }
+    } finally {
+      await iterator.return?.();
+    }
+  }
+}

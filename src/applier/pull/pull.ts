@@ -1,0 +1,237 @@
+import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors.js';
+import type { ErrorCode } from '../../core/error-codes.js';
+import type { Stage, Store, StoredImage } from '../store/types.js';
+import type { PullContext } from './context.js';
+import { applyFetchedDelta, fetchDeltaIndex } from './delta.js';
+import type { PullFigures, PullWay } from './events.js';
+import type { ImageSource } from './image-source.js';
+import { pullLayers } from './layers.js';
+import { Meter, WorkTimer } from './meter.js';
+import { offerBytes, type DeltaOffer } from './offers.js';
+import { storeName, type PullOptions } from './options.js';
+import { layersCost, left, makePlan, offerCost, type PullPlan } from './plan.js';
+import { RateLimiter } from './rate.js';
+import { resolveConfig, resolveManifest, type ResolvedImage } from './resolve.js';
+
+/** How a pull ended. `image` is null after a dry run. */
+export interface PullResult {
+  readonly image: StoredImage | null;
+  /** `current`: the name already meant this image, and nothing was done. */
+  readonly outcome: 'committed' | 'current' | 'planned';
+  readonly way: PullWay;
+  readonly figures: PullFigures;
+}
+
+/** Errors after which the same pull is worth running again as it is: what is fetched and built stays. No other way would fare better. */
+const notTheDeltasFault: readonly ErrorCode[] = [
+  'INTERRUPTED', 'BUDGET_EXCEEDED', 'FETCH_FAILED', 'STORAGE_FULL', 'STORAGE_IO', 'STORAGE_PERMISSION', 'STORAGE_READ_ONLY', 'STORE_BUSY',
+  'REGISTRY_UNREACHABLE', 'REGISTRY_UNAVAILABLE', 'REGISTRY_RATE_LIMITED', 'REGISTRY_UNAUTHORIZED', 'REGISTRY_FORBIDDEN', 'REGISTRY_TLS',
+];
+
+/** Deltas tried before the layers are fetched in full. */
+const maxDeltasTried = 3;
+
+/**
+ * Pulls an image into the store: resolve, plan, fetch, apply, verify, commit. Each step leaves on disk what the next
+ * run needs, so that after any interruption the same call continues. Throws what the steps throw; the store then still
+ * has its old images, and the stage what was done so far (but after STORAGE_FULL, when it is removed).
+ */
+export async function pullImage(store: Store, source: ImageSource, options: PullOptions): Promise<PullResult> {
+  return new Pull(store, source, options).run();
+}
+
+class Pull {
+  readonly #context: PullContext;
+  readonly #timer = new WorkTimer();
+  readonly #startedMs = performance.now();
+  readonly #name: string;
+  #deltaBytes = 0;
+  #layerPullBytes = 0;
+  #commitMs = 0;
+  #counters = { writtenBytes: 0, linkedBytes: 0, keptBytes: 0 };
+
+  constructor(private readonly store: Store, source: ImageSource, private readonly options: PullOptions) {
+    const { onEvent, signal, patience } = options;
+    this.#name = storeName(options.reference);
+    this.#context = { store, source, onEvent, signal, patience, limiter: new RateLimiter(options.limitRate), meter: new Meter(options.maxBytes, onEvent) };
+  }
+
+  async run(): Promise<PullResult> {
+    const { onEvent, source } = this.#context;
+    const resolved = await resolveManifest(this.#context, this.options);
+    const current = await this.#current(resolved.served.digest);
+    if (current !== null) return current;
+    const image = await resolveConfig(this.#context, this.options, resolved);
+    onEvent({ event: 'resolved', image: this.#name, manifestDigest: image.manifestDigest, configDigest: image.manifest.config.digest, from: source.name });
+    const stage = await this.#openStage(image);
+    try {
+      // Whoever held the stage before may have finished the job.
+      const finished = await this.#current(image.manifestDigest);
+      if (finished !== null) {
+        await stage.discard();
+        return finished;
+      }
+      return await this.#build(stage, image);
+    } catch (error) {
+      if (isWhittleError(error) && error.code === 'STORAGE_FULL') await stage.discard();
+      throw error;
+    } finally {
+      await stage.close();
+    }
+  }
+
+  async #current(manifestDigest: string): Promise<PullResult | null> {
+    const image = await this.store.resolve(this.#name);
+    if (image?.manifestDigest !== manifestDigest) return null;
+    this.#context.onEvent({ event: 'current', image: this.#name, manifestDigest, configDigest: image.configDigest });
+    return { image, outcome: 'current', way: 'nothing', figures: this.#figures() };
+  }
+
+  async #openStage(image: ResolvedImage, replaceLayers: readonly string[] = []): Promise<Stage> {
+    const { onEvent, signal } = this.#context;
+    const open = (waitMs: number): Promise<Stage> =>
+      this.store.stage(image.target, { waitMs, signal, replaceLayers, onNote: (text) => { onEvent({ event: 'note', text }); } });
+    try {
+      return await open(0);
+    } catch (error) {
+      if (!isWhittleError(error) || error.code !== 'STORE_BUSY' || this.options.lockWaitMs === 0) throw error;
+      onEvent({ event: 'waiting', reason: 'lock', waitMs: this.options.lockWaitMs });
+      return open(this.options.lockWaitMs);
+    }
+  }
+
+  async #build(stage: Stage, image: ResolvedImage): Promise<PullResult> {
+    const plan = await makePlan(this.#context, stage, image, this.options);
+    this.#layerPullBytes = plan.layerPullBytes;
+    const planned = await this.#announce(stage, image, plan);
+    if (this.options.dryRun) return { image: null, outcome: 'planned', way: planned, figures: this.#figures() };
+    const way = await this.#fill(stage, image, plan);
+    this.#context.onEvent({ event: 'applied', way, layers: plan.missing.length, applyMs: Math.round(this.#timer.workMs) });
+    const stored = await this.#commit(stage, image);
+    const figures = this.#figures();
+    this.#context.onEvent({ event: 'committed', image: this.#name, manifestDigest: stored.manifestDigest, configDigest: stored.configDigest, way, ...figures });
+    return { image: stored, outcome: 'committed', way, figures };
+  }
+
+  /** Says what will be downloaded, before it is, and refuses what the budget or the disk does not allow. */
+  async #announce(stage: Stage, image: ResolvedImage, plan: PullPlan): Promise<PullWay> {
+    const [offer] = plan.offers;
+    const way: PullWay = plan.missing.length === 0 ? 'nothing' : offer === undefined ? 'layers' : 'delta';
+    const cost = offer === undefined ? await layersCost(this.#context, stage, plan.missing) : await offerCost(this.#context, stage, offer);
+    this.#context.onEvent({
+      event: 'plan', way, downloadBytes: left(cost), heldBytes: cost.heldBytes, layerPullBytes: plan.layerPullBytes,
+      missingLayers: plan.missing.length, totalLayers: image.config.diffIds.length,
+      ...(offer === undefined ? { reason: plan.reason } : { deltaDigest: offer.digest, basisManifest: offer.basis.manifestDigest, basisConfig: offer.basis.configDigest }),
+    });
+    if (this.options.dryRun) return way;
+    // The delta's manifest is counted already: it was fetched to know the price.
+    this.#context.meter.requireBudget(left(cost) - (offer?.manifestBytes ?? 0));
+    await stage.requireSpace(left(cost) + cost.totalBytes);
+    return way;
+  }
+
+  async #fill(stage: Stage, image: ResolvedImage, plan: PullPlan): Promise<PullWay> {
+    const byDelta = await this.#applyDeltas(stage, image, plan);
+    const rest = [];
+    for (const each of plan.missing) if (!(await stage.hasLayer(each.layer))) rest.push(each);
+    if (rest.length > 0) {
+      const cost = await layersCost(this.#context, stage, rest);
+      this.#context.meter.requireBudget(left(cost));
+      this.#context.meter.begin(cost.totalBytes, cost.heldBytes);
+      await pullLayers(this.#context, stage, rest, this.#timer);
+    }
+    return plan.missing.length === 0 ? 'nothing' : byDelta ? 'delta' : 'layers';
+  }
+
+  /** Tries the deltas of the plan in turn; whether one of them did it. */
+  async #applyDeltas(stage: Stage, image: ResolvedImage, plan: PullPlan): Promise<boolean> {
+    for (const offer of plan.offers.slice(0, maxDeltasTried)) {
+      try {
+        await this.#applyDelta(stage, image, offer);
+        return true;
+      } catch (error) {
+        if (!mayFallBack(error, this.#context.signal)) throw error;
+        const code = isWhittleError(error) ? error.code : 'INTERNAL';
+        this.#context.onEvent({ event: 'fallback', code, reason: error instanceof Error ? error.message : String(error) });
+      }
+    }
+    return false;
+  }
+
+  async #applyDelta(stage: Stage, image: ResolvedImage, offer: DeltaOffer): Promise<void> {
+    const cost = await offerCost(this.#context, stage, offer);
+    this.#context.meter.begin(cost.totalBytes - offer.manifestBytes, cost.heldBytes);
+    const index = await fetchDeltaIndex(this.#context, stage, offer, { configDigest: image.manifest.config.digest, diffIds: image.config.diffIds });
+    await applyFetchedDelta(this.#context, stage, offer, index, this.#timer);
+    this.#deltaBytes = offerBytes(offer);
+  }
+
+  async #commit(stage: Stage, image: ResolvedImage): Promise<StoredImage> {
+    try {
+      return await this.#commitStage(stage);
+    } catch (error) {
+      if (!isWhittleError(error) || error.code !== 'STORE_DAMAGED' || typeof error.data['layers'] !== 'string') throw error;
+      this.#context.onEvent({ event: 'fallback', code: error.code, reason: error.message });
+      return this.#commitRepaired(stage, image, error.data['layers'].split(','));
+    }
+  }
+
+  async #commitStage(stage: Stage): Promise<StoredImage> {
+    const { onEvent, signal } = this.#context;
+    const startedMs = performance.now();
+    try {
+      return await stage.commit({
+        name: this.#name, source: this.options.image, signal,
+        onProgress: (doneBytes, totalBytes) => { onEvent({ event: 'progress', phase: 'verify', doneBytes, totalBytes }); },
+      });
+    } finally {
+      this.#commitMs += performance.now() - startedMs;
+      this.#count(stage);
+    }
+  }
+
+  /** Layers that were to be reused have rotted: they are fetched in full, and exchanged by the commit. */
+  async #commitRepaired(stage: Stage, image: ResolvedImage, damaged: readonly string[]): Promise<StoredImage> {
+    await stage.close();
+    const repair = await this.#openStage(image, damaged);
+    try {
+      const layers = [];
+      for (const diffId of new Set(damaged)) {
+        const layer = image.config.diffIds.indexOf(diffId);
+        const descriptor = image.manifest.layers[layer];
+        if (descriptor === undefined) throw new WhittleError('INTERNAL', `the store reports damage in ${diffId}, which the image does not have`);
+        if (!(await repair.hasLayer(layer))) layers.push({ layer, descriptor });
+      }
+      const cost = await layersCost(this.#context, repair, layers);
+      this.#context.meter.requireBudget(left(cost));
+      this.#context.meter.begin(cost.totalBytes, cost.heldBytes);
+      await pullLayers(this.#context, repair, layers, this.#timer);
+      return await this.#commitStage(repair);
+    } finally {
+      await repair.close();
+    }
+  }
+
+  #count(stage: Stage): void {
+    const { writtenBytes, linkedBytes, keptBytes } = stage.counters;
+    this.#counters = { writtenBytes: this.#counters.writtenBytes + writtenBytes, linkedBytes: this.#counters.linkedBytes + linkedBytes, keptBytes: this.#counters.keptBytes + keptBytes };
+  }
+
+  #figures(): PullFigures {
+    const { meter } = this.#context;
+    return {
+      downloadedBytes: meter.downloaded, refetchedBytes: meter.refetchedBytes, layerPullBytes: this.#layerPullBytes, deltaBytes: this.#deltaBytes,
+      wallMs: Math.round(performance.now() - this.#startedMs), applyMs: Math.round(this.#timer.workMs), commitMs: Math.round(this.#commitMs),
+      peakRssBytes: process.resourceUsage().maxRSS * 1024,
+      writtenBytes: this.#counters.writtenBytes, reusedBytes: this.#counters.linkedBytes + this.#counters.keptBytes,
+    };
+  }
+}
+
+/** Whether another way to the image may succeed where this one failed. */
+function mayFallBack(error: unknown, signal: AbortSignal): boolean {
+  if (signal.aborted) return false;
+  if (isWhittleError(error)) return !notTheDeltasFault.includes(error.code);
+  // A system error is the machine's, whatever way is taken; anything else is a defect that a delta brought to light.
+  return systemErrorCode(error) === undefined;
+}

@@ -1,0 +1,61 @@
+import { WhittleError } from '../../core/errors.js';
+import { maxConfigBytes, maxLayerBlobBytes } from '../../core/limits.js';
+import { checkImageManifest, formatPlatform, parseConfig, parseManifestOrIndex, platformMatches, referenceTarget, selectPlatform, type ImageConfig, type Manifest } from '../../oci/index.js';
+import type { TargetImage } from '../store/types.js';
+import { fetchSmall, requireSize, type PullContext } from './context.js';
+import type { ServedManifest } from './image-source.js';
+import type { PullOptions } from './options.js';
+
+/** The manifest that an image name leads to, checked. */
+export interface ResolvedManifest {
+  readonly served: ServedManifest;
+  readonly manifest: Manifest;
+}
+
+/** An image to pull: manifest and config, verified. */
+export interface ResolvedImage {
+  readonly target: TargetImage;
+  readonly manifest: Manifest;
+  readonly config: ImageConfig;
+  readonly manifestDigest: string;
+}
+
+/** Asks what the image's name means now, and picks the platform. Throws IMAGE_*, REGISTRY_*. */
+export async function resolveManifest(context: PullContext, options: PullOptions): Promise<ResolvedManifest> {
+  const first = await readManifest(context, referenceTarget(options.reference));
+  const parsed = parseManifestOrIndex(first.bytes, options.image, first.mediaType);
+  if (parsed.kind === 'manifest') return checked(first, parsed, options.image);
+  const chosen = selectPlatform(parsed.manifests, options.platform, options.image);
+  const second = await readManifest(context, chosen.digest);
+  const manifest = parseManifestOrIndex(second.bytes, options.image, second.mediaType);
+  if (manifest.kind !== 'manifest') throw new WhittleError('IMAGE_INVALID', `${options.image}: an index within an index`);
+  return checked(second, manifest, options.image);
+}
+
+async function readManifest(context: PullContext, target: string): Promise<ServedManifest> {
+  const served = await context.source.manifest(target, context.signal);
+  if (context.source.remote) context.meter.add('manifest', served.bytes.length);
+  return served;
+}
+
+function checked(served: ServedManifest, manifest: Manifest, what: string): ResolvedManifest {
+  checkImageManifest(manifest, what);
+  for (const layer of manifest.layers) requireSize(layer, maxLayerBlobBytes);
+  return { served, manifest };
+}
+
+/** Adds the config, from the store when it is there. Throws IMAGE_*, FETCH_*. */
+export async function resolveConfig(context: PullContext, options: PullOptions, { served, manifest }: ResolvedManifest): Promise<ResolvedImage> {
+  const held = await context.store.findImage(manifest.config.digest);
+  const bytes = held?.configDigest === manifest.config.digest ? held.config : await fetchSmall(context, manifest.config, 'config', maxConfigBytes);
+  const config = parseConfig(bytes, manifest.layers.length, `the config of ${options.image}`);
+  checkPlatform(context, options, config);
+  return { target: { manifest: served.bytes, manifestMediaType: manifest.mediaType, config: bytes }, manifest, config, manifestDigest: served.digest };
+}
+
+function checkPlatform(context: PullContext, options: PullOptions, config: ImageConfig): void {
+  if (platformMatches(options.platform, config.platform)) return;
+  const mismatch = `${options.image} is for ${formatPlatform(config.platform)}, not for ${formatPlatform(options.platform)}`;
+  if (options.platformChosen) throw new WhittleError('IMAGE_PLATFORM', mismatch);
+  context.onEvent({ event: 'note', text: mismatch });
+}
