@@ -30,8 +30,10 @@ export interface TarLimits {
   readonly maxPathBytes: number;
   /** Most entries of one layer. */
   readonly maxEntries: number;
-  /** Most raw header bytes of all entries of one layer; also of all paths of one layer when its metadata is decoded. */
+  /** Most raw header bytes of all entries of one layer. */
   readonly maxHeaderBytes: number;
+  /** Most bytes of all paths of one layer together when its metadata is decoded: they are stored prefix-coded, so few bytes can claim many. */
+  readonly maxPathsBytes: number;
   /** Most bytes after the end of the archive when they are not all zeros. */
   readonly maxTrailerBytes: number;
 }
@@ -42,5 +44,6 @@ export const tarLimits: TarLimits = {
   maxPathBytes: 64 * 1024,
   maxEntries: 5_000_000,
   maxHeaderBytes: 4 * 1024 ** 3,
+  maxPathsBytes: 256 * 1024 ** 2,
   maxTrailerBytes: 64 * 1024 ** 2,
 };

@@ -70,7 +70,6 @@ function residueOf(raw: Buffer, mainOffset: number, fields: HeaderFields, style:
   const after = raw.subarray(mainOffset + blockBytes);
   const bits = (withMetas ? 0 : flags.metasInBefore) | (beforeBytes > 0 ? flags.before : 0) | (after.length > 0 ? flags.after : 0) |
     (patched ? flags.patches : 0) | (sealed ? flags.sealed : 0);
-  if (bits === 0 || (bits === flags.metasInBefore && mainOffset === 0 && render(fields, style, true).mainOffset === 0)) return noBytes;
   out.u8(bits);
   if (beforeBytes > 0) out.blob(raw.subarray(0, beforeBytes));
   if (after.length > 0) out.blob(after);
@@ -79,6 +78,9 @@ function residueOf(raw: Buffer, mainOffset: number, fields: HeaderFields, style:
 
 /** The smallest residue that turns what `render` gives for `fields` and `style` into `raw`; no bytes if there is no difference. */
 export function makeResidue(raw: Buffer, mainOffset: number, fields: HeaderFields, style: Style): Buffer {
+  const usual = render(fields, style, true);
+  sealChecksums(usual);
+  if (usual.bytes.equals(raw)) return noBytes;
   const whole = residueOf(raw, mainOffset, fields, style, true);
   if (whole !== null && whole.length < blockBytes / 4) return whole;
   const literal = residueOf(raw, mainOffset, fields, style, false);
