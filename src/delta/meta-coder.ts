@@ -6,7 +6,7 @@ import { EntryCatalog } from './catalog.js';
 import { deltaLimits } from './limits.js';
 import { MetaModels, nameFields, numberFields } from './meta-models.js';
 import type { ContentPlan, ContentRef, LayerPlan } from './plan.js';
-import { applyRename, renameRule, type RenameRule } from './rename-rule.js';
+import { applyRename, renameRule, whiteoutOf, type RenameRule } from './rename-rule.js';
 
 const none = Buffer.alloc(0);
 const blankHeader: TarHeader = {
@@ -15,7 +15,7 @@ const blankHeader: TarHeader = {
 };
 
 /** How a path is coded. The numbers are part of the format. */
-const pathHow = { next: 0, jump: 1, nextRenamed: 2, jumpRenamed: 3, jumpExplicit: 4, explicit: 5 } as const;
+const pathHow = { next: 0, jump: 1, nextRenamed: 2, jumpRenamed: 3, jumpExplicit: 4, explicit: 5, whiteout: 6 } as const;
 const timeHow = { same: 0, previous: 1, recent: 2, afterPrevious: 3, shifted: 4, afterReference: 5 } as const;
 const nanosHow = { zero: 0, previous: 1, same: 2, explicit: 3 } as const;
 const linkHow = { same: 0, renamed: 1, explicit: 2 } as const;
@@ -89,7 +89,7 @@ export class MetaCoder {
     overrunCheck(port);
     const wanted = input?.record.header ?? blankHeader;
     const { base, path } = this.#path(port, wanted.path, input?.base ?? -1);
-    const baseHeader = this.#basis.at(base)?.record.header;
+    const baseHeader = base < 0 ? undefined : this.#basis.at(base)?.record.header;
     const typeflag = this.#typeflag(port, wanted.typeflag, baseHeader);
     const reference = baseHeader ?? this.#byType.get(typeflag) ?? this.#previous;
     const predicted = baseHeader === undefined ? 1 : 0;
@@ -111,11 +111,12 @@ export class MetaCoder {
     const how = this.#models.pathHow.code(port, port.decoding ? 0 : this.#choosePath(wanted, wantedBase), this.#pathHistory);
     this.#pathHistory = ((this.#pathHistory << 3) | how) & 63;
     if (how === pathHow.explicit) return { base: -1, path: this.#explicitPath(port, wanted, this.#previous.path, 0) };
-    if (how > pathHow.explicit) fail('unknown way to code a path');
-    const jumps = how === pathHow.jump || how === pathHow.jumpRenamed || how === pathHow.jumpExplicit;
+    if (how > pathHow.whiteout) fail('unknown way to code a path');
+    const jumps = how !== pathHow.next && how !== pathHow.nextRenamed;
     const base = this.#cursor + (jumps ? this.#models.jump.code(port, wantedBase - this.#cursor, 0) : 0);
     const basePath = this.#basis.at(base)?.record.header.path ?? fail('a header is predicted from an entry that the basis has not');
     this.#cursor = base + 1;
+    if (how === pathHow.whiteout) return { base: -1, path: this.#string(whiteoutOf(basePath)) };
     if (how === pathHow.next || how === pathHow.jump) return { base, path: basePath };
     if (how !== pathHow.jumpExplicit) return { base, path: this.#string(applyRename(this.#rule, basePath)) };
     const path = this.#explicitPath(port, wanted, basePath, 1);
@@ -128,7 +129,7 @@ export class MetaCoder {
     const basePath = this.#basis.at(base)?.record.header.path ?? none;
     if (basePath.equals(wanted)) return base === this.#cursor ? pathHow.next : pathHow.jump;
     if (applyRename(this.#rule, basePath)?.equals(wanted) === true) return base === this.#cursor ? pathHow.nextRenamed : pathHow.jumpRenamed;
-    return pathHow.jumpExplicit;
+    return whiteoutOf(basePath)?.equals(wanted) === true ? pathHow.whiteout : pathHow.jumpExplicit;
   }
 
   /** A path as what it shares with `like` at its start (and, with context 1, at its end), and the bytes between. */

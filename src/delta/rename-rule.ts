@@ -29,3 +29,20 @@ export function applyRename(rule: RenameRule | null, path: Buffer): Buffer | nul
 export function undoRename(rule: RenameRule | null, path: Buffer): Buffer | null {
   return rule === null ? null : applyRename({ from: rule.to, to: rule.from }, path);
 }
+
+const whiteoutPrefix = Buffer.from('.wh.', 'latin1');
+
+/** The name of the whiteout that hides `path` (OCI image layer specification, "Whiteouts"), or null for a path without a name. */
+export function whiteoutOf(path: Buffer): Buffer | null {
+  const end = path.at(-1) === slash ? path.length - 1 : path.length;
+  const start = path.subarray(0, end).lastIndexOf(slash) + 1;
+  return start === end ? null : Buffer.concat([path.subarray(0, start), whiteoutPrefix, path.subarray(start, end)]);
+}
+
+/** The path that a whiteout hides, without a slash at its end; null when `path` names none. */
+export function hiddenBy(path: Buffer): Buffer | null {
+  const start = path.lastIndexOf(slash) + 1;
+  const name = path.subarray(start);
+  if (name.length <= whiteoutPrefix.length || !name.subarray(0, whiteoutPrefix.length).equals(whiteoutPrefix)) return null;
+  return Buffer.concat([path.subarray(0, start), name.subarray(whiteoutPrefix.length)]);
+}

@@ -1,7 +1,7 @@
 import type { LayerEntry, LayerMeta } from '../../tar/types.js';
 import { EntryCatalog } from '../catalog.js';
 import type { ContentPlan, ContentRef } from '../plan.js';
-import { applyRename, renameRule, undoRename, type RenameRule } from '../rename-rule.js';
+import { applyRename, hiddenBy, renameRule, undoRename, type RenameRule } from '../rename-rule.js';
 import type { ContentIndex } from './content-index.js';
 
 /**
@@ -35,13 +35,22 @@ export class HeaderBases {
   /** The basis entry for the next target entry, or null. Must be called once per entry, in order. */
   choose(record: LayerEntry, content: ContentPlan): ContentRef | null {
     const { path } = record.header;
-    const chosen = this.#samePath(path) ?? this.#renamed(path) ?? this.#sameContent(path, content);
+    const hidden = this.#hidden(path);
+    const chosen = hidden ?? this.#samePath(path) ?? this.#renamed(path) ?? this.#sameContent(path, content);
     if (chosen === null) return null;
     const ordinal = this.#catalog.ordinal(chosen.layer, chosen.entry);
     this.#cursor = ordinal + 1;
+    if (hidden !== null) return chosen;
     const basePath = this.#catalog.at(ordinal)?.record.header.path ?? path;
     if (!basePath.equals(path) && applyRename(this.#rule, basePath)?.equals(path) !== true) this.#rule = renameRule(basePath, path) ?? this.#rule;
     return chosen;
+  }
+
+  /** For a whiteout, what it hides. */
+  #hidden(path: Buffer): ContentRef | null {
+    const hidden = hiddenBy(path)?.toString('latin1');
+    if (hidden === undefined) return null;
+    return this.nearest([...this.index.withPath(hidden), ...this.index.withPath(`${hidden}/`)], path) ?? null;
   }
 
   #samePath(path: Buffer): ContentRef | null {
