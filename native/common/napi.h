@@ -99,7 +99,7 @@ class Task {
   /** On a pool thread. May not touch JavaScript. What it throws rejects the promise. */
   virtual void Execute() = 0;
   /** On the JavaScript thread after Execute, also when it threw (`failed`): release what was locked. */
-  virtual void Finish(napi_env env, bool failed) {}
+  virtual void Finish(napi_env, bool /*failed*/) {}
   /** On the JavaScript thread after a successful Execute and Finish: what the promise resolves to. */
   virtual napi_value Result(napi_env env) { return MakeUndefined(env); }
 };

@@ -1,8 +1,99 @@
-// Exposes the matcher to JavaScript.
+// Exposes the matcher to JavaScript: matchFile, BlockIndex, suffixArray.
 #include "common/napi.h"
+#include "match/block_index.h"
+#include "match/match_content.h"
+#include "match/suffix_array.h"
 
 namespace whittle {
 
-void RegisterMatcher(napi_env, napi_value) {}
+namespace {
+
+constexpr napi_type_tag kBlockIndexTag = {0x3d0f6c8e5a1b4f27u, 0x9b7e24c1d85a6f03u};
+
+/** matchFile({sources, target, memoryLimitBytes}): Promise<Float64Array> of triples newPos, oldPos, length. */
+napi_value MatchFile(napi_env env, napi_callback_info info) {
+  return Guard(env, [&]() -> napi_value {
+    struct Job {
+      std::vector<Content> sources;
+      Content target;
+      uint64_t memory_limit_bytes;
+      std::vector<double> ops;
+    };
+    auto job = std::make_shared<Job>();
+    const napi_value options = GetArguments(env, info, 1)[0];
+    job->sources = GetContents(env, GetProperty(env, options, "sources", "options"), "sources");
+    job->target = GetContent(env, GetProperty(env, options, "target", "options"), "target");
+    job->memory_limit_bytes = GetInteger(env, GetProperty(env, options, "memoryLimitBytes", "options"), "memoryLimitBytes", 0, kMaxSafeInteger);
+    const auto execute = [job] {
+      const std::vector<MatchOp> ops = MatchContent(job->sources, job->target, job->memory_limit_bytes);
+      job->ops.reserve(3 * ops.size());
+      for (const MatchOp& op : ops) {
+        for (const uint64_t number : {op.new_position, op.old_position, op.length}) job->ops.push_back(static_cast<double>(number));
+      }
+    };
+    return RunFunction(env, "whittle:matchFile", execute, [job](napi_env result_env) { return MakeDoubles(result_env, job->ops); });
+  });
+}
+
+/** suffixArray(bytes): Int32Array, for tests. */
+napi_value SuffixArray(napi_env env, napi_callback_info info) {
+  return Guard(env, [&]() -> napi_value {
+    const Bytes bytes = GetBytes(env, GetArguments(env, info, 1)[0], "bytes");
+    if (bytes.size > kMaxSuffixArrayText) throw ArgumentError("bytes are too many for a suffix array");
+    void* data = nullptr;
+    napi_value buffer, array;
+    Check(env, napi_create_arraybuffer(env, bytes.size * sizeof(int32_t), &data, &buffer));
+    SortSuffixes(bytes.data, static_cast<int32_t*>(data), static_cast<int32_t>(bytes.size));
+    Check(env, napi_create_typedarray(env, napi_int32_array, bytes.size, buffer, 0, &array));
+    return array;
+  });
+}
+
+napi_value NewBlockIndex(napi_env env, napi_callback_info info) {
+  return Guard(env, [&]() -> napi_value {
+    RequireNew(env, info, "BlockIndex");
+    const Arguments arguments = GetArguments(env, info, 1);
+    const uint64_t limit = GetInteger(env, GetProperty(env, arguments[0], "memoryLimitBytes", "options"), "memoryLimitBytes",
+                                      BlockIndex::kMinMemoryBytes, kMaxSafeInteger);
+    WrapObject(env, arguments.self, kBlockIndexTag, std::make_unique<BlockIndex>(limit));
+    return arguments.self;
+  });
+}
+
+/** add(id, content): Promise<void>. */
+napi_value BlockIndexAdd(napi_env env, napi_callback_info info) {
+  return Guard(env, [&]() -> napi_value {
+    const Arguments arguments = GetArguments(env, info, 2);
+    BlockIndex* index = UnwrapObject<BlockIndex>(env, arguments.self, kBlockIndexTag);
+    const uint32_t id = static_cast<uint32_t>(GetInteger(env, arguments[0], "id", 0, UINT32_MAX - 1));
+    auto content = std::make_shared<Content>(GetContent(env, arguments[1], "content"));
+    return RunFunction(env, "whittle:BlockIndex.add", [index, id, content] { index->Add(id, *content); }, MakeUndefined, {arguments.self});
+  });
+}
+
+/** query(content): Promise<Float64Array> of pairs id, bytes in common. */
+napi_value BlockIndexQuery(napi_env env, napi_callback_info info) {
+  return Guard(env, [&]() -> napi_value {
+    const Arguments arguments = GetArguments(env, info, 1);
+    BlockIndex* index = UnwrapObject<BlockIndex>(env, arguments.self, kBlockIndexTag);
+    auto content = std::make_shared<Content>(GetContent(env, arguments[0], "content"));
+    auto pairs = std::make_shared<std::vector<double>>();
+    const auto execute = [index, content, pairs] {
+      for (const BlockIndex::Candidate& candidate : index->Query(*content)) {
+        pairs->push_back(candidate.id);
+        pairs->push_back(static_cast<double>(candidate.shared_bytes));
+      }
+    };
+    return RunFunction(env, "whittle:BlockIndex.query", execute, [pairs](napi_env result_env) { return MakeDoubles(result_env, *pairs); }, {arguments.self});
+  });
+}
+
+}  // namespace
+
+void RegisterMatcher(napi_env env, napi_value exports) {
+  SetFunction(env, exports, "matchFile", MatchFile);
+  SetFunction(env, exports, "suffixArray", SuffixArray);
+  DefineClass(env, exports, "BlockIndex", NewBlockIndex, {Method("add", BlockIndexAdd), Method("query", BlockIndexQuery)});
+}
 
 }  // namespace whittle

@@ -1,0 +1,41 @@
+// Chooses, for every byte of the new file, the old byte that it shall be coded against.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "match/suffix_index.h"
+
+namespace whittle {
+
+/** New bytes [new_position, new_position + length) are coded against old bytes from old_position on. */
+struct MatchOp {
+  uint64_t new_position;
+  uint64_t old_position;
+  uint64_t length;
+};
+
+/** What the entropy coder is expected to pay, in 1/16 bit. Integers: every machine must choose the same. */
+struct AlignmentCosts {
+  int equal = 1;            // a byte of a copy that equals its old byte
+  int different = 160;      // one that does not: its place and its value
+  int also_different = 112;  // one after such a one
+  int literal = 88;
+  int repeated_literal = 16;  // a literal equal to the byte before
+  int enter_literal = 160;
+  int enter_copy = 480;
+  int resume_copy = 288;  // a copy that goes on where the last one would be by now
+};
+
+/** The costs for content like this: text codes literals far better than code does. */
+AlignmentCosts CostsFor(const uint8_t* bytes, size_t size);
+
+/**
+ * Covers `fresh` with copies of `old` so that the expected cost is least among all alignments that a suffix index
+ * (built when first needed, seeds of `seed_length` bytes) suggests: ascending, without overlap. `first_diagonal` is the
+ * old position that the first byte is likely to match.
+ */
+std::vector<MatchOp> Align(const uint8_t* old, size_t old_size, const uint8_t* fresh, size_t fresh_size, size_t seed_length,
+                           int64_t first_diagonal, const AlignmentCosts& costs);
+
+}  // namespace whittle

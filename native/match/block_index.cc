@@ -1,0 +1,126 @@
+#include "match/block_index.h"
+
+#include <algorithm>
+
+#include "match/sampler.h"
+
+namespace whittle {
+
+namespace {
+
+// A tag is the 32 bits of a window's hash below its kTagLevel leading zeros: its own leading zeros tell higher levels.
+constexpr int kTagLevel = 3;
+/** Files below kSmallFile bytes are sampled eight times as densely: they have few windows. */
+constexpr int kFineLevel = 3;
+constexpr int kCoarseLevel = 6;
+constexpr uint64_t kSmallFile = 32 * 1024;
+constexpr int kMaxLevel = 24;
+
+constexpr uint32_t kEmptyId = UINT32_MAX;
+constexpr size_t kFirstSlots = 4096;
+/** What this many files have in common says nothing of any two of them. */
+constexpr size_t kMaxFilesPerTag = 8;
+
+uint32_t TagOf(uint64_t hash) { return static_cast<uint32_t>(hash << kTagLevel >> 32); }
+
+bool HasLevel(uint32_t tag, int level) { return level <= kTagLevel || tag >> (32 - (level - kTagLevel)) == 0; }
+
+}  // namespace
+
+BlockIndex::BlockIndex(uint64_t memory_limit_bytes)
+    // While the table doubles, the old half is still there.
+    : max_slots_(static_cast<size_t>(std::min<uint64_t>(memory_limit_bytes / (sizeof(Entry) * 3 / 2), uint64_t{1} << 31))),
+      entries_(std::min(kFirstSlots, max_slots_), Entry{0, kEmptyId}), level_(kFineLevel) {}
+
+size_t BlockIndex::SlotOf(uint32_t tag) const {
+  const uint32_t spread = tag * 0x9E3779B1u;
+  return static_cast<size_t>(uint64_t{spread} * entries_.size() >> 32);
+}
+
+void BlockIndex::Insert(uint32_t tag, uint32_t id) {
+  size_t files = 0;
+  size_t slot = SlotOf(tag);
+  for (; entries_[slot].id != kEmptyId; slot = slot + 1 == entries_.size() ? 0 : slot + 1) {
+    if (entries_[slot].tag != tag) continue;
+    if (entries_[slot].id == id || ++files == kMaxFilesPerTag) return;
+  }
+  entries_[slot] = {tag, id};
+  used_++;
+}
+
+void BlockIndex::Rebuild(size_t slots) {
+  std::vector<Entry> before(slots, Entry{0, kEmptyId});
+  before.swap(entries_);
+  used_ = 0;
+  for (const Entry& entry : before) {
+    if (entry.id == kEmptyId) continue;
+    const auto file = file_sizes_.find(entry.id);
+    const bool is_small = file != file_sizes_.end() && file->second < kSmallFile;
+    if (HasLevel(entry.tag, is_small ? level_ : std::max(level_, kCoarseLevel))) Insert(entry.tag, entry.id);
+  }
+}
+
+void BlockIndex::MakeRoom() {
+  if (used_ + 1 < entries_.size() - entries_.size() / 5) return;
+  if (entries_.size() < max_slots_) {
+    Rebuild(std::min(2 * entries_.size(), max_slots_));
+    return;
+  }
+  while (level_ < kMaxLevel && used_ > entries_.size() / 5 * 3) {
+    level_++;
+    Rebuild(entries_.size());
+  }
+}
+
+void BlockIndex::Add(uint32_t id, const Content& content) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  file_sizes_[id] = content.size;
+  ContentReader reader({content});
+  const int level = content.size < kSmallFile ? kFineLevel : kCoarseLevel;
+  ForEachSample(reader, 0, content.size, level, [&](uint64_t, uint64_t hash) {
+    MakeRoom();
+    const uint32_t tag = TagOf(hash);
+    if (HasLevel(tag, level_) && used_ + 1 < entries_.size()) Insert(tag, id);
+  });
+}
+
+void BlockIndex::CountFiles(uint32_t tag, std::unordered_map<uint32_t, uint64_t>& samples) const {
+  uint32_t ids[kMaxFilesPerTag];
+  size_t files = 0;
+  for (size_t slot = SlotOf(tag); entries_[slot].id != kEmptyId; slot = slot + 1 == entries_.size() ? 0 : slot + 1) {
+    if (entries_[slot].tag == tag && files < kMaxFilesPerTag) ids[files++] = entries_[slot].id;
+  }
+  if (files == kMaxFilesPerTag) return;
+  for (size_t i = 0; i < files; i++) samples[ids[i]]++;
+}
+
+std::vector<BlockIndex::Candidate> BlockIndex::Query(const Content& content) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const bool is_small = content.size < kSmallFile;
+  std::unordered_map<uint32_t, uint64_t> fine;    // samples in common, by file
+  std::unordered_map<uint32_t, uint64_t> coarse;  // those of the level that large files have, too
+  ContentReader reader({content});
+  ForEachSample(reader, 0, content.size, is_small ? kFineLevel : kCoarseLevel, [&](uint64_t, uint64_t hash) {
+    const uint32_t tag = TagOf(hash);
+    if (!HasLevel(tag, level_)) return;
+    CountFiles(tag, fine);
+    if (is_small && HasLevel(tag, kCoarseLevel)) CountFiles(tag, coarse);
+  });
+  std::vector<Candidate> candidates;
+  for (const auto& [id, samples] : fine) {
+    const uint64_t size = file_sizes_[id];
+    const bool both_small = is_small && size < kSmallFile;
+    const auto coarse_samples = coarse.find(id);
+    const uint64_t count = both_small || !is_small ? samples : coarse_samples == coarse.end() ? 0 : coarse_samples->second;
+    const int level = std::max(level_, both_small ? kFineLevel : kCoarseLevel);
+    if (count > 0) candidates.push_back({id, std::min({count << level, size, content.size})});
+  }
+  const auto is_better = [](const Candidate& a, const Candidate& b) {
+    return a.shared_bytes != b.shared_bytes ? a.shared_bytes > b.shared_bytes : a.id < b.id;
+  };
+  std::sort(candidates.begin(), candidates.end(), is_better);
+  if (candidates.size() > kMaxCandidates) candidates.resize(kMaxCandidates);
+  return candidates;
+}
+
+}  // namespace whittle

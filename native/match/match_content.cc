@@ -1,0 +1,113 @@
+#include "match/match_content.h"
+
+#include <algorithm>
+
+#include "match/region_finder.h"
+#include "match/suffix_array.h"
+
+namespace whittle {
+
+namespace {
+
+/** Shorter seeds find more in little text; in much of it they find what is there by chance. */
+size_t SeedLength(uint64_t source_size) { return source_size > (uint64_t{1} << 20) ? 8 : 6; }
+
+HugeArray<uint8_t> ReadRange(ContentReader& reader, uint64_t from, uint64_t to) {
+  HugeArray<uint8_t> bytes(static_cast<size_t>(to - from));
+  if (to > from) reader.Read(from, bytes.size(), bytes.data());
+  return bytes;
+}
+
+/** Appends `op`, joined with the one before where it continues it. */
+void Append(std::vector<MatchOp>& ops, const MatchOp& op) {
+  if (!ops.empty()) {
+    MatchOp& last = ops.back();
+    if (last.new_position + last.length == op.new_position && last.old_position + last.length == op.old_position) {
+      last.length += op.length;
+      return;
+    }
+  }
+  ops.push_back(op);
+}
+
+/** Appends the parts of `op` (against the concatenation of `regions`) as positions in the source. */
+void AppendMapped(std::vector<MatchOp>& ops, const std::vector<Region>& regions, uint64_t new_base, MatchOp op) {
+  uint64_t region_start = 0;
+  for (const Region& region : regions) {
+    const uint64_t region_end = region_start + region.length;
+    if (op.length > 0 && op.old_position < region_end) {
+      const uint64_t length = std::min(op.length, region_end - op.old_position);
+      Append(ops, {new_base + op.new_position, region.start + (op.old_position - region_start), length});
+      op.new_position += length;
+      op.old_position += length;
+      op.length -= length;
+    }
+    region_start = region_end;
+  }
+}
+
+std::vector<MatchOp> MatchInMemory(const HugeArray<uint8_t>& old, const HugeArray<uint8_t>& fresh, int64_t first_diagonal, const AlignmentCosts& costs) {
+  return Align(old.data(), old.size(), fresh.data(), fresh.size(), SeedLength(old.size()), first_diagonal, costs);
+}
+
+/** How a limit is shared out among the parts of matching by slices. */
+struct SlicePlan {
+  uint64_t regions_bytes;
+  uint64_t slice_bytes;
+  uint64_t table_bytes;
+};
+
+SlicePlan PlanSlices(uint64_t limit) {
+  SlicePlan plan{};
+  plan.table_bytes = limit / 8;
+  plan.slice_bytes = std::min<uint64_t>(limit / 20, uint64_t{256} << 20);
+  plan.regions_bytes = 2 * plan.slice_bytes;
+  while (plan.regions_bytes > (1u << 20) && plan.regions_bytes + SuffixIndex::MemoryBytes(plan.regions_bytes) + 2 * plan.slice_bytes > limit - plan.table_bytes) {
+    plan.regions_bytes -= plan.regions_bytes / 8;
+  }
+  return plan;
+}
+
+std::vector<MatchOp> MatchSlices(ContentReader& source, ContentReader& target, uint64_t limit) {
+  const SlicePlan plan = PlanSlices(limit);
+  RegionFinder finder(source, plan.table_bytes);
+  std::vector<MatchOp> ops;
+  uint64_t expected = 0;
+  for (uint64_t from = 0; from < target.size(); from += plan.slice_bytes) {
+    const uint64_t to = std::min(target.size(), from + plan.slice_bytes);
+    const std::vector<Region> regions = finder.Find(target, from, to, expected, plan.regions_bytes);
+    const HugeArray<uint8_t> fresh = ReadRange(target, from, to);
+    uint64_t total = 0;
+    for (const Region& region : regions) total += region.length;
+    HugeArray<uint8_t> old(static_cast<size_t>(total));
+    uint64_t filled = 0;
+    int64_t first_diagonal = 0;
+    for (const Region& region : regions) {
+      source.Read(region.start, static_cast<size_t>(region.length), old.data() + filled);
+      if (expected >= region.start && expected < region.start + region.length) first_diagonal = static_cast<int64_t>(filled + (expected - region.start));
+      filled += region.length;
+    }
+    for (const MatchOp& op : MatchInMemory(old, fresh, first_diagonal, CostsFor(fresh.data(), fresh.size()))) AppendMapped(ops, regions, from, op);
+    expected = ops.empty() ? to : std::min(source.size(), ops.back().old_position + (to - ops.back().new_position));
+  }
+  return ops;
+}
+
+}  // namespace
+
+std::vector<MatchOp> MatchContent(const std::vector<Content>& sources, const Content& target, uint64_t memory_limit_bytes) {
+  ContentReader source_reader(sources);
+  ContentReader target_reader({target});
+  const uint64_t source_size = source_reader.size();
+  const uint64_t target_size = target_reader.size();
+  if (source_size == 0 || target_size == 0) return {};
+  const uint64_t limit = std::max(memory_limit_bytes, kMinMatchMemoryBytes);
+  const bool fits = source_size <= kMaxSuffixArrayText && source_size <= limit && target_size <= limit &&
+                    source_size + target_size + SuffixIndex::MemoryBytes(source_size) <= limit;
+  if (!fits) return MatchSlices(source_reader, target_reader, limit);
+  const HugeArray<uint8_t> old = ReadRange(source_reader, 0, source_size);
+  const HugeArray<uint8_t> fresh = ReadRange(target_reader, 0, target_size);
+  return MatchInMemory(old, fresh, 0, CostsFor(fresh.data(), fresh.size()));
+}
+
+}  // namespace whittle

@@ -1,0 +1,22 @@
+// Matching of whole files within a bound of memory.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "common/content.h"
+#include "match/aligner.h"
+
+namespace whittle {
+
+/** Less memory than this is not worked with; a smaller limit means this one. */
+constexpr uint64_t kMinMatchMemoryBytes = uint64_t{16} << 20;
+
+/**
+ * Copies that cover `target` out of the concatenation of `sources`, ascending, without overlap. Sources whose suffix array
+ * does not fit in the limit are matched slice by slice against the stretches of them that resemble the slice most.
+ * Throws CodedError when reading fails.
+ */
+std::vector<MatchOp> MatchContent(const std::vector<Content>& sources, const Content& target, uint64_t memory_limit_bytes);
+
+}  // namespace whittle
