@@ -1,7 +1,7 @@
 import { createGunzip, type Gunzip, type ZlibOptions } from 'node:zlib';
 import type { TransformOptions } from 'node:stream';
 import { once } from 'node:events';
-import { DCtx, DParameter } from 'zstd-napi/binding';
+import zstd from 'zstd-napi/binding.js';
 import { maxZstdWindowLog } from '../core/limits.js';
 import { isWhittleError, WhittleError } from '../core/errors.js';
 
@@ -67,8 +67,8 @@ export async function* gunzip(source: AsyncIterable<Buffer>, what: string): Asyn
 
 /** Unpacks any number of zstd frames, with a bounded window (IMAGE_INVALID when a frame wants more). */
 export async function* unzstd(source: AsyncIterable<Buffer>, what: string): AsyncGenerator<Buffer, void, void> {
-  const context = new DCtx();
-  context.setParameter(DParameter.windowLogMax, maxZstdWindowLog);
+  const context = new zstd.DCtx();
+  context.setParameter(zstd.DParameter.windowLogMax, maxZstdWindowLog);
   let inFrame = false;
   for await (const chunk of source) {
     let input = chunk;
@@ -85,7 +85,7 @@ export async function* unzstd(source: AsyncIterable<Buffer>, what: string): Asyn
   if (inFrame) throw corrupt(what, 'zstd');
 }
 
-function step(context: DCtx, output: Buffer, input: Buffer, what: string): readonly [number, number, number] {
+function step(context: zstd.DCtx, output: Buffer, input: Buffer, what: string): readonly [number, number, number] {
   try {
     return context.decompressStream(output, input);
   } catch (error) {

@@ -1,0 +1,11 @@
+export * from './blob-range.js';
+export * from './client.js';
+export * from './credentials.js';
+export * from './decompress.js';
+export * from './image-source.js';
+export * from './layer.js';
+export * from './layout-reader.js';
+export * from './limits.js';
+export * from './source.js';
+export * from './verify.js';
+export type { TransportOptions } from './transport.js';
