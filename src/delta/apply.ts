@@ -1,7 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { readSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { WhittleError } from '../core/errors.js';
+import { isWhittleError, WhittleError } from '../core/errors.js';
 import { entryHeaderBytes, entryPadding, trailerBytes } from '../tar/index.js';
 import type { LayerEntry, LayerMeta } from '../tar/types.js';
 import type { Basis, BasisContent } from './basis.js';
@@ -73,7 +73,8 @@ class Applier {
 
   async #layer(layer: number, diffId: string): Promise<void> {
     const size = await this.reader.varint(Math.min(deltaLimits.metaBytes, this.#segments.budgetBytes), 'tar metadata size');
-    const plan = this.#meta.layer(new BitDecoder(await this.reader.bytes(size)), layer, diffId);
+    const coded = new BitDecoder(await this.reader.bytes(size));
+    const plan = fromDelta(() => this.#meta.layer(coded, layer, diffId));
     const entries = plan.meta.entries as LayerEntry[];
     this.#rebuilt.set(layer, entries);
     await this.options.sink.beginLayer(layer, plan.meta);
@@ -81,7 +82,7 @@ class Applier {
     for (const [entry, content] of plan.content.entries()) {
       const record = entries[entry];
       if (record === undefined) break;
-      hash.update(entryHeaderBytes(record));
+      hash.update(fromDelta(() => entryHeaderBytes(record)));
       const digest = await this.#content(layer, entry, record, content, hash);
       entries[entry] = { ...record, digest };
       hash.update(entryPadding(record));
@@ -170,6 +171,16 @@ class Applier {
     await nextTurn();
     this.#turnAt = performance.now();
     if (this.options.signal?.aborted === true) throw new WhittleError('INTERRUPTED', 'stopped while applying the delta');
+  }
+}
+
+/** Headers that cannot be are the delta's fault here, not a tar's. */
+function fromDelta<T>(action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    if (isWhittleError(error) && error.code === 'TAR_CORRUPT') throw new WhittleError('DELTA_CORRUPT', `the delta's tar metadata is malformed: ${error.message}`, { cause: error });
+    throw error;
   }
 }
 
