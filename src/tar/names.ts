@@ -123,18 +123,39 @@ export function shortName(path: Buffer, form: number): SplitName {
   return { prefix: noBytes, name: shortText(path, nameBytes, form) };
 }
 
-/** libarchive's choice: the ustar split, or else the last component cut to 99 bytes (a trailing slash kept) behind as much directory as fits. */
+/** libarchive's choice: the path if it fits, else its ustar split, else one that was shortened. */
 function splitOrShorten(path: Buffer): SplitName {
   if (path.length <= nameBytes) return { prefix: noBytes, name: path };
-  const split = splitUstar(path, prefixForms.shortestPrefix);
-  if (split !== null) return split;
+  return splitUstar(path, prefixForms.shortestPrefix) ?? shortened(path, noBytes);
+}
+
+/** Bytes that libarchive grants the last component together with a directory put in front of it. */
+const shortenedBaseBytes = 98;
+
+/**
+ * libarchive's shortened path: last component cut, with the directory `inserted` before it (then without a trailing
+ * slash); of the directories before those what the prefix field takes, and then what the name field has room for.
+ */
+function shortened(path: Buffer, inserted: Buffer): SplitName {
   const isDirectory = path[path.length - 1] === slash;
   let end = path.length;
-  while (end > 0 && path[end - 1] === slash) end--;
+  while (end > 1 && path[end - 1] === slash) end--;
   const baseAt = lastSlashBefore(path, end) + 1;
-  const base = path.subarray(baseAt, Math.min(end, baseAt + nameBytes - (isDirectory ? 2 : 1)));
-  const name = isDirectory ? Buffer.concat([base, Buffer.of(slash)]) : base;
-  return { prefix: path.subarray(0, Math.min(prefixBytes, Math.max(0, baseAt - 1))), name };
+  const between = inserted.length === 0 ? noBytes : Buffer.concat([inserted, Buffer.of(slash)]);
+  const after = isDirectory && inserted.length === 0 ? Buffer.of(slash) : noBytes;
+  const room = Math.max(0, shortenedBaseBytes - (between.length === 0 ? 0 : between.length + 1) - after.length);
+  const base = path.subarray(baseAt, Math.min(end, baseAt + room));
+  const headEnd = directoriesWithin(path, 0, prefixBytes, baseAt);
+  const tailEnd = directoriesWithin(path, headEnd, room - base.length, baseAt);
+  const whole = Buffer.concat([path.subarray(0, tailEnd), between, base, after]);
+  if (whole.length <= nameBytes) return { prefix: noBytes, name: whole };
+  return splitUstar(whole, prefixForms.shortestPrefix) ?? { prefix: noBytes, name: whole.subarray(0, nameBytes) };
+}
+
+/** End of the directories from `from` on, trailing slash included, that fit into `mostBytes` and end before `until`. */
+function directoriesWithin(path: Buffer, from: number, mostBytes: number, until: number): number {
+  if (until - from <= mostBytes) return until;
+  return Math.max(from, lastSlashBefore(path, from + mostBytes + 1) + 1);
 }
 
 /** Prefix and name of the block of a PAX header for an entry called `path`, by form and the writer's `text`. */
@@ -142,22 +163,17 @@ export function metaName(path: Buffer, form: number, text: Buffer): SplitName {
   switch (form) {
     case metaNameForms.gnu: return { prefix: noBytes, name: gnuMetaName(path, text).subarray(0, nameBytes) };
     case metaNameForms.go: return { prefix: noBytes, name: goTruncate(goMetaName(path, text), nameBytes) };
-    case metaNameForms.libarchive: return splitOrShorten(inserted(path, text, false));
+    case metaNameForms.libarchive: return shortened(path, text);
     default: return { prefix: noBytes, name: text.subarray(0, nameBytes) };
   }
 }
 
-function inserted(path: Buffer, text: Buffer, dotForNone: boolean): Buffer {
+function gnuMetaName(path: Buffer, text: Buffer): Buffer {
   let end = path.length;
   while (end > 1 && path[end - 1] === slash) end--;
   const at = lastSlashBefore(path, end);
-  const base = path.subarray(at + 1, end);
-  if (at >= 0) return Buffer.concat([path.subarray(0, at + 1), text, Buffer.of(slash), base]);
-  return Buffer.concat([Buffer.from(dotForNone ? './' : '', 'latin1'), text, Buffer.of(slash), base]);
-}
-
-function gnuMetaName(path: Buffer, text: Buffer): Buffer {
-  return inserted(path, text, true);
+  const directory = at >= 0 ? path.subarray(0, at + 1) : Buffer.from('./', 'latin1');
+  return Buffer.concat([directory, text, Buffer.of(slash), path.subarray(at + 1, end)]);
 }
 
 function goMetaName(path: Buffer, text: Buffer): Buffer {

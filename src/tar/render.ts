@@ -114,15 +114,15 @@ function metaValues(fields: HeaderFields, meta: MetaStyle, typeflag: number, dat
   };
 }
 
-function longName(text: Buffer, style: Style): Buffer {
-  if (style.shortForm === shortForms.asciiOnly) return goTruncate(text, name.widthBytes);
-  return text.subarray(0, style.longAt100 ? name.widthBytes - 1 : name.widthBytes);
+/** What stays in the field of a text that a GNU long-name header holds. */
+function cutText(text: Buffer, style: Style, widthBytes: number): Buffer {
+  return style.shortForm === shortForms.asciiOnly ? goTruncate(text, widthBytes) : text.subarray(0, widthBytes);
 }
 
 function ownName(fields: HeaderFields, style: Style): SplitName {
   if (paxValue(fields.pax, 'path') !== undefined) return shortName(fields.path, style.shortForm);
   if (fields.path.length <= name.widthBytes - (style.longAt100 ? 1 : 0)) return { prefix: noBytes, name: fields.path };
-  if (style.long !== null) return { prefix: noBytes, name: longName(fields.path, style) };
+  if (style.long !== null) return { prefix: noBytes, name: cutText(fields.path, style, name.widthBytes - (style.longAt100 ? 1 : 0)) };
   const split = style.block.magic.equals(magics.ustar) ? splitUstar(fields.path, style.prefixForm) : null;
   return split ?? { prefix: noBytes, name: fields.path };
 }
@@ -142,7 +142,7 @@ function ownLink(fields: HeaderFields, style: Style): Buffer {
 
 function ownValues(fields: HeaderFields, style: Style): BlockValues {
   const link = needsLong(fields, style, fields.linkPath, 'linkpath')
-    ? longName(fields.linkPath, style)
+    ? cutText(fields.linkPath, style, linkname.widthBytes)
     : ownLink(fields, style);
   return {
     name: ownName(fields, style), linkname: link, typeflag: fields.typeflag, mode: fields.mode, uid: fields.uid, gid: fields.gid,

@@ -42,7 +42,7 @@ export interface Style {
   readonly prefixForm: number;
   /** `timeForms` of PAX times. */
   readonly timeForm: number;
-  /** Names of 100 bytes too get a GNU long-name header (old GNU tar ends names with a NUL). */
+  /** Texts of 100 bytes too get a GNU long-name header, and names are cut to 99 bytes (old GNU tar ends them with a NUL). */
   readonly longAt100: boolean;
   /** The GNU header for the long path stands before that for the long link target. */
   readonly longPathFirst: boolean;
