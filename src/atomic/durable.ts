@@ -1,0 +1,136 @@
+import { randomBytes } from 'node:crypto';
+import type { DurableFs, FsPath } from './durable-fs.js';
+import { isSystemError } from './storage-error.js';
+
+/** Names that start so are unfinished files: whoever finds one while holding the lock may delete it. */
+export const temporaryPrefix = '.tmp-';
+
+/** Joins path components of which none is empty; a Buffer makes the result one. */
+export function joinPath(first: string, ...rest: readonly FsPath[]): FsPath {
+  const parts = [first, ...rest].filter((part) => part.length > 0);
+  if (parts.every((part) => typeof part === 'string')) return parts.join('/');
+  const out: Buffer[] = [];
+  for (const part of parts) {
+    if (out.length > 0) out.push(Buffer.from('/'));
+    out.push(typeof part === 'string' ? Buffer.from(part) : part);
+  }
+  return Buffer.concat(out);
+}
+
+function parentOf(path: string): string {
+  const slash = path.lastIndexOf('/');
+  return slash < 0 ? '' : path.slice(0, slash);
+}
+
+/**
+ * Writes `content` under `path` so that, whatever happens, `path` is the old file or the new one, whole; the new one
+ * is durable when it returns: temporary file beside it, fsync, rename, fsync of the directory. System errors pass.
+ */
+export async function writeFileDurably(fs: DurableFs, path: string, content: Buffer, mode = 0o600): Promise<void> {
+  const parent = parentOf(path);
+  const temporary = `${parent === '' ? '' : `${parent}/`}${temporaryPrefix}${randomBytes(8).toString('hex')}`;
+  const file = await fs.open(temporary, 'create', mode);
+  try {
+    try {
+      await file.write(content, 0);
+      await file.fsync();
+    } finally {
+      await file.close();
+    }
+    await fs.rename(temporary, path);
+  } catch (error) {
+    await removeQuietly(fs, temporary);
+    throw error;
+  }
+  await fs.fsyncDir(parent);
+}
+
+async function removeQuietly(fs: DurableFs, path: string): Promise<void> {
+  try {
+    await fs.unlink(path);
+  } catch {
+    // The first error is the one to report; recovery deletes what stays.
+  }
+}
+
+/** Makes the directory `path`, durable when it returns; one that exists is fine. Its parent must exist. */
+export async function makeDirectoryDurably(fs: DurableFs, path: string, mode = 0o700): Promise<void> {
+  try {
+    await fs.mkdir(path, mode);
+  } catch (error) {
+    if (!isSystemError(error, 'EEXIST')) throw error;
+    return;
+  }
+  await fs.fsyncDir(parentOf(path));
+}
+
+/** One directory tree that is to become visible under its final name. */
+export interface TreeMove {
+  readonly from: string;
+  readonly to: string;
+  /** Something is at `to` and is to be swapped with `from`, which then holds the old tree. */
+  readonly replace: boolean;
+}
+
+/** Suffix of a tree that was set aside where the filesystem cannot swap names; recovery puts it back when its successor is missing. */
+export const asideSuffix = '.old';
+
+/**
+ * Moves trees whose contents are durable (after a successful `syncfs`) to their final names. When it returns, the
+ * moves are durable: every parent directory that changed was synced.
+ */
+export async function moveTrees(fs: DurableFs, moves: readonly TreeMove[]): Promise<void> {
+  for (const move of moves) {
+    if (move.replace) await replaceTree(fs, move);
+    else await fs.rename(move.from, move.to);
+  }
+  const parents = new Set(moves.flatMap((move) => [parentOf(move.to), parentOf(move.from)]));
+  for (const parent of parents) await fs.fsyncDir(parent);
+}
+
+async function replaceTree(fs: DurableFs, move: TreeMove): Promise<void> {
+  try {
+    await fs.exchange(move.from, move.to);
+  } catch (error) {
+    if (!isSystemError(error, 'EINVAL', 'ENOSYS', 'EOPNOTSUPP', 'ENOTSUP')) throw error;
+    await fs.rename(move.to, move.to + asideSuffix);
+    await fs.rename(move.from, move.to);
+    await fs.fsyncDir(parentOf(move.to));
+    await fs.rename(move.to + asideSuffix, move.from);
+  }
+}
+
+/**
+ * After a cut within `moveTrees`: puts trees of `directory` that were set aside back where nothing took their place,
+ * and reports the others, which may be deleted. Idempotent.
+ */
+export async function recoverAside(fs: DurableFs, directory: string): Promise<{ restored: number; obsolete: string[] }> {
+  const names = (await fs.readdir(directory)).map((entry) => entry.name.toString('latin1'));
+  const present = new Set(names);
+  const obsolete: string[] = [];
+  let restored = 0;
+  for (const name of names.filter((each) => each.endsWith(asideSuffix))) {
+    const original = name.slice(0, -asideSuffix.length);
+    if (present.has(original)) {
+      obsolete.push(`${directory}/${name}`);
+      continue;
+    }
+    await fs.rename(`${directory}/${name}`, `${directory}/${original}`);
+    restored++;
+  }
+  if (restored > 0) await fs.fsyncDir(directory);
+  return { restored, obsolete };
+}
+
+/** Deletes unfinished files of `directory`; returns how many. Call only while nobody else can be writing there. */
+export async function removeTemporaries(fs: DurableFs, directory: string): Promise<number> {
+  const stale = (await fs.readdir(directory)).filter((entry) => entry.name.toString('latin1').startsWith(temporaryPrefix));
+  for (const entry of stale) {
+    try {
+      await fs.unlink(joinPath(directory, entry.name));
+    } catch (error) {
+      if (!isSystemError(error, 'ENOENT')) throw error;
+    }
+  }
+  return stale.length;
+}

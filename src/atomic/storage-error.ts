@@ -1,0 +1,42 @@
+import type { ErrorCode } from '../core/error-codes.js';
+import { isWhittleError, systemErrorCode, WhittleError, type ErrorData } from '../core/errors.js';
+
+const codes: Readonly<Record<string, ErrorCode>> = {
+  ENOSPC: 'STORAGE_FULL', EDQUOT: 'STORAGE_FULL', EFBIG: 'STORAGE_FULL', EROFS: 'STORAGE_READ_ONLY', EACCES: 'STORAGE_PERMISSION', EPERM: 'STORAGE_PERMISSION',
+  EIO: 'STORAGE_IO', EUCLEAN: 'STORAGE_IO', ENXIO: 'STORAGE_IO', ENODEV: 'STORAGE_IO', ENOMEDIUM: 'STORAGE_IO', EREMOTEIO: 'STORAGE_IO',
+};
+
+const meanings: Readonly<Partial<Record<ErrorCode, string>>> = {
+  STORAGE_FULL: 'no space left on the filesystem of the store',
+  STORAGE_READ_ONLY: 'the filesystem of the store is read-only',
+  STORAGE_PERMISSION: 'the store may not be changed or read by this user',
+  STORAGE_IO: 'the disk reported an error',
+};
+
+/**
+ * The WhittleError for a system error of the store's filesystem (STORAGE_FULL, STORAGE_IO, STORAGE_PERMISSION,
+ * STORAGE_READ_ONLY); anything else is returned as it is. `what` says what was being done.
+ */
+export function storageError(error: unknown, what: string, data: ErrorData = {}): unknown {
+  const system = isWhittleError(error) ? undefined : systemErrorCode(error);
+  const code = system === undefined ? undefined : codes[system];
+  if (code === undefined || system === undefined) return error;
+  const path = (error as { path?: unknown }).path;
+  const where = typeof path === 'string' && path !== '' ? ` (${system} at ${path})` : ` (${system})`;
+  return new WhittleError(code, `${what}: ${meanings[code] ?? ''}${where}`, { cause: error, data: { ...data, errno: system } });
+}
+
+/** Runs `body`; system errors of the store's filesystem come out as `storageError` makes them. */
+export async function withStorageErrors<T>(what: string, body: () => Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } catch (error) {
+    throw storageError(error, what);
+  }
+}
+
+/** True for a system error with one of these codes. */
+export function isSystemError(error: unknown, ...names: readonly string[]): boolean {
+  const code = isWhittleError(error) ? undefined : systemErrorCode(error);
+  return code !== undefined && names.includes(code);
+}
