@@ -10,7 +10,7 @@ import { fixturePairs, folderPairs, type Pair } from './pairs.js';
 import { knownPeers, measurePeer, sha256, shellPeer, type Figures, type Peer } from './peers.js';
 import { hasProgram, killRunning, projectRoot } from './process.js';
 import { howMeasured, markdown, pairTable, picture, type BenchResult, type PairResult, type ToolResult } from './report.js';
-import { measureCompute, measureDevice, type WhittleFigures } from './whittle.js';
+import { measureCompute, measureDevice, type DeviceFigures, type WhittleFigures } from './whittle.js';
 
 const usage = `usage: npm run bench -- [options]
 
@@ -76,18 +76,21 @@ async function measurePair(pair: Pair, options: Options, work: string): Promise<
   const oldBytes = await writeTars(pair.basis.layout, pair.basis.layers, oldTar);
   const newBytes = await writeTars(pair.target.layout, missingLayers(pair.basis, pair.target), newTar);
   const whittle: Record<string, WhittleFigures> = {};
+  const device: Record<string, DeviceFigures> = {};
+  const tools: ToolResult[] = [];
   for (const profile of options.profiles) {
     say(`whittle ${profile}`);
-    whittle[profile] = await measureCompute(pair, profile, join(work, 'whittle'));
+    const computed = await measureCompute(pair, profile, join(work, 'whittle'));
+    whittle[profile] = computed;
+    let figures: Figures = computed;
+    if (options.device) {
+      say(`device, ${profile}`);
+      const pulled = await measureDevice(pair, profile, join(work, 'device'));
+      device[profile] = pulled;
+      figures = { ...computed, applyMs: pulled.applyMs, applyPeakRssBytes: pulled.deltaPullPeakRssBytes };
+    }
+    tools.push({ tool: `whittle ${profile}`, ours: true, figures });
   }
-  if (options.device) say('device');
-  const device = options.device ? await measureDevice(pair, join(work, 'device')) : null;
-  const applied = device === null ? {} : { applyMs: device.applyMs, applyPeakRssBytes: device.deltaPullPeakRssBytes };
-  const tools: ToolResult[] = Object.entries(whittle).map(([profile, figures]) => {
-    // The device pulled one delta: the one of the profile that the server uses.
-    const own: Figures = figures.deltaBytes === device?.servedDeltaBytes ? { ...figures, ...applied } : figures;
-    return { tool: `whittle ${profile}`, ours: true, figures: own };
-  });
   const job = { oldTar, oldBytes, newTar, newBytes, newSha256: await sha256(newTar), work: join(work, 'peer'), timeoutMs: options.timeoutMs };
   for (const peer of options.peers) {
     say(peer.name);

@@ -108,7 +108,7 @@ async function main(work: string): Promise<void> {
     return [basis, target].map((image) => `oci:${image.layout}:${image.tag}`);
   }))).flat();
   await runOk(['mkdir', '-p', join(work, 'device'), join(work, 'export')]);
-  const service = await startService(sources, join(work, 'server'));
+  const service = await startService(sources, join(work, 'server'), 'small');
   const updates: Update[] = [];
   try {
     for (const fixture of fixtures) updates.push(await update(fixture, service.port, work));

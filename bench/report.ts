@@ -25,7 +25,8 @@ export interface PairResult {
   readonly basisBytes: number;
   readonly targetBytes: number;
   readonly whittle: Readonly<Record<string, WhittleFigures>>;
-  readonly device: DeviceFigures | null;
+  /** By profile; empty when the device program was not run. */
+  readonly device: Readonly<Record<string, DeviceFigures>>;
   readonly tools: readonly ToolResult[];
 }
 
@@ -60,8 +61,9 @@ function updateTime(deltaBytes: number, applyMs: number | null, bitsPerSecond: n
 /** Rows of the table of one pair, its header first. */
 export function pairTable(pair: PairResult): string[][] {
   const rows = [['tool', 'bytes', 'x less', 'compute', 'memory', 'apply', 'memory', ...links.map((link) => link.name)]];
-  const layerApplyMs = pair.device?.layerPullMs ?? null;
-  rows.push(['layer pull', formatExact(pair.layerPullBytes), '1.0', '-', '-', time(layerApplyMs), memory(pair.device?.layerPullPeakRssBytes ?? null),
+  const device = Object.values(pair.device)[0];
+  const layerApplyMs = device?.layerPullMs ?? null;
+  rows.push(['layer pull', formatExact(pair.layerPullBytes), '1.0', '-', '-', time(layerApplyMs), memory(device?.layerPullPeakRssBytes ?? null),
     ...links.map((link) => updateTime(pair.layerPullBytes, layerApplyMs, link.bitsPerSecond))]);
   for (const { tool, figures } of pair.tools) {
     if (typeof figures === 'string') {

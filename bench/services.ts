@@ -19,11 +19,11 @@ export async function freePort(): Promise<number> {
 }
 
 /** Starts `delta-server serve` for some images, its state below `root`, and waits until it answers. */
-export async function startService(images: readonly string[], root: string): Promise<Service> {
+export async function startService(images: readonly string[], root: string, profile: 'small' | 'fast'): Promise<Service> {
   const port = await freePort();
   let kill = (): void => undefined;
   const state = { ended: '' };
-  const outcome = run([...program('delta-server'), 'serve', '--images', ...images, '--root', root, '--listen', `127.0.0.1:${String(port)}`], {
+  const outcome = run([...program('delta-server'), 'serve', '--images', ...images, '--root', root, '--profile', profile, '--listen', `127.0.0.1:${String(port)}`], {
     onStart: (child) => { kill = () => { child.kill('SIGTERM'); }; },
   }).then((result) => { state.ended = `exit code ${String(result.exitCode)}\n${result.stderr.slice(-2000)}`; });
   for (let attempt = 0; attempt < 300; attempt++) {

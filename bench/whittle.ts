@@ -60,11 +60,11 @@ export function lastJson(outcome: Outcome): unknown {
 interface Committed { event: string; applyMs: number; deltaBytes: number; downloadedBytes: { total: number } }
 
 /** Updates two fresh devices from the basis to the target, one by layers and one by the delta; `work` is made and removed here. */
-export async function measureDevice(pair: Pair, work: string): Promise<DeviceFigures> {
+export async function measureDevice(pair: Pair, profile: 'small' | 'fast', work: string): Promise<DeviceFigures> {
   await mkdir(work, { recursive: true });
   // The two versions may be in layouts of the same name or not: one repository name holds both.
   const sources = [pair.basis, pair.target].map((image) => `bench=${sourceName(image)}`);
-  const service = await startService(sources, join(work, 'server'));
+  const service = await startService(sources, join(work, 'server'), profile);
   const image = (which: Pair['basis']): string => `127.0.0.1:${String(service.port)}/bench@${which.manifestDigest}`;
   const pull = (store: string, way: string, which: Pair['basis']): Promise<Outcome> =>
     runOk([...program('device'), 'pull', way, '--json', '--root', join(work, store), image(which)]);
