@@ -1,4 +1,4 @@
-import { isJsonObject, parseJsonObject, type JsonObject } from '../oci/json.js';
+import { parseJsonObject } from '../oci/json.js';
 import { WhittleError } from '../core/errors.js';
 import { badResponse } from './failures.js';
 import type { Transport, TransportRequest } from './transport.js';
@@ -13,47 +13,50 @@ export function nextLink(header: string | undefined): string | undefined {
   return undefined;
 }
 
-/** One page of a listing: its JSON object and the response it came in (already read). */
-export interface Page {
-  readonly json: JsonObject;
-  readonly response: WireResponse;
-}
-
-async function readPage(response: WireResponse, request: TransportRequest, maxBytes: number): Promise<Page> {
-  return { json: parseJsonObject(await readBody(response, maxBytes, request.subject, request.signal), request.subject, maxBytes), response };
+function nextPage(response: WireResponse, request: TransportRequest, seen: Set<string>): URL | undefined {
+  const next = nextLink(response.header('link'));
+  if (next === undefined) return undefined;
+  const base = response.url;
+  const url = URL.canParse(next, base.href) ? new URL(next, base) : undefined;
+  if (url?.origin !== base.origin) throw badResponse(base, request.subject, 'the next page is not on this host');
+  if (seen.has(url.href)) throw badResponse(base, request.subject, 'the pages go in a circle');
+  seen.add(url.href);
+  return url;
 }
 
 /**
- * Reads a listing page by page, `first` being the answer to `request`. The next page must be on the same registry;
- * pages are bounded in size and number (LIMIT_EXCEEDED).
+ * Collects what `read` finds in every page of a listing, `first` being the answer to `request`. The next page must
+ * be on the same host; pages and entries are bounded (LIMIT_EXCEEDED).
  */
-export async function* pages(transport: Transport, request: TransportRequest, first: WireResponse): AsyncGenerator<Page, void, void> {
+export async function collectPages<T>(transport: Transport, request: TransportRequest, first: WireResponse, read: (page: Buffer) => readonly T[]): Promise<readonly T[]> {
+  const { limits } = transport;
   const seen = new Set<string>();
+  const result: T[] = [];
   let response = first;
-  for (let count = 0; ; count++) {
-    if (count >= transport.limits.pages) throw new WhittleError('LIMIT_EXCEEDED', `${request.subject}: more than ${String(transport.limits.pages)} pages`);
-    const page = await readPage(response, request, transport.limits.pageBytes);
-    yield page;
-    const next = nextLink(response.header('link'));
-    if (next === undefined) return;
-    const base = response.url;
-    if (!URL.canParse(next, base.href)) throw badResponse(base, request.subject, 'the next page is not a URL');
-    const url = new URL(next, base);
-    if (url.origin !== base.origin) throw badResponse(base, request.subject, 'the next page is on another host');
-    if (seen.has(url.href)) throw badResponse(base, request.subject, 'the pages go in a circle');
-    seen.add(url.href);
-    response = await transport.request({ ...request, target: url });
+  for (let page = 1; ; page++) {
+    for (const entry of read(await readBody(response, limits.pageBytes, request.subject, request.signal))) result.push(entry);
+    if (result.length > limits.entries) throw new WhittleError('LIMIT_EXCEEDED', `${request.subject}: more than ${String(limits.entries)} entries`);
+    const next = nextPage(response, request, seen);
+    if (next === undefined) return result;
+    if (page >= limits.pages) throw new WhittleError('LIMIT_EXCEEDED', `${request.subject}: more than ${String(limits.pages)} pages`);
+    response = await transport.request({ ...request, target: next, accept: [200] });
   }
 }
 
-/** Collects the strings under `name` of every page. Throws REGISTRY_BAD_RESPONSE, LIMIT_EXCEEDED. */
+/** Collects the strings under `name` of every page. A page that is none is REGISTRY_BAD_RESPONSE. */
 export async function collectStrings(transport: Transport, request: TransportRequest, name: string): Promise<readonly string[]> {
-  const result: string[] = [];
-  for await (const { json, response } of pages(transport, request, await transport.request(request))) {
-    const list: unknown = json[name] ?? [];
-    if (!isJsonObject(json) || !Array.isArray(list) || !list.every((each) => typeof each === 'string')) throw badResponse(response.url, request.subject, `no list of ${name}`);
-    result.push(...(list as string[]));
-    if (result.length > transport.limits.entries) throw new WhittleError('LIMIT_EXCEEDED', `${request.subject}: more than ${String(transport.limits.entries)} entries`);
+  const first = await transport.request(request);
+  return collectPages(transport, request, first, (page) => {
+    const list: unknown = parsePage(page, first.url, request.subject)[name] ?? [];
+    if (!Array.isArray(list) || !list.every((each) => typeof each === 'string')) throw badResponse(first.url, request.subject, `no list of ${name}`);
+    return list as string[];
+  });
+}
+
+function parsePage(page: Buffer, url: URL, subject: string): Readonly<Record<string, unknown>> {
+  try {
+    return parseJsonObject(page, subject, page.length);
+  } catch {
+    throw badResponse(url, subject, 'the answer is not a JSON object');
   }
-  return result;
 }

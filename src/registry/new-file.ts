@@ -1,0 +1,77 @@
+import { randomBytes } from 'node:crypto';
+import { open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
+
+/** A name beside `path` that nothing has yet. */
+export function temporaryName(path: string): string {
+  return join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+}
+
+/** The error for a file that could not be written: STORAGE_FULL, STORAGE_PERMISSION, STORAGE_READ_ONLY or STORAGE_IO. */
+export function writeError(error: unknown, path: string): WhittleError {
+  if (isWhittleError(error)) return error;
+  const systemCode = systemErrorCode(error) ?? 'unknown error';
+  const options = { cause: error, data: { systemCode } };
+  switch (systemCode) {
+    case 'ENOSPC':
+    case 'EDQUOT': return new WhittleError('STORAGE_FULL', `${path}: no space left (${systemCode})`, options);
+    case 'EACCES':
+    case 'EPERM': return new WhittleError('STORAGE_PERMISSION', `${path}: may not be written (${systemCode})`, options);
+    case 'EROFS': return new WhittleError('STORAGE_READ_ONLY', `${path}: read-only filesystem`, options);
+    case 'ENOENT':
+    case 'ENOTDIR': return new WhittleError('USAGE', `${path}: the folder does not exist`, options);
+    case 'EISDIR':
+    case 'EEXIST':
+    case 'ENOTEMPTY': return new WhittleError('USAGE', `${path} exists already`, options);
+    default: return new WhittleError('STORAGE_IO', `${path}: cannot be written (${systemCode})`, options);
+  }
+}
+
+/** Makes the names in a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function fill(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+  const handle = await open(path, 'wx', 0o644);
+  try {
+    await write(handle);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Writes a new file in place and makes its content durable; the caller syncs the directory. The error is the system's. */
+export async function writeDurably(path: string, chunks: AsyncIterable<Buffer>): Promise<void> {
+  await fill(path, (handle) => writeAll(handle, chunks));
+}
+
+/** Writes every chunk at the handle's position, whole. */
+export async function writeAll(handle: FileHandle, chunks: AsyncIterable<Buffer>): Promise<void> {
+  for await (const chunk of chunks) {
+    for (let done = 0; done < chunk.length;) done += (await handle.write(chunk, done, chunk.length - done)).bytesWritten;
+  }
+}
+
+/**
+ * Writes a file under a temporary name beside `path` and renames it when it is whole and durable. A file that stands
+ * there is replaced; on an error it stays and nothing else remains. Throws STORAGE_*, USAGE, and what `chunks` throws.
+ */
+export async function replaceFile(path: string, chunks: AsyncIterable<Buffer>): Promise<void> {
+  const temporary = temporaryName(path);
+  try {
+    await writeDurably(temporary, chunks);
+    await rename(temporary, path);
+    await syncDirectory(dirname(path));
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw writeError(error, path);
+  }
+}

@@ -1,0 +1,97 @@
+import { isWhittleError } from '../core/errors.js';
+import type { Descriptor } from '../oci/descriptor.js';
+import { parseDigest } from '../oci/digest.js';
+import { parseIndex } from '../oci/manifest.js';
+import { mediaTypes } from '../oci/media-types.js';
+import { checkRepository, pullScopes, type CallOptions, type RegistryClient } from './client.js';
+import { parseRetryAfter } from './failures.js';
+import { collectPages } from './paging.js';
+import type { TransportRequest } from './transport.js';
+import type { WireResponse } from './wire.js';
+
+export interface ReferrersOptions extends CallOptions {
+  /** Only referrers of this type, whether or not the registry filters. */
+  readonly artifactType?: string | undefined;
+  /** Config digests that the device holds: a registry ignores them, a delta server makes a delta from one of them. */
+  readonly basis?: readonly string[] | undefined;
+}
+
+/** What refers to a manifest. */
+export type Referrers =
+  /** `from`: the registry's referrers API, or the fallback tag of registries without one. */
+  | { readonly status: 'ready'; readonly from: 'api' | 'tag'; readonly manifests: readonly Descriptor[] }
+  /** The server is making what was asked for; ask again after `retryAfterMs`. */
+  | { readonly status: 'pending'; readonly retryAfterMs: number };
+
+/** How long to wait when a server says "later" but not when. */
+const defaultPendingMs = 1000;
+
+/** Statuses of registries that have no referrers API. */
+const unsupported = [400, 404, 405, 501];
+
+/** The tag under which registries without a referrers API keep the referrers of a manifest. */
+export function fallbackTag(subjectDigest: string): string {
+  const { algorithm, hex } = parseDigest(subjectDigest);
+  return `${algorithm}-${hex}`.slice(0, 128);
+}
+
+/** The entries of the fallback tag's index; empty when there is no such tag. */
+export async function readFallbackTag(client: RegistryClient, repository: string, subjectDigest: string, options: CallOptions): Promise<readonly Descriptor[]> {
+  const tag = fallbackTag(subjectDigest);
+  try {
+    const { bytes, descriptor } = await client.getManifest(repository, tag, { ...options, accept: [mediaTypes.ociIndex] });
+    return parseIndex(bytes, `tag ${tag} of ${repository}`, descriptor.mediaType).manifests;
+  } catch (error) {
+    if (isWhittleError(error) && error.code === 'REGISTRY_NOT_FOUND') return [];
+    throw error;
+  }
+}
+
+function ofType(manifests: readonly Descriptor[], artifactType: string | undefined): readonly Descriptor[] {
+  return artifactType === undefined ? manifests : manifests.filter((each) => each.artifactType === artifactType);
+}
+
+function checked(digest: string): string {
+  parseDigest(digest);
+  return digest;
+}
+
+function referrersRequest(repository: string, subjectDigest: string, options: ReferrersOptions): TransportRequest {
+  const query = new URLSearchParams();
+  if (options.artifactType !== undefined) query.set('artifactType', options.artifactType);
+  for (const digest of options.basis ?? []) query.append('basis', checked(digest));
+  const suffix = query.size === 0 ? '' : `?${query.toString()}`;
+  return {
+    method: 'GET', target: `/v2/${repository}/referrers/${subjectDigest}${suffix}`, scopes: pullScopes(repository), signal: options.signal,
+    headers: { accept: mediaTypes.ociIndex }, accept: [200, 202, ...unsupported], subject: `referrers of ${subjectDigest} in ${repository}`,
+  };
+}
+
+/**
+ * What refers to the manifest `subjectDigest`: through the referrers API, or where the registry has none through the
+ * fallback tag. Filtered by `artifactType` here, too: many registries do not. Descriptors are as the registry gave
+ * them, checked in form only. Throws REGISTRY_*, IMAGE_INVALID, LIMIT_EXCEEDED, INTERRUPTED.
+ */
+export async function listReferrers(client: RegistryClient, repository: string, subjectDigest: string, options: ReferrersOptions = {}): Promise<Referrers> {
+  checkRepository(repository);
+  parseDigest(subjectDigest);
+  const request = referrersRequest(repository, subjectDigest, options);
+  const response = await client.transport.request(request);
+  if (response.status === 202) {
+    await response.discard();
+    const askedMs = parseRetryAfter(response.header('retry-after')) ?? defaultPendingMs;
+    return { status: 'pending', retryAfterMs: Math.min(askedMs, client.transport.limits.retryAfterMaxMs) };
+  }
+  if (response.status !== 200 || !isJson(response)) {
+    await response.discard();
+    const manifests = await readFallbackTag(client, repository, subjectDigest, options);
+    return { status: 'ready', from: 'tag', manifests: ofType(manifests, options.artifactType) };
+  }
+  const read = (page: Buffer): readonly Descriptor[] => parseIndex(page, request.subject, mediaTypes.ociIndex).manifests;
+  return { status: 'ready', from: 'api', manifests: ofType(await collectPages(client.transport, request, response, read), options.artifactType) };
+}
+
+/** Some registries answer unknown paths with a page for people and status 200. */
+function isJson(response: WireResponse): boolean {
+  return /json/i.test(response.header('content-type') ?? 'application/json');
+}
