@@ -10,15 +10,13 @@ export interface ServedManifest {
 
 /** What the source says of deltas for an image: there they are, or ask again later because one is being made. */
 export type DeltaAnswer =
-  | { readonly kind: 'ready'; readonly descriptors: readonly Descriptor[]; readonly sizeBytes: number }
+  | { readonly kind: 'ready'; readonly descriptors: readonly Descriptor[]; readonly sizeBytes: number; /** Why there is none, when the source says. */ readonly note?: string }
   | { readonly kind: 'pending'; readonly retryAfterMs: number; readonly sizeBytes: number };
 
 /** Where a pull gets one image from: a repository in a registry, or an archive on a USB stick. */
 export interface ImageSource {
   /** For messages: `host:port/repository`, or the file. No credentials. */
   readonly name: string;
-  /** Whether fetching costs network bytes. */
-  readonly remote: boolean;
   /** The manifest or index under a tag or digest, verified when it was asked for by digest. Throws what the registry client throws. */
   manifest(target: string, signal: AbortSignal): Promise<ServedManifest>;
   /** One blob of the image or of a delta. */

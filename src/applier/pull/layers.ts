@@ -1,5 +1,5 @@
 import { isWhittleError } from '../../core/errors.js';
-import { DigestVerifier, layerCompression, type Descriptor } from '../../oci/index.js';
+import { DigestVerifier, type Descriptor } from '../../oci/index.js';
 import type { Stage } from '../store/types.js';
 import { plainFrameBytes, spoolName, wrongBlob, type PullContext } from './context.js';
 import { fetchFrames } from './fetch.js';
@@ -63,10 +63,12 @@ async function pullLayer(context: PullContext, stage: Stage, layer: number, desc
 
 async function takeLayer(stage: Stage, layer: number, descriptor: Descriptor, blob: VerifiedBlob, timer: WorkTimer): Promise<void> {
   const what = `layer ${String(layer)} (${descriptor.digest})`;
-  const compression = layerCompression(descriptor.mediaType) ?? 'none';
+  const chunks = timer.watch(blob.chunks());
+  // A blob that is its own diffID is a plain tar, however its first bytes look.
+  const tar = descriptor.digest === stage.diffIds[layer] ? chunks : unpackLayer(chunks, what);
   timer.start();
   try {
-    await stage.writeLayerTar(layer, proven(unpackLayer(timer.watch(blob.chunks()), compression, what), blob));
+    await stage.writeLayerTar(layer, proven(tar, blob));
   } finally {
     timer.stop();
   }
@@ -79,7 +81,7 @@ async function* proven(tar: AsyncIterable<Buffer>, blob: VerifiedBlob): AsyncGen
 }
 
 function isContentError(error: unknown): boolean {
-  return isWhittleError(error) && ['TAR_CORRUPT', 'TAR_UNSAFE', 'LAYER_MISMATCH', 'LIMIT_EXCEEDED', 'FETCH_CORRUPT'].includes(error.code);
+  return isWhittleError(error) && ['IMAGE_INVALID', 'IMAGE_MEDIA_TYPE', 'TAR_CORRUPT', 'TAR_UNSAFE', 'LAYER_MISMATCH', 'LIMIT_EXCEEDED', 'FETCH_CORRUPT'].includes(error.code);
 }
 
 /** A blob on its way, hashed as it is read. */

@@ -4,6 +4,7 @@ import { deltaAnnotations, deltaMediaTypes } from '../../delta/index.js';
 import { parseManifest, type Descriptor, type Manifest } from '../../oci/index.js';
 import type { StoredImage } from '../store/types.js';
 import type { PullContext } from './context.js';
+import type { DeltaAnswer } from './image-source.js';
 import { basisFor } from './delta.js';
 
 /** A delta that leads from an image in the store to the target. */
@@ -53,30 +54,36 @@ export function basisCandidates(images: readonly StoredImage[], repository: stri
 export async function findOffers(context: PullContext, subject: string, candidates: readonly StoredImage[], waitMs: number): Promise<Offers> {
   const asked = candidates.slice(0, maxBasisAsked);
   const basis = [...new Set(asked.map((image) => image.configDigest))];
-  let descriptors: readonly Descriptor[];
+  let answer: ReadyAnswer | null;
   try {
-    const answer = await waitForDeltas(context, subject, basis, waitMs);
-    if (answer === null) return { offers: [], reason: `the server was still making the delta after ${String(Math.round(waitMs / 1000))} s` };
-    descriptors = answer;
+    answer = await waitForDeltas(context, subject, basis, waitMs);
   } catch (error) {
     if (!isWhittleError(error) || ['INTERRUPTED', 'BUDGET_EXCEEDED'].includes(error.code)) throw error;
     return { offers: [], reason: `the question for deltas failed: ${error.message}` };
   }
-  const fitting = descriptors.filter((each) => (each.artifactType ?? deltaMediaTypes.artifact) === deltaMediaTypes.artifact)
-    .flatMap((descriptor) => {
-      const image = basisFor(candidates, descriptor.annotations?.[deltaAnnotations.basisConfig], descriptor.annotations?.[deltaAnnotations.basisManifest]);
-      return image === undefined ? [] : [{ descriptor, image }];
-    });
-  if (fitting.length === 0) return { offers: [], reason: descriptors.length === 0 ? 'there is no delta for this image' : 'there is no delta from an image that is here' };
-  return readOffers(context, fitting.slice(0, maxManifestsRead));
+  if (answer === null) return { offers: [], reason: `the server was still making the delta after ${String(Math.round(waitMs / 1000))} s` };
+  const fitting = answer.descriptors.filter((each) => mayFit(each, candidates)).slice(0, maxManifestsRead);
+  if (fitting.length > 0) return readOffers(context, fitting, candidates);
+  return { offers: [], reason: answer.note ?? (answer.descriptors.length === 0 ? 'there is no delta for this image' : noneFromHere) };
 }
 
-async function waitForDeltas(context: PullContext, subject: string, basis: readonly string[], waitMs: number): Promise<readonly Descriptor[] | null> {
+type ReadyAnswer = Extract<DeltaAnswer, { kind: 'ready' }>;
+
+const noneFromHere = 'there is no delta from an image that is here';
+
+/** Lists need not repeat what the manifests say: only a listed basis that is not here rules a delta out. */
+function mayFit(descriptor: Descriptor, candidates: readonly StoredImage[]): boolean {
+  if ((descriptor.artifactType ?? deltaMediaTypes.artifact) !== deltaMediaTypes.artifact) return false;
+  const listed = descriptor.annotations?.[deltaAnnotations.basisConfig];
+  return listed === undefined || basisFor(candidates, listed, undefined) !== undefined;
+}
+
+async function waitForDeltas(context: PullContext, subject: string, basis: readonly string[], waitMs: number): Promise<ReadyAnswer | null> {
   const deadlineMs = performance.now() + waitMs;
   for (;;) {
     const answer = await context.source.deltas(subject, basis, context.signal);
     context.meter.add('referrers', answer.sizeBytes);
-    if (answer.kind === 'ready') return answer.descriptors;
+    if (answer.kind === 'ready') return answer;
     const leftMs = deadlineMs - performance.now();
     if (leftMs <= 0) return null;
     const pauseMs = Math.min(answer.retryAfterMs > 0 ? answer.retryAfterMs : defaultPollMs, maxPollMs, leftMs);
@@ -94,19 +101,15 @@ async function pause(pauseMs: number, signal: AbortSignal): Promise<void> {
   }
 }
 
-interface Fitting {
-  readonly descriptor: Descriptor;
-  readonly image: StoredImage;
-}
-
-async function readOffers(context: PullContext, fitting: readonly Fitting[]): Promise<Offers> {
+async function readOffers(context: PullContext, fitting: readonly Descriptor[], candidates: readonly StoredImage[]): Promise<Offers> {
   const offers: DeltaOffer[] = [];
-  let reason = '';
-  for (const { descriptor, image } of fitting) {
+  let reason = noneFromHere;
+  for (const descriptor of fitting) {
     try {
       const served = await context.source.manifest(descriptor.digest, context.signal);
       context.meter.add('manifest', served.bytes.length);
-      offers.push(readOffer(parseManifest(served.bytes, 'the delta', served.mediaType), image, served.digest, served.bytes.length));
+      const offer = readOffer(parseManifest(served.bytes, 'the delta', served.mediaType), candidates, served.digest, served.bytes.length);
+      if (offer !== null) offers.push(offer);
     } catch (error) {
       if (!isWhittleError(error) || ['INTERRUPTED', 'BUDGET_EXCEEDED'].includes(error.code)) throw error;
       reason = `the delta cannot be used: ${error.message}`;
@@ -115,7 +118,10 @@ async function readOffers(context: PullContext, fitting: readonly Fitting[]): Pr
   return { offers: offers.sort((a, b) => offerBytes(a) - offerBytes(b)), reason };
 }
 
-function readOffer(manifest: Manifest, basis: StoredImage, digest: string, manifestBytes: number): DeltaOffer {
+/** Null when the delta starts from an image that is not here, or is something else altogether. */
+function readOffer(manifest: Manifest, candidates: readonly StoredImage[], digest: string, manifestBytes: number): DeltaOffer | null {
+  const basis = basisFor(candidates, manifest.annotations[deltaAnnotations.basisConfig], manifest.annotations[deltaAnnotations.basisManifest]);
+  if (basis === undefined || manifest.artifactType !== deltaMediaTypes.artifact) return null;
   const [index, data] = manifest.layers;
   if (manifest.layers.length !== 2 || index?.mediaType !== deltaMediaTypes.index || data?.mediaType !== deltaMediaTypes.data) {
     throw new WhittleError('DELTA_CORRUPT', 'its manifest does not list one index and one data blob');

@@ -34,7 +34,7 @@ export async function resolveManifest(context: PullContext, options: PullOptions
 
 async function readManifest(context: PullContext, target: string): Promise<ServedManifest> {
   const served = await context.source.manifest(target, context.signal);
-  if (context.source.remote) context.meter.add('manifest', served.bytes.length);
+  context.meter.add('manifest', served.bytes.length);
   return served;
 }
 

@@ -1,42 +1,31 @@
-import { Readable, type Transform } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { createGunzip } from 'node:zlib';
-import { DecompressStream } from 'zstd-napi';
-import { maxLayerTarBytes, maxZstdWindowLog } from '../../core/limits.js';
-import { isWhittleError, WhittleError } from '../../core/errors.js';
-import type { LayerCompression } from '../../oci/index.js';
+import { maxLayerTarBytes } from '../../core/limits.js';
+import { WhittleError } from '../../core/errors.js';
+import { gunzip, peek, sniffPacking, unzstd } from '../../registry/index.js';
 
 /**
- * The uncompressed bytes of a layer blob, as they come. Ends when the compressed stream ends; what follows it is
- * left unread. Throws TAR_CORRUPT when it is no such stream, LIMIT_EXCEEDED when it unpacks to too much, and what
- * `packed` throws.
+ * The uncompressed bytes of a layer blob as they come, whatever its media type says of its packing. Reads `blob` to its
+ * end. Throws IMAGE_INVALID for damaged packing, IMAGE_MEDIA_TYPE for one that is not read, LIMIT_EXCEEDED when it unpacks
+ * to too much, and what `blob` throws. Proves nothing: that is done by whoever knows the digests.
  */
-export async function* unpackLayer(packed: AsyncIterable<Buffer>, compression: LayerCompression, what: string): AsyncGenerator<Buffer, void, void> {
-  let total = 0;
-  for await (const chunk of compression === 'none' ? packed : throughStream(packed, decompressor(compression), what)) {
-    total += chunk.length;
-    if (total > maxLayerTarBytes) throw new WhittleError('LIMIT_EXCEEDED', `${what} unpacks to more than ${String(maxLayerTarBytes)} bytes`);
+export async function* unpackLayer(blob: AsyncIterable<Buffer>, what: string): AsyncGenerator<Buffer, void, void> {
+  let sizeBytes = 0;
+  for await (const chunk of unpack(blob, what)) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > maxLayerTarBytes) throw new WhittleError('LIMIT_EXCEEDED', `${what} unpacks to more than ${String(maxLayerTarBytes)} bytes`);
     yield chunk;
   }
 }
 
-function decompressor(compression: 'gzip' | 'zstd'): Transform {
-  return compression === 'gzip' ? createGunzip({ chunkSize: 64 * 1024 }) : new DecompressStream({ windowLogMax: maxZstdWindowLog });
-}
-
-async function* throughStream(packed: AsyncIterable<Buffer>, stream: Transform, what: string): AsyncGenerator<Buffer, void, void> {
-  // One chunk in flight: the reader of this generator sets the pace of the whole chain.
-  const feed: { error: unknown } = { error: undefined };
-  const feeding = pipeline(Readable.from(packed, { highWaterMark: 1 }), stream).catch((error: unknown) => { feed.error = error; });
-  try {
-    for await (const chunk of stream) yield chunk as Buffer;
-  } catch (error) {
-    await feeding;
-    if (isWhittleError(feed.error)) throw feed.error;
-    if (isWhittleError(error)) throw error;
-    throw new WhittleError('TAR_CORRUPT', `${what} cannot be unpacked: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-  } finally {
-    stream.destroy();
-    await feeding;
+async function* unpack(blob: AsyncIterable<Buffer>, what: string): AsyncGenerator<Buffer, void, void> {
+  const { start, whole } = await peek(blob, 6);
+  const packing = sniffPacking(start);
+  switch (packing) {
+    case 'gzip': return yield* gunzip(whole, what);
+    case 'zstd': return yield* unzstd(whole, what);
+    case 'none': return yield* whole;
+    case 'bzip2':
+    case 'xz':
+      await whole.return();
+      throw new WhittleError('IMAGE_MEDIA_TYPE', `${what}: layers packed with ${packing} are not supported`);
   }
 }
