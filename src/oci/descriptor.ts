@@ -1,5 +1,5 @@
 import { isDigest } from './digest.js';
-import { JsonFields } from './json.js';
+import type { JsonFields } from './json.js';
 import { parsePlatformFields, type Platform } from './platform.js';
 
 /** String annotations of a descriptor, manifest or index. */

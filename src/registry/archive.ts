@@ -60,7 +60,8 @@ export async function* archiveBytes(contents: LayoutContents): AsyncGenerator<Bu
   yield smallFile('index.json', layoutIndex(contents));
   const seen = new Set<string>(['blobs/']);
   yield tarHeader('blobs/', 0, '5');
-  for await (const { descriptor, open } of contents.blobs) {
+  for await (const blob of contents.blobs) {
+    const { descriptor } = blob;
     const { algorithm, hex } = parseDigest(descriptor.digest);
     const folder = `blobs/${algorithm}/`;
     if (!seen.has(folder)) yield tarHeader(folder, 0, '5');
@@ -69,7 +70,7 @@ export async function* archiveBytes(contents: LayoutContents): AsyncGenerator<Bu
     if (seen.has(name)) continue;
     seen.add(name);
     yield fileHeader(name, descriptor.size);
-    yield* verifiedBytes(open(), descriptor, `blob ${descriptor.digest}`);
+    yield* verifiedBytes(blob.open(), descriptor, `blob ${descriptor.digest}`);
     const rest = padding(descriptor.size);
     if (rest.length > 0) yield rest;
   }

@@ -46,6 +46,8 @@ export function blobRange(response: WireResponse): BlobRange {
   const etag = /^"[^"]{1,256}"$/.test(tag) ? tag : null;
   if (status === 200) return { status, body, header, offset: 0, lengthBytes, totalBytes: lengthBytes, etag };
   const range = status === 206 || status === 416 ? parseContentRange(header('content-range')) : undefined;
-  const announced = range?.first != null && range.last !== null ? range.last - range.first + 1 : lengthBytes;
-  return { status, body, header, offset: range?.first ?? null, lengthBytes: announced, totalBytes: range?.totalBytes ?? null, etag };
+  const first = range?.first ?? null;
+  const last = range?.last ?? null;
+  const announced = first !== null && last !== null ? last - first + 1 : lengthBytes;
+  return { status, body, header, offset: first, lengthBytes: announced, totalBytes: range?.totalBytes ?? null, etag };
 }

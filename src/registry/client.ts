@@ -89,13 +89,13 @@ export class RegistryClient {
    */
   openBlob(repository: string, descriptor: Descriptor, options: CallOptions = {}): AsyncGenerator<Buffer, void, void> {
     const request = this.#blobRequest('GET', repository, descriptor.digest, options);
-    return verifiedBytes(missingBlob(blobBytes(this.transport, request, descriptor), request), descriptor, request.subject);
+    return verifiedBytes(missingBlob(blobBytes(this.transport, request, descriptor)), descriptor, request.subject);
   }
 
   /** A whole blob in memory, verified. A descriptor above `maxBytes` is LIMIT_EXCEEDED. */
   async readBlob(repository: string, descriptor: Descriptor, maxBytes: number, options: CallOptions = {}): Promise<Buffer> {
     const request = this.#blobRequest('GET', repository, descriptor.digest, options);
-    return collectVerified(missingBlob(blobBytes(this.transport, request, descriptor), request), descriptor, request.subject, maxBytes);
+    return collectVerified(missingBlob(blobBytes(this.transport, request, descriptor)), descriptor, request.subject, maxBytes);
   }
 
   /** Size of a blob, or undefined when the registry does not have it. */
@@ -160,7 +160,7 @@ export class RegistryClient {
     try {
       return await this.transport.once({ ...request, accept: curable });
     } catch (error) {
-      throw asMissingBlob(error, request);
+      throw asMissingBlob(error);
     }
   }
 
@@ -205,15 +205,15 @@ function manifestDescriptor(response: WireResponse, request: TransportRequest, b
   return { mediaType: known ? type : claimedType(bytes, subject), digest: expected !== undefined && isDigest(expected) ? expected : sha256Digest(bytes), size: bytes.length };
 }
 
-function asMissingBlob(error: unknown, request: TransportRequest): unknown {
+function asMissingBlob(error: unknown): unknown {
   if (!isWhittleError(error) || error.code !== 'REGISTRY_NOT_FOUND') return error;
   return new WhittleError('BLOB_MISSING', error.message, { cause: error, data: error.data });
 }
 
-async function* missingBlob(source: AsyncIterable<Buffer>, request: TransportRequest): AsyncGenerator<Buffer, void, void> {
+async function* missingBlob(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, void> {
   try {
     yield* source;
   } catch (error) {
-    throw asMissingBlob(error, request);
+    throw asMissingBlob(error);
   }
 }

@@ -22,8 +22,8 @@ async function writeBlobs(dir: string, blobs: LayoutContents['blobs']): Promise<
   for (const folder of [...folders, join(dir, 'blobs')]) await syncDirectory(folder);
 }
 
-function verified({ descriptor, open }: BlobInput): AsyncIterable<Buffer> {
-  return verifiedBytes(open(), descriptor, `blob ${descriptor.digest}`);
+function verified(blob: BlobInput): AsyncIterable<Buffer> {
+  return verifiedBytes(blob.open(), blob.descriptor, `blob ${blob.descriptor.digest}`);
 }
 
 async function fill(dir: string, contents: LayoutContents): Promise<void> {

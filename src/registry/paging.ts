@@ -49,7 +49,7 @@ export async function collectStrings(transport: Transport, request: TransportReq
   return collectPages(transport, request, first, (page) => {
     const list: unknown = parsePage(page, first.url, request.subject)[name] ?? [];
     if (!Array.isArray(list) || !list.every((each) => typeof each === 'string')) throw badResponse(first.url, request.subject, `no list of ${name}`);
-    return list as string[];
+    return list;
   });
 }
 
