@@ -57,7 +57,7 @@ export function hostPlatform(): Platform {
 /** Reads `os/architecture[/variant]` or a bare architecture (`arm64`, `armhf`), as `--platform` takes it. Throws USAGE. */
 export function parsePlatform(text: string): Platform {
   const parts = text.split('/');
-  if (parts.length > 3 || parts.some((part) => !/^[A-Za-z0-9_.-]{1,64}$/.test(part))) {
+  if (parts.length > 3 || parts.some((part) => !/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/.test(part))) {
     throw new WhittleError('USAGE', `not a platform: ${JSON.stringify(text.slice(0, 80))} (expected os/architecture[/variant], like linux/arm64)`);
   }
   const [first = '', second, variant = ''] = parts;

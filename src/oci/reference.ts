@@ -36,7 +36,8 @@ export function isRepository(text: string): boolean {
 
 /** True for `host[:port]`, a name or an address (IPv6 in brackets). */
 export function isRegistryHost(text: string): boolean {
-  if (!registryPattern.test(text)) return false;
+  // The pattern lets addresses through that are none, such as 1.2.3.4.5.
+  if (!registryPattern.test(text) || !URL.canParse(`https://${text}/`)) return false;
   const port = /:([0-9]+)$/.exec(text.replace(/^\[[^\]]*\]/, ''))?.[1];
   return port === undefined || (Number(port) > 0 && Number(port) < 65536);
 }

@@ -4,10 +4,10 @@ import { defaultRegistry, isRegistryHost } from '../oci/reference.js';
 /** Where Docker Hub's images are served, which is not where its name points. */
 const dockerHubHost = 'registry-1.docker.io';
 
-/** True for hosts that never leave this machine: `localhost`, `*.localhost`, 127.0.0.0/8, `::1`. */
+/** True for hosts that never leave this machine: `localhost`, 127.0.0.0/8, `::1`. */
 export function isLoopbackHost(host: string): boolean {
   const name = host.replace(/:[0-9]+$/, '').replace(/^\[|\]$/g, '').toLowerCase();
-  return name === 'localhost' || name.endsWith('.localhost') || name === '::1' || /^127(?:\.[0-9]{1,3}){3}$/.test(name);
+  return name === 'localhost' || name === '::1' || /^127(?:\.[0-9]{1,3}){3}$/.test(name);
 }
 
 /**

@@ -1,38 +1,71 @@
-import { spawn } from 'node:child_process';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort } from '../../bench/services.js';
 
-/** Debian's docker-registry on loopback. */
+/** A Debian docker-registry of the test's own, on loopback, with its data in a temporary folder. */
 export interface DockerRegistry {
-  /** `127.0.0.1:port`, as image names want it. */
+  /** `127.0.0.1:port`. */
   readonly host: string;
-  /** Ends it and waits until it is gone; its files stay. */
-  stop(): Promise<void>;
+  /** Where it keeps its data. */
+  readonly dir: string;
+  /** Ends the process and removes the data. */
+  close(): Promise<void>;
 }
 
-/** Starts docker-registry (distribution 2.8) with its blobs below `folder`, and waits until it answers. */
-export async function startDockerRegistry(folder: string): Promise<DockerRegistry> {
-  const host = `127.0.0.1:${String(await freePort())}`;
-  await mkdir(folder, { recursive: true });
-  const config = join(folder, 'registry.yml');
-  await writeFile(config, [
-    'version: 0.1',
-    'log: {level: error, accesslog: {disabled: true}}',
-    `storage: {filesystem: {rootdirectory: ${JSON.stringify(join(folder, 'data'))}}, delete: {enabled: true}}`,
-    `http: {addr: ${host}}`,
-    '',
-  ].join('\n'));
-  const child = spawn('docker-registry', ['serve', config], { stdio: ['ignore', 'ignore', 'pipe'] });
-  let words = '';
-  child.stderr.on('data', (chunk: Buffer) => { words = (words + chunk.toString()).slice(-2000); });
-  const gone = new Promise<void>((resolve) => { child.once('close', () => resolve()); child.once('error', () => resolve()); });
-  for (let attempt = 0; attempt < 200 && child.exitCode === null; attempt++) {
-    const answer = await fetch(`http://${host}/v2/`).catch(() => null);
-    if (answer?.ok === true) return { host, stop: async () => { child.kill('SIGTERM'); await gone; } };
+/** The one user of a registry that was started with `login: true`. */
+export const registryLogin = { username: 'tester', password: 'secret' } as const;
+
+/** bcrypt of that password: the only kind that the registry accepts. */
+const htpasswdLine = 'tester:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n';
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise<void>((resolve) => server.close(() => { resolve(); }));
+  return port;
+}
+
+async function untilAnswers(host: string, child: ChildProcess, log: () => string): Promise<void> {
+  for (let tries = 0; tries < 200; tries++) {
+    if (child.exitCode !== null) throw new Error(`docker-registry ended at once: ${log()}`);
+    const answers = await fetch(`http://${host}/v2/`).then((response) => response.status === 200 || response.status === 401, () => false);
+    if (answers) return;
     await sleep(50);
   }
-  child.kill('SIGKILL');
-  throw new Error(`docker-registry does not answer: ${words}`);
+  throw new Error(`docker-registry does not answer: ${log()}`);
+}
+
+/** Starts a registry and waits until it answers. The caller closes it. Needs Debian's docker-registry. */
+export async function startDockerRegistry(options: { readonly login?: boolean } = {}): Promise<DockerRegistry> {
+  const dir = await mkdtemp(join(tmpdir(), 'docker-registry-'));
+  const host = `127.0.0.1:${String(await freePort())}`;
+  await writeFile(join(dir, 'htpasswd'), htpasswdLine);
+  await writeFile(join(dir, 'config.yml'), JSON.stringify({
+    version: 0.1, log: { level: 'error', accesslog: { disabled: true } },
+    storage: { filesystem: { rootdirectory: join(dir, 'data') }, delete: { enabled: true } },
+    http: { addr: host },
+    ...(options.login === true ? { auth: { htpasswd: { realm: 'test', path: join(dir, 'htpasswd') } } } : {}),
+  }));
+  const child = spawn('docker-registry', ['serve', join(dir, 'config.yml')], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let log = '';
+  const keep = (chunk: Buffer): void => { log = (log + chunk.toString()).slice(-2000); };
+  child.stdout.on('data', keep);
+  child.stderr.on('data', keep);
+  const ended = new Promise<void>((resolve) => { child.once('close', () => { resolve(); }); });
+  const close = async (): Promise<void> => {
+    child.kill('SIGKILL');
+    await ended;
+    await rm(dir, { recursive: true, force: true });
+  };
+  try {
+    await untilAnswers(host, child, () => log);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { host, dir, close };
 }
