@@ -28,14 +28,12 @@ export interface PlannedLayer {
 const tuning = {
   /** Smaller files are found by name only. */
   indexedBytes: 96,
-  /** A candidate shares at least this part of the target with the basis to be read at all. */
+  /** A file without a predecessor by name is differenced against a file that shares at least this part of it. */
   usefulShare: 0.04,
-  /** With this part found in one candidate, others are not read. */
-  enoughShare: 0.9,
-  /** Sources of one file. */
-  sources: { small: 4, fast: 2 },
-  /** Sources beyond the first are not taken when they make all larger than this. */
-  sourceBytes: 192 * 2 ** 20,
+  /** Beside the predecessor by name another source is read when it shares this much more of the target … */
+  betterShare: 0.25,
+  /** … and this many bytes more: naming a source costs a few bytes, and it dilutes the search. */
+  betterBytes: 512,
 } as const;
 
 /**
@@ -86,23 +84,14 @@ export class Planner {
 
   async #sources(layer: number, entry: number, record: LayerEntry): Promise<ContentRef[]> {
     const path = record.header.path.toString('latin1');
-    const sources: ContentRef[] = [];
     const size = record.header.sizeBytes;
     const found = await this.#similar(layer, entry, size);
     const byName = this.#named(path, size);
-    const namedShare = byName === undefined ? 0 : (found.find((candidate) => same(candidate.ref, byName))?.share ?? 0);
-    if (byName !== undefined) sources.push(byName);
-    if (namedShare >= tuning.enoughShare) return sources;
-    let total = byName === undefined ? 0 : this.#size(byName);
-    for (const { ref, share } of found) {
-      if (sources.length >= tuning.sources[this.options.profile]) break;
-      if (share < tuning.usefulShare || sources.some((known) => same(known, ref))) continue;
-      if (sources.length > 0 && total + this.#size(ref) > tuning.sourceBytes) continue;
-      sources.push(ref);
-      total += this.#size(ref);
-      if (share >= tuning.enoughShare) break;
-    }
-    return sources;
+    const best = found.find((candidate) => byName === undefined || !same(candidate.ref, byName));
+    if (byName === undefined) return best !== undefined && best.share >= tuning.usefulShare ? [best.ref] : [];
+    const namedShare = found.find((candidate) => same(candidate.ref, byName))?.share ?? 0;
+    const gain = (best?.share ?? 0) - namedShare;
+    return best !== undefined && gain >= tuning.betterShare && gain * size >= tuning.betterBytes ? [byName, best.ref] : [byName];
   }
 
   /** The basis file that by its name should be the predecessor. */
