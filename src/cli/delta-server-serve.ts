@@ -56,7 +56,7 @@ export async function runServe(flags: ServeFlags, output: Output, signal: AbortS
 
 function announce({ service, catalog, store }: DeltaServer, root: string, output: Output): void {
   const host = ['0.0.0.0', '::'].includes(service.host) ? `${hostname()}:${String(service.port)}` : service.url.slice('http://'.length);
-  const names = catalog.repositories().flatMap((repository) => (catalog.tags(repository) ?? []).map((tag) => `${repository}:${tag}`));
+  const names = catalog.repositoriesAsAdded().flatMap((repository) => catalog.tagsAsAdded(repository).map((tag) => `${repository}:${tag}`));
   output.json({ event: 'listening', url: service.url, root, images: names });
   output.print(`listening on ${service.url}, deltas are kept in ${root}`);
   for (const name of names) output.note(`  ${name}  ${describeImage(catalog, name)}`);
@@ -75,9 +75,9 @@ function describeImage(catalog: Catalog, name: string): string {
 
 /** The commands to try, for the first repository that has an image to go from and one to go to. */
 function suggestion(catalog: Catalog, host: string): string[] {
-  const repositories = catalog.repositories();
-  const repository = repositories.find((name) => (catalog.tags(name) ?? []).length > 1) ?? repositories[0];
-  const [first, ...more] = repository === undefined ? [] : (catalog.tags(repository) ?? []);
+  const repositories = catalog.repositoriesAsAdded();
+  const repository = repositories.find((name) => catalog.tagsAsAdded(name).length > 1) ?? repositories[0];
+  const [first, ...more] = repository === undefined ? [] : catalog.tagsAsAdded(repository);
   if (repository === undefined || first === undefined) return [];
   const last = more.at(-1);
   const pull = (tag: string, flag: string): string => `  device pull ${flag}${host}/${repository}:${tag}`;

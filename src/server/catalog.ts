@@ -56,7 +56,7 @@ export class Catalog {
     const { repository: name, tag, root } = source;
     if (!isRepository(name)) throw new WhittleError('USAGE', `not a repository name: ${JSON.stringify(name)}`, { hint: 'Put NAME= before the source; names are lowercase words joined by . _ - and /.' });
     if (tag !== null && !isTag(tag)) throw new WhittleError('USAGE', `not a tag: ${JSON.stringify(tag)}`);
-    const repository = this.#repositories.get(name) ?? { tags: new Map(), manifests: new Map(), blobs: new Map() };
+    const repository: Repository = this.#repositories.get(name) ?? { tags: new Map(), manifests: new Map(), blobs: new Map() };
     const known = tag === null ? undefined : repository.tags.get(tag);
     if (known !== undefined && known !== root.digest) {
       throw new WhittleError('USAGE', `two sources are both ${name}:${tag ?? ''}`, { hint: 'Put NAME= before one of them, so that their names differ.' });
@@ -87,6 +87,16 @@ export class Catalog {
   tags(repository: string): string[] | undefined {
     const known = this.#repositories.get(repository);
     return known === undefined ? undefined : [...known.tags.keys()].sort();
+  }
+
+  /** Tags of a repository in the order in which they were added. */
+  tagsAsAdded(repository: string): string[] {
+    return [...(this.#repositories.get(repository)?.tags.keys() ?? [])];
+  }
+
+  /** Names of all repositories in the order in which they were added. */
+  repositoriesAsAdded(): string[] {
+    return [...this.#repositories.keys()];
   }
 
   /** A manifest by tag or digest. */

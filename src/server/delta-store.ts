@@ -1,9 +1,11 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { bufferBlob } from '../registry/blob-input.js';
+import { replaceFile } from '../registry/new-file.js';
 import { isDigest } from '../oci/digest.js';
 import type { BlobPlace, ServedManifest } from './catalog.js';
 import { parseRecord, recordFileName, serializeRecord, type BlobFacts, type DeltaRecord } from './delta-record.js';
-import { digestFile, makeDirectory, moveFileDurably, removeIfThere, writeFileDurably } from './durable.js';
+import { digestFile, makeDirectory, moveFileDurably, removeIfThere } from './durable.js';
 
 /** A delta as a finished computation leaves it: files in a job directory on the store's filesystem. */
 export interface FinishedDelta {
@@ -58,7 +60,7 @@ export class DeltaStore {
 
   /** A fresh directory for one computation. The caller removes it; after a crash the next start does. */
   async makeJobDirectory(): Promise<string> {
-    return await mkdtemp(join(this.#temporaryDirectory, 'job-'));
+    return mkdtemp(join(this.#temporaryDirectory, 'job-'));
   }
 
   /** The record of a pair, whatever its result. */
@@ -100,7 +102,7 @@ export class DeltaStore {
 
   async #write(record: DeltaRecord): Promise<void> {
     const name = recordFileName(record.targetManifest, record.basisConfig);
-    await writeFileDurably(join(this.#recordDirectory, name), serializeRecord(record));
+    await replaceFile(join(this.#recordDirectory, name), bufferBlob('application/json', serializeRecord(record)).open());
   }
 
   async #publish(record: DeltaRecord): Promise<void> {

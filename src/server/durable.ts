@@ -1,8 +1,9 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, open, rename, unlink, type FileHandle } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { systemErrorCode } from '../core/errors.js';
+import { syncDirectory } from '../registry/new-file.js';
 
 /** Makes a directory and its missing ancestors; when it returns, their names are durable. */
 export async function makeDirectory(path: string): Promise<void> {
@@ -10,48 +11,6 @@ export async function makeDirectory(path: string): Promise<void> {
   if (firstMade === undefined) return;
   // Each new directory's name lives in its parent.
   for (let at = path; at.length >= firstMade.length; at = dirname(at)) await syncDirectory(dirname(at));
-}
-
-/** Makes a directory's entries durable. */
-export async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-/** Writes a small file as `writeStreamDurably` does. */
-export async function writeFileDurably(path: string, bytes: Buffer): Promise<void> {
-  await writeStreamDurably(path, [bytes]);
-}
-
-/**
- * Writes a file so that after a crash it is either whole or as it was before: a temporary file in the same
- * directory, fsync, rename, fsync of the directory. When `chunks` throws, the file is as it was. Returns its size.
- */
-export async function writeStreamDurably(path: string, chunks: AsyncIterable<Buffer> | Iterable<Buffer>): Promise<number> {
-  let sizeBytes = 0;
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
-  try {
-    const handle = await open(temporary, 'wx', 0o644);
-    try {
-      for await (const chunk of chunks) {
-        await writeAll(handle, chunk, sizeBytes);
-        sizeBytes += chunk.length;
-      }
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await removeIfThere(temporary);
-    throw error;
-  }
-  await syncDirectory(dirname(path));
-  return sizeBytes;
 }
 
 /** Writes all of `chunk` at `position`, however little the system takes at a time. */

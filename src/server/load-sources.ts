@@ -3,9 +3,10 @@ import { basename, join, resolve } from 'node:path';
 import { maxConfigBytes } from '../core/limits.js';
 import { WhittleError } from '../core/errors.js';
 import { isConfigType, isIndexType, isManifestType, isRepository, isTag, layerCompression, parseConfig, parseDigest, parseManifestOrIndex, type Descriptor, type Manifest } from '../oci/index.js';
+import { replaceFile } from '../registry/new-file.js';
 import { LayoutReader, openSource, parseSourceSpec, type ContentReader, type SourceSpec } from '../registry/index.js';
 import type { BlobPlace, ServedImage, ServedManifest, SourceContent } from './catalog.js';
-import { digestFile, makeDirectory, removeIfThere, writeStreamDurably } from './durable.js';
+import { digestFile, makeDirectory, removeIfThere } from './durable.js';
 import { openOptions, type SourceOptions } from './sources.js';
 
 export type { SourceOptions } from './sources.js';
@@ -160,7 +161,7 @@ function copyInto(copies: string, used: Set<string>, content: ContentReader): Pl
     const path = join(copies, name);
     used.add(name);
     const known = await digestFile(path, algorithm);
-    if (known?.digest !== descriptor.digest) await writeStreamDurably(path, content.openBlob(descriptor));
+    if (known?.digest !== descriptor.digest) await replaceFile(path, content.openBlob(descriptor));
     return { path, sizeBytes: descriptor.size };
   };
 }

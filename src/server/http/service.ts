@@ -20,7 +20,8 @@ export interface ServiceParts {
 /** Most `basis` parameters of one referrers request; a device holds a handful of images of a name. */
 const maxBases = 64;
 
-type Handler<K extends Route['kind']> = (parts: ServiceParts, exchange: Exchange, route: Extract<Route, { kind: K }>) => void | Promise<void>;
+/** A route of one kind. */
+type RouteOf<K extends Route['kind']> = Extract<Route, { kind: K }>;
 
 /** One request and its answer. */
 interface Exchange {
@@ -49,18 +50,30 @@ export async function handleRequest(parts: ServiceParts, request: IncomingMessag
 
 async function dispatch(parts: ServiceParts, exchange: Exchange, route: Route): Promise<void> {
   switch (route.kind) {
-    case 'base': return sendJson(exchange.request, exchange.response, 200, {}, { 'Docker-Distribution-Api-Version': 'registry/2.0' });
-    case 'catalog': return sendPage(exchange, parts.catalog.repositories(), '/v2/_catalog', (repositories) => ({ repositories }));
-    case 'tags': return sendTags(parts, exchange, route);
-    case 'manifest': return sendManifest(parts, exchange, route);
-    case 'blob': return await sendBlobOf(parts, exchange, route);
-    case 'referrers': return sendReferrers(parts, exchange, route);
+    case 'base':
+      sendJson(exchange.request, exchange.response, 200, {}, { 'Docker-Distribution-Api-Version': 'registry/2.0' });
+      break;
+    case 'catalog':
+      sendPage(exchange, parts.catalog.repositories(), '/v2/_catalog', (repositories) => ({ repositories }));
+      break;
+    case 'tags':
+      sendTags(parts, exchange, route);
+      break;
+    case 'manifest':
+      sendManifest(parts, exchange, route);
+      break;
+    case 'blob':
+      await sendBlobOf(parts, exchange, route);
+      break;
+    case 'referrers':
+      sendReferrers(parts, exchange, route);
+      break;
   }
 }
 
-const sendTags: Handler<'tags'> = ({ catalog }, exchange, { repository }) => {
+function sendTags({ catalog }: ServiceParts, exchange: Exchange, { repository }: RouteOf<'tags'>): void {
   sendPage(exchange, catalog.tags(repository) ?? [], `/v2/${repository}/tags/list`, (tags) => ({ name: repository, tags }));
-};
+}
 
 function sendPage({ request, response, query }: Exchange, sorted: readonly string[], path: string, wrap: (items: readonly string[]) => unknown): void {
   const page = cutPage(sorted, query);
@@ -68,17 +81,17 @@ function sendPage({ request, response, query }: Exchange, sorted: readonly strin
   else sendJson(request, response, 200, wrap(page.items), page.next === null ? {} : { Link: `<${path}?${page.next}>; rel="next"` });
 }
 
-const sendManifest: Handler<'manifest'> = ({ catalog, store }, { request, response }, { repository, reference }) => {
+function sendManifest({ catalog, store }: ServiceParts, { request, response }: Exchange, { repository, reference }: RouteOf<'manifest'>): void {
   const manifest = catalog.manifest(repository, reference) ?? store.manifest(reference);
   if (manifest === undefined) sendError(request, response, 404, 'MANIFEST_UNKNOWN', `no manifest ${reference} in ${repository}`);
   else sendEntity(request, response, { digest: manifest.digest, mediaType: manifest.mediaType, byDigest: isDigest(reference) }, manifest.bytes);
-};
+}
 
-const sendBlobOf: Handler<'blob'> = async ({ catalog, store }, { request, response }, { repository, digest }) => {
+async function sendBlobOf({ catalog, store }: ServiceParts, { request, response }: Exchange, { repository, digest }: RouteOf<'blob'>): Promise<void> {
   const place = catalog.blob(repository, digest) ?? store.blob(digest);
   if (place === undefined) sendError(request, response, 404, 'BLOB_UNKNOWN', `no blob ${digest} in ${repository}`);
   else await sendBlob(request, response, { digest, mediaType: 'application/octet-stream', byDigest: true }, place);
-};
+}
 
 /** How the pair that a device asked about stands; what the answer's `Whittle-Delta` header says. */
 type Standing =
@@ -86,7 +99,7 @@ type Standing =
   | { readonly kind: 'pending'; readonly basis: string; readonly state: Exclude<JobState, { state: 'failed' }> }
   | { readonly kind: 'failed'; readonly state: Extract<JobState, { state: 'failed' }> };
 
-const sendReferrers: Handler<'referrers'> = (parts, { request, response, query }, { repository, digest }) => {
+function sendReferrers(parts: ServiceParts, { request, response, query }: Exchange, { repository, digest }: RouteOf<'referrers'>): void {
   const artifactType = query.get('artifactType');
   const wanted = artifactType === null || artifactType === deltaMediaTypes.artifact;
   const bases = query.getAll('basis').filter(isDigest).slice(0, maxBases);
@@ -109,7 +122,7 @@ const sendReferrers: Handler<'referrers'> = (parts, { request, response, query }
     ...standingHeaders(standing),
   };
   sendJson(request, response, 200, referrersIndex(page, standing), headers);
-};
+}
 
 /** Finds the first answer that is good enough: a delta for any of the bases, else the computation of the first that may have one. */
 function stand({ catalog, store, jobs }: ServiceParts, targetDigest: string, bases: readonly string[]): Standing {
