@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
@@ -105,12 +105,8 @@ function versions(): Record<string, string> {
   const asks: [string, string[]][] = [['xdelta3', ['-V']], ['zstd', ['--version']], ['rdiff', ['--version']], ['casync', ['--version']], ['ostree', ['--version']]];
   for (const [name, args] of asks) {
     if (!hasProgram(name)) continue;
-    try {
-      const text = execFileSync(name, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
-      found[name] = /v?(\d+\.\d+(\.\d+)?|\b\d{1,3}\b)/.exec(text)?.[0] ?? 'unknown';
-    } catch {
-      found[name] = 'unknown';
-    }
+    const { stdout, stderr } = spawnSync(name, args, { encoding: 'utf8' });
+    found[name] = /\d+\.\d+\.\d+|\d+\.\d+|\b\d+\b/.exec(`${stdout}${stderr}`.replace(/\d+-bit/, ''))?.[0] ?? 'unknown';
   }
   return found;
 }
