@@ -134,14 +134,14 @@ test('tar-stream sees the same names, sizes and contents in what it packs itself
     for (const { name: path, data, mode, mtime } of files) pack.entry({ name: path, mode, mtime: new Date(mtime * 1000) }, Buffer.from(data));
     pack.finalize();
     const chunks: Buffer[] = [];
-    for await (const chunk of pack) chunks.push(chunk as Buffer);
+    for await (const chunk of pack) chunks.push(chunk);
     const bytes = Buffer.concat(chunks);
     const theirs: unknown[] = [];
     const extract = tarStream.extract();
     extract.end(bytes);
     for await (const found of extract) {
       const parts: Buffer[] = [];
-      for await (const part of found) parts.push(part as Buffer);
+      for await (const part of found) parts.push(part);
       const { header } = found;
       theirs.push([header.name, header.size, header.mode, header.mtime?.getTime(), Buffer.concat(parts).toString('hex')]);
     }
