@@ -79,7 +79,7 @@ class LiteralModel {
  public:
   LiteralModel()
       : table_(Profile::kOrderBits + 3),
-        mixer_(8 * 16 * 2, 14, 65536 * 5 / 16),
+        mixer_(8 * 16 * 2, kInputs, 16384 * 5 / 16),
         refiner_(256),
         match_(Profile::kHistoryBits) {}
 
@@ -143,14 +143,12 @@ class LiteralModel {
     const uint32_t c4 = static_cast<uint32_t>(byte[-1]) | static_cast<uint32_t>(byte[-2]) << 8 | static_cast<uint32_t>(byte[-3]) << 16 |
                         static_cast<uint32_t>(byte[-4]) << 24;
     const uint32_t c56 = static_cast<uint32_t>(byte[-5]) | static_cast<uint32_t>(byte[-6]) << 8;
-    hashes[0] = Hash(c4 & 0xff, 1);
-    hashes[1] = Hash(c4 & 0xffffff, 3);
-    hashes[2] = Hash(static_cast<uint32_t>(forward_) << 16 | static_cast<uint32_t>(byte[-1]) << 8 | (forward_hits_ & 3), 7);
-    hashes[3] = Hash(c4 & 0xffff, 2);
-    if (kOrders > 4) {
-      hashes[4] = Hash(c4, 4);
-      hashes[5] = Hash(c4, 0x60000 | c56);
-      hashes[6] = kind_ == kText || kind_ == kPyc ? Hash(word_, 0x500 | byte[-1])
+    hashes[0] = Hash(static_cast<uint32_t>(forward_) << 16 | static_cast<uint32_t>(byte[-1]) << 8 | (forward_hits_ & 3), 7);
+    hashes[1] = Hash(c4 & 0xffff, 2);
+    if (kOrders > 2) {
+      hashes[2] = Hash(c4 & 0xffffff, 3);
+      hashes[3] = Hash(c4, 0x60000 | c56);
+      hashes[4] = kind_ == kText || kind_ == kPyc ? Hash(word_, 0x500 | byte[-1])
                                                   : Hash((c4 & 0xff00) | static_cast<uint32_t>(position & 3), 0x500 | backward_);
     }
   }
@@ -160,7 +158,7 @@ class LiteralModel {
 
   template <class Coder>
   uint8_t CodeByte(Coder& coder, const uint8_t* byte, uint64_t position) {
-    uint32_t hashes[7];
+    uint32_t hashes[5];
     Contexts(byte, position, hashes);
     const uint32_t high = CodeNibble(coder, hashes, 1, *byte >> 4);
     for (size_t index = 0; index < kOrders; index++) hashes[index] = Hash(hashes[index], high);
@@ -171,12 +169,12 @@ class LiteralModel {
   struct Guess {
     AdaptiveBit* state = nullptr;
     int bit = 0;
-    int32_t Input(AdaptiveBit* chosen, uint8_t expected, uint32_t node, int place) {
+    int16_t Input(AdaptiveBit* chosen, uint8_t expected, uint32_t node, int place) {
       if ((expected | 256u) >> (place + 1) != node) return 0;
       state = chosen;
       bit = (expected >> place) & 1;
       const int stretched = Stretch(chosen->probability());
-      return bit ? stretched : -stretched;
+      return static_cast<int16_t>(bit ? stretched : -stretched);
     }
     void Update(int actual) {
       if (state != nullptr) state->Update(bit == actual, 250);
@@ -191,24 +189,21 @@ class LiteralModel {
     const int base = node == 1 ? 4 : 0;
     uint32_t within = 1;
     for (int place = 3; place >= 0; place--) {
-      int32_t inputs[kInputs];
-      for (size_t index = 0; index < kOrders; index++) inputs[index] = maps_[index].Predict(slots[index]->histories[within - 1]);
+      Mixer::Inputs inputs;
+      for (size_t index = 0; index < kOrders; index++) inputs.values[index] = static_cast<int16_t>(maps_[index].Predict(slots[index]->histories[within - 1]));
       Guess guesses[3];
-      inputs[kOrders] = guesses[0].Input(&forward_trust_[Trust(forward_hits_)], forward_, node, base + place);
-      inputs[kOrders + 1] = guesses[1].Input(&backward_trust_[Trust(backward_hits_)], backward_, node, base + place);
-      inputs[kOrders + 2] = match_.expects() ? guesses[2].Input(&match_trust_[MatchGrade()], match_.expected(), node, base + place) : 0;
+      inputs.values[kOrders] = guesses[0].Input(&forward_trust_[Trust(forward_hits_)], forward_, node, base + place);
+      inputs.values[kOrders + 1] = guesses[1].Input(&backward_trust_[Trust(backward_hits_)], backward_, node, base + place);
+      inputs.values[kOrders + 2] = match_.expects() ? guesses[2].Input(&match_trust_[MatchGrade()], match_.expected(), node, base + place) : int16_t{0};
       const size_t selected = (guesses[2].state == nullptr ? 0 : match_.length() == 0 ? 1 : match_.length() < 16 ? 2 : 3) * 4 +
                               (guesses[0].state != nullptr) * 2 + (guesses[1].state != nullptr);
       const int mixed = mixer_.Mix(inputs, (selected * 8 + static_cast<size_t>(base + place)) * 2 + (kind_ == kText));
       const uint32_t refined = refiner_.Refine(mixed, node);
       const int bit = coder.Code(static_cast<int>(value >> place) & 1, (Squash(mixed) + refined + 1) >> 1);
-      mixer_.Update(inputs, bit);
+      mixer_.Update(inputs, bit, 2);
       refiner_.Update(bit);
       for (Guess& guess : guesses) guess.Update(bit);
-      for (size_t index = 0; index < kOrders; index++) {
-        maps_[index].Update(bit);
-        UpdateHistory(slots[index]->histories[within - 1], bit);
-      }
+      for (size_t index = 0; index < kOrders; index++) maps_[index].Update(slots[index]->histories[within - 1], bit);
       node = node * 2 + static_cast<uint32_t>(bit);
       within = within * 2 + static_cast<uint32_t>(bit);
     }
@@ -222,7 +217,7 @@ class LiteralModel {
 
   NibbleTable table_;
   std::array<HistoryMap, kOrders> maps_;
-  Mixer<static_cast<int>(kInputs)> mixer_;
+  Mixer mixer_;
   Refiner refiner_;
   MatchModel match_;
   std::array<AdaptiveBit, 64> forward_trust_, backward_trust_, match_trust_;

@@ -11,10 +11,6 @@ constexpr uint16_t kLogistic[33] = {22,    36,    60,    98,    162,   267,   43
                                     4971,  7812,  11955, 17625, 24743, 32768, 40793, 47911, 53581, 57724, 60565,
                                     62428, 63615, 64357, 64816, 65097, 65269, 65374, 65438, 65476, 65500, 65514};
 
-// 65536 / (n + 1.6), slowing down to 1 / 20 as confidence grows.
-constexpr int32_t kHistoryRate[16] = {40960, 25206, 18204, 14246, 11703, 9929, 8623, 7620,
-                                      6826,  6182,  5650,  5201,  4818,  4369, 3855, 3449};
-
 }  // namespace
 
 const Tables kTables;
@@ -34,22 +30,52 @@ Tables::Tables() {
   for (int count = 0; count < 1024; count++) reciprocal[count] = static_cast<uint16_t>(131072 / (2 * count + 3));
 }
 
-void UpdateHistory(History& history, int bit) {
-  const int32_t probability = history >> 4;
-  int32_t confidence = history & 15;
-  const int32_t goal = bit ? 4095 : 0;
-  const int32_t moved = probability + (((goal - probability) * kHistoryRate[confidence] + 32768) >> 16);
-  const bool surprised = bit ? probability < 1024 : probability >= 3072;
-  if (surprised && confidence > 5) confidence = 5 + (confidence - 5) / 4;
-  else if (confidence < 15) confidence++;
-  history = static_cast<History>((moved << 4) | confidence);
+namespace {
+
+/** Counts of zeros and ones that a History stands for, and the last bit. */
+struct Counts {
+  int zeros, ones, last;
+};
+
+/** The most of one bit that is remembered beside so many of the other. */
+int Bound(int other) {
+  static constexpr int kBounds[] = {42, 26, 12, 8, 6, 5};
+  return kBounds[other];
 }
 
-HistoryMap::HistoryMap() : states_(2048) {
-  for (uint32_t index = 0; index < 2048; index++) {
-    states_[index] = AdaptiveBit((index >> 4) * 512 + 256, 6);
+Counts Append(Counts counts, int bit) {
+  int& same = bit ? counts.ones : counts.zeros;
+  int& other = bit ? counts.zeros : counts.ones;
+  // What came long before counts less once it is contradicted.
+  if (other > 5) other = other > 20 ? 5 : other > 10 ? 4 : 3;
+  else if (other > 2) other--;
+  if (same < Bound(other)) same++;
+  counts.last = counts.zeros > 0 && counts.ones > 0 && counts.zeros + counts.ones < 6 ? bit : counts.zeros == 0 && counts.ones > 0;
+  return counts;
+}
+
+}  // namespace
+
+const Histories kHistories;
+
+Histories::Histories() {
+  std::vector<Counts> states{{0, 0, 0}};
+  for (size_t index = 0; index < states.size(); index++) {
+    for (int bit = 0; bit < 2; bit++) {
+      const Counts wanted = Append(states[index], bit);
+      size_t found = 0;
+      while (found < states.size() && (states[found].zeros != wanted.zeros || states[found].ones != wanted.ones || states[found].last != wanted.last)) found++;
+      if (found == states.size()) states.push_back(wanted);
+      next[index][bit] = static_cast<History>(found);
+    }
   }
-  current_ = &states_[0];
+  for (size_t index = 0; index < 256; index++) {
+    const Counts counts = index < states.size() ? states[index] : Counts{0, 0, 0};
+    const int all = counts.zeros + counts.ones;
+    probability[index] = static_cast<uint16_t>((counts.ones * 5 + 2) * 65535 / (all * 5 + 4));
+    seen[index] = static_cast<uint8_t>(all);
+    if (index >= states.size()) next[index][0] = next[index][1] = 0;
+  }
 }
 
 Refiner::Refiner(size_t contexts) : points_(contexts * 33) {
@@ -76,22 +102,21 @@ NibbleTable::NibbleTable(int bits) : shift_(32 - bits) {
   // Aligned, so that both slots that a hash may be in share one cache line.
   slots_.reset(static_cast<NibbleSlot*>(std::aligned_alloc(64, count * sizeof(NibbleSlot))));
   if (!slots_) throw std::bad_alloc();
-  for (size_t index = 0; index < count; index++) {
-    slots_[index].check = 0;
-    for (History& history : slots_[index].histories) history = kNewHistory;
-  }
+  std::memset(static_cast<void*>(slots_.get()), 0, count * sizeof(NibbleSlot));
 }
 
 NibbleSlot* NibbleTable::Find(uint32_t hash) {
-  const uint16_t check = static_cast<uint16_t>(hash);
-  NibbleSlot* first = &slots_[Index(hash)];
-  if (first->check == check) return first;
-  NibbleSlot* second = &slots_[Index(hash) ^ 1];
-  if (second->check == check) return second;
-  NibbleSlot* replaced = (first->histories[0] & 15) <= (second->histories[0] & 15) ? first : second;
-  replaced->check = check;
-  for (History& history : replaced->histories) history = kNewHistory;
-  return replaced;
+  const uint8_t check = static_cast<uint8_t>(hash);
+  const size_t index = Index(hash);
+  NibbleSlot* least = nullptr;
+  for (size_t way = 0; way < 3; way++) {
+    NibbleSlot* slot = &slots_[index ^ way];
+    if (slot->check == check) return slot;
+    if (least == nullptr || kHistories.seen[slot->histories[0]] < kHistories.seen[least->histories[0]]) least = slot;
+  }
+  std::memset(static_cast<void*>(least), 0, sizeof(NibbleSlot));
+  least->check = check;
+  return least;
 }
 
 }  // namespace whittle::codec

@@ -2,11 +2,17 @@
 // Probabilities that a bit is 1 are of 65536; "stretched" values are ln(p / (1 - p)) * 256, within [-2047, 2047].
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <vector>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace whittle::codec {
 
@@ -53,60 +59,91 @@ inline int CodeAdaptive(Coder& coder, AdaptiveBit& state, int bit, uint32_t limi
   return bit;
 }
 
-/** The history of a bit in a hashed context, in 16 bits: 12 bits of probability, 4 bits of confidence. */
-using History = uint16_t;
-constexpr History kNewHistory = 2048 << 4;
+/**
+ * What a context has seen of one bit, in a byte: how many zeros and ones of late, and which came last. States are
+ * made once by rule (see Histories); 0 has seen nothing.
+ */
+using History = uint8_t;
 
-void UpdateHistory(History& history, int bit);
+/** The transitions of History, and the probability that a fresh map gives each. */
+struct Histories {
+  Histories();
+  History next[256][2];
+  uint16_t probability[256];
+  uint8_t seen[256];  // how many bits, for deciding what to forget first
+};
+extern const Histories kHistories;
 
 /** What histories have meant so far, for one input of a mixer: history -> probability, learned. */
 class HistoryMap {
  public:
-  HistoryMap();
-  int Predict(History history) {
-    current_ = &states_[((history >> 9) << 4) | (history & 15)];
-    return Stretch(current_->probability());
+  HistoryMap() { std::memcpy(states_, kHistories.probability, sizeof states_); }
+  int Predict(History history) const { return Stretch(states_[history]); }
+  /** Learns that `history` was followed by `bit`, and appends it. */
+  void Update(History& history, int bit) {
+    uint16_t& state = states_[history];
+    state = static_cast<uint16_t>(state + (((bit ? 65535 : 0) - state) >> 6));
+    history = kHistories.next[history][bit];
   }
-  void Update(int bit) { current_->Update(bit, 255); }
 
  private:
-  std::vector<AdaptiveBit> states_;
-  AdaptiveBit* current_;
+  uint16_t states_[256];
 };
 
-/** Mixes up to kInputs stretched predictions with weights chosen by a small context. */
-template <int kInputs>
+/** Mixes eight stretched predictions with weights chosen by a small context. */
 class Mixer {
  public:
-  /** `shift` is the learning rate (16 quick, 18 slow), `weight` the first weight, 65536 being one. */
-  Mixer(size_t contexts, int shift, int32_t weight) : weights_(contexts * kInputs, weight), shift_(shift) {}
+  static constexpr int kInputs = 8;
+  struct alignas(16) Inputs {
+    int16_t values[kInputs] = {};
+  };
+
+  /** `weight` is the first weight of the first `used` inputs, 16384 being one. */
+  Mixer(size_t contexts, int used, int16_t weight) : weights_(contexts), chosen_(weights_.data()) {
+    for (Inputs& weights : weights_) std::fill(weights.values, weights.values + used, weight);
+  }
 
   /** The mixed stretched prediction. */
-  int Mix(const int32_t* inputs, size_t context) {
-    chosen_ = &weights_[context * kInputs];
-    int64_t sum = 0;
-    for (int index = 0; index < kInputs; index++) sum += static_cast<int64_t>(inputs[index]) * chosen_[index];
-    const int64_t mixed = sum >> 16;
-    stretched_ = mixed > kStretchMax ? kStretchMax : mixed < -kStretchMax ? -kStretchMax : static_cast<int>(mixed);
-    return stretched_;
-  }
-
-  void Update(const int32_t* inputs, int bit) {
-    const int32_t error = (bit ? 65535 : 0) - static_cast<int32_t>(Squash(stretched_));
-    const int32_t round = 1 << (shift_ - 1);
-    for (int index = 0; index < kInputs; index++) {
-      const int32_t weight = chosen_[index] + ((inputs[index] * error + round) >> shift_);
-      chosen_[index] = weight > kMaxWeight ? kMaxWeight : weight < -kMaxWeight ? -kMaxWeight : weight;
-    }
-  }
+  int Mix(const Inputs& inputs, size_t context);
+  /** Learns what the bit was. `rate`: 1 slow, 4 quick. */
+  void Update(const Inputs& inputs, int bit, int rate);
 
  private:
-  static constexpr int32_t kMaxWeight = 8 << 16;
-  std::vector<int32_t> weights_;
-  int32_t* chosen_ = nullptr;
+  std::vector<Inputs> weights_;
+  Inputs* chosen_;
   int stretched_ = 0;
-  int shift_;
 };
+
+inline int Mixer::Mix(const Inputs& inputs, size_t context) {
+  chosen_ = &weights_[context];
+#if defined(__SSE2__)
+  const __m128i products = _mm_madd_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(inputs.values)),
+                                          _mm_load_si128(reinterpret_cast<const __m128i*>(chosen_->values)));
+  const __m128i pairs = _mm_add_epi32(products, _mm_shuffle_epi32(products, 0x4e));
+  const int32_t sum = _mm_cvtsi128_si32(_mm_add_epi32(pairs, _mm_shuffle_epi32(pairs, 0xb1)));
+#else
+  int32_t sum = 0;
+  for (int index = 0; index < kInputs; index++) sum += inputs.values[index] * chosen_->values[index];
+#endif
+  return stretched_ = ClampStretched(sum >> 14);
+}
+
+inline void Mixer::Update(const Inputs& inputs, int bit, int rate) {
+  // The error is of 32768, at most 15 bits and a sign; inputs have 12 bits, so that a rate of 4 fits 16 bits.
+  const int32_t error = ((bit ? 65535 : 0) - static_cast<int32_t>(Squash(stretched_))) >> 1;
+#if defined(__SSE2__)
+  const __m128i scaled = _mm_mullo_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(inputs.values)), _mm_set1_epi16(static_cast<int16_t>(rate * 4)));
+  const __m128i moves = _mm_srai_epi16(_mm_add_epi16(_mm_mulhi_epi16(scaled, _mm_set1_epi16(static_cast<int16_t>(error))), _mm_set1_epi16(1)), 1);
+  __m128i* weights = reinterpret_cast<__m128i*>(chosen_->values);
+  _mm_store_si128(weights, _mm_adds_epi16(_mm_load_si128(weights), moves));
+#else
+  for (int index = 0; index < kInputs; index++) {
+    const int32_t move = (((inputs.values[index] * rate * 4 * error) >> 16) + 1) >> 1;
+    const int32_t weight = chosen_->values[index] + move;
+    chosen_->values[index] = static_cast<int16_t>(weight > 32767 ? 32767 : weight < -32768 ? -32768 : weight);
+  }
+#endif
+}
 
 /** Refines a probability in a context: interpolates between 33 adaptive points of the stretched prediction. */
 class Refiner {
@@ -121,18 +158,17 @@ class Refiner {
   uint16_t* nearest_ = nullptr;
 };
 
-/** Sixteen histories of one nibble's bits in one hashed context: a check value, then the binary tree of the nibble. */
+/** A nibble's bits in one hashed context: a check value, then a history for each node of the nibble's binary tree. */
 struct NibbleSlot {
-  uint16_t check;
+  uint8_t check;
   History histories[15];
 };
 
-/** A hash table of NibbleSlots, two per cache line; the less used of two is replaced. */
+/** A hash table of NibbleSlots, four per cache line; a context may be in any of three, the least used is replaced. */
 class NibbleTable {
  public:
-  /** `bits`: log2 of the number of slots, at least 1. */
+  /** `bits`: log2 of the number of slots, at least 2. */
   explicit NibbleTable(int bits);
-  /** Address bits for Find, also worth prefetching. */
   void Prefetch(uint32_t hash) const { __builtin_prefetch(&slots_[Index(hash)]); }
   NibbleSlot* Find(uint32_t hash);
 

@@ -15,10 +15,10 @@ namespace whittle::codec {
 /** How much modelling a profile pays for. Histories are in tables of 2^n. */
 struct SmallProfile {
   static constexpr int kFlagInputs = 8;
-  static constexpr int kFlagBits = 17;
+  static constexpr int kFlagBits = 18;
   static constexpr int kValueInputs = 7;
   static constexpr int kValueBits = 13;
-  static constexpr int kOrders = 7;
+  static constexpr int kOrders = 5;
   static constexpr int kOrderBits = 16;
   static constexpr int kHistoryBits = 22;
 };
@@ -27,7 +27,7 @@ struct FastProfile {
   static constexpr int kFlagBits = 15;
   static constexpr int kValueInputs = 3;
   static constexpr int kValueBits = 12;
-  static constexpr int kOrders = 3;
+  static constexpr int kOrders = 2;
   static constexpr int kOrderBits = 15;
   static constexpr int kHistoryBits = 21;
 };
@@ -42,16 +42,15 @@ class ResidueModel {
   static constexpr size_t kBlockBytes = 32;
 
   ResidueModel()
-      : flag_histories_(kFlags << Profile::kFlagBits, kNewHistory),
-        flag_mixer_(kFileKinds * 4 * 8, 14, 65536 * 3 / 8),
+      : flag_histories_(kFlags << Profile::kFlagBits),
+        flag_mixer_(kFileKinds * 4 * 8, kFlags, 16384 * 5 / 2 / kFlags),
         flag_refiner_(1024),
         value_table_(Profile::kValueBits + 3),
-        value_mixer_(2048, 14, 65536 * 3 / 8),
-        suspicion_(1 << 16, kNewHistory) {
+        value_mixer_(128, kValues, 16384 * 5 / 2 / kValues),
+        suspicion_(1 << 16, 1500) {
     for (AdaptiveBit& bit : pages_) bit = AdaptiveBit(16384, 2);
+    for (AdaptiveBit& bit : quiet_) bit = AdaptiveBit(4096, 2);
     for (AdaptiveBit& bit : blocks_) bit = AdaptiveBit(16384, 2);
-    for (History& history : flag_histories_) history = (400 << 4) | 0;
-    for (History& history : suspicion_) history = (400 << 4) | 0;
   }
 
   void BeginFile(uint32_t kind) {
@@ -88,6 +87,7 @@ class ResidueModel {
   }
 
  private:
+  static constexpr uint16_t kQuiet = 400;
   static constexpr size_t kFlags = Profile::kFlagInputs;
   static constexpr size_t kValues = Profile::kValueInputs;
 
@@ -108,9 +108,9 @@ class ResidueModel {
   /** How likely some byte of a block differs, in 16 grades, by what became of like bytes before. */
   size_t Suspect(const uint8_t* old, size_t span) const {
     uint32_t sum = 0;
-    for (size_t index = 0; index < span; index++) sum += suspicion_[Suspicion(old + index)] >> 4;
+    for (size_t index = 0; index < span; index++) sum += suspicion_[Suspicion(old + index)];
     int grade = 0;
-    for (sum >>= 7; sum > 0 && grade < 15; sum -= sum >> 1 > 1 ? sum >> 2 : 1) grade++;
+    for (sum >>= 11; sum > 0 && grade < 15; sum -= sum >> 1 > 1 ? sum >> 2 : 1) grade++;
     return static_cast<size_t>(grade);
   }
   static size_t Suspicion(const uint8_t* old) {
@@ -130,10 +130,45 @@ class ResidueModel {
       return;
     }
     bool differed = false;
-    for (size_t index = 0; index < span; index++) {
-      // A dirty block whose other bytes are equal differs in its last.
-      const bool known = !differed && index + 1 == span;
-      differed |= CodeByte(coder, old + index, bytes + index, position + index, known);
+    size_t index = 0;
+    while (index < span) {
+      const size_t quiet = (flags_ & 7) == 0 ? QuietRun(old + index, span - index) : 0;
+      if (quiet < 2) {
+        // A dirty block whose other bytes are equal differs in its last.
+        differed |= CodeByte(coder, old + index, bytes + index, position + index, !differed && index + 1 == span);
+        index++;
+      } else {
+        const size_t run = CodeQuietRun(coder, old + index, bytes + index, quiet, position + index, !differed && index + quiet == span);
+        differed |= (flags_ & 1) != 0;
+        index += run;
+      }
+    }
+  }
+
+  /** How many of the next bytes rarely differ in their context. */
+  size_t QuietRun(const uint8_t* old, size_t limit) const {
+    size_t count = 0;
+    while (count < limit && suspicion_[Suspicion(old + count)] < kQuiet) count++;
+    return count;
+  }
+
+  /** Codes bytes that rarely differ: mostly one decision for all of them. Stops after the first that differs; returns how many. */
+  template <class Coder>
+  size_t CodeQuietRun(Coder& coder, const uint8_t* old, uint8_t* bytes, size_t size, uint64_t position, bool known) {
+    bool differs = Coder::kEncodes && std::memcmp(old, bytes, size) != 0;
+    if (!known) {
+      const size_t context = std::min<size_t>(size, 31) * 8 + Distance();
+      differs = CodeAdaptive(coder, quiet_[context], differs, 250);
+    } else {
+      differs = true;
+    }
+    if (!differs) {
+      if (!Coder::kEncodes) std::memcpy(bytes, old, size);
+      flags_ = size >= 32 ? 0 : flags_ << size;
+      return size;
+    }
+    for (size_t index = 0;; index++) {
+      if (CodeByte(coder, old + index, bytes + index, position + index, index + 1 == size)) return index + 1;
     }
   }
 
@@ -142,7 +177,8 @@ class ResidueModel {
     const uint8_t difference = Coder::kEncodes ? static_cast<uint8_t>(*byte - *old) : 0;
     const uint8_t before = flags_ & 1 ? static_cast<uint8_t>(byte[-1] - old[-1]) : 0;
     bool differs = known || CodeFlag(coder, old, byte, position, before, difference != 0);
-    UpdateHistory(suspicion_[Suspicion(old)], differs);
+    uint16_t& suspicion = suspicion_[Suspicion(old)];
+    suspicion = static_cast<uint16_t>(suspicion + (((differs ? 65535 : 0) - suspicion) >> 4));
     flags_ = flags_ * 2 + differs;
     if (!differs) {
       if (!Coder::kEncodes) *byte = *old;
@@ -197,20 +233,17 @@ class ResidueModel {
       hashes[7] = Hash(Field(old, position), (flags & 15) << 8 | old[0]);
     }
     History* histories[kFlags];
-    int32_t inputs[kFlags];
+    Mixer::Inputs inputs;
     for (size_t index = 0; index < kFlags; index++) {
       histories[index] = &flag_histories_[(index << Profile::kFlagBits) + (hashes[index] >> (32 - Profile::kFlagBits))];
-      inputs[index] = flag_maps_[index].Predict(*histories[index]);
+      inputs.values[index] = static_cast<int16_t>(flag_maps_[index].Predict(*histories[index]));
     }
     const int mixed = flag_mixer_.Mix(inputs, (kind_ * 4 + (position & 3)) * 8 + distance);
     const uint32_t refined = flag_refiner_.Refine(mixed, (flags & 255) * 4 + (position & 3));
     differs = coder.Code(differs, Blend(Squash(mixed), refined));
-    flag_mixer_.Update(inputs, differs);
+    flag_mixer_.Update(inputs, differs, 2);
     flag_refiner_.Update(differs);
-    for (size_t index = 0; index < kFlags; index++) {
-      flag_maps_[index].Update(differs);
-      UpdateHistory(*histories[index], differs);
-    }
+    for (size_t index = 0; index < kFlags; index++) flag_maps_[index].Update(*histories[index], differs);
     return differs;
   }
 
@@ -243,16 +276,13 @@ class ResidueModel {
     for (size_t index = 0; index < kValues; index++) slots[index] = value_table_.Find(hashes[index]);
     uint32_t node = 1;
     for (int place = 3; place >= 0; place--) {
-      int32_t inputs[kValues];
-      for (size_t index = 0; index < kValues; index++) inputs[index] = value_maps_[index].Predict(slots[index]->histories[node - 1]);
+      Mixer::Inputs inputs;
+      for (size_t index = 0; index < kValues; index++) inputs.values[index] = static_cast<int16_t>(value_maps_[index].Predict(slots[index]->histories[node - 1]));
       int bit = static_cast<int>(value >> place) & 1;
       const int mixed = value_mixer_.Mix(inputs, (prefix == 0 ? 0 : 16) + node + 32 * ((flags_ >> 1) & 3));
       bit = coder.Code(bit, Squash(mixed));
-      value_mixer_.Update(inputs, bit);
-      for (size_t index = 0; index < kValues; index++) {
-        value_maps_[index].Update(bit);
-        UpdateHistory(slots[index]->histories[node - 1], bit);
-      }
+      value_mixer_.Update(inputs, bit, 2);
+      for (size_t index = 0; index < kValues; index++) value_maps_[index].Update(slots[index]->histories[node - 1], bit);
       node = node * 2 + static_cast<uint32_t>(bit);
     }
     return node & 15;
@@ -260,13 +290,14 @@ class ResidueModel {
 
   std::vector<History> flag_histories_;
   std::array<HistoryMap, kFlags> flag_maps_;
-  Mixer<static_cast<int>(kFlags)> flag_mixer_;
+  Mixer flag_mixer_;
   Refiner flag_refiner_;
   NibbleTable value_table_;
   std::array<HistoryMap, kValues> value_maps_;
-  Mixer<static_cast<int>(kValues)> value_mixer_;
-  std::vector<History> suspicion_;
+  Mixer value_mixer_;
+  std::vector<uint16_t> suspicion_;
   std::array<AdaptiveBit, 128> pages_;
+  std::array<AdaptiveBit, 256> quiet_;
   std::array<AdaptiveBit, 16 * 32 * 2> blocks_;
   uint32_t kind_ = 0, flags_ = 0, page_flags_ = 0, block_flags_ = 0;
   uint8_t last_ = 0, before_last_ = 0;
