@@ -46,9 +46,17 @@ export interface ComputedDelta {
     readonly metaBytes: number;
     /** Coded size of all patched content. */
     readonly contentBytes: number;
+    /** The codec's counts and sizes by kind of stream. */
+    readonly streams: Readonly<Record<string, number>>;
     readonly copiedFiles: number;
     readonly patchedFiles: readonly FileReport[];
   };
+}
+
+interface Coded {
+  readonly metaBytes: number;
+  readonly largestBytes: number;
+  readonly streams: Readonly<Record<string, number>>;
 }
 
 export const computeDefaults = { memoryLimitBytes: 2 ** 30, frameBytes: 256 * 1024, threads: 2 } as const;
@@ -96,7 +104,7 @@ class DeltaComputer {
       basisLayers: used.map((layer) => basis.layers[layer]?.diffId ?? ''), frames, dataSizeBytes: this.data.sizeBytes,
       memoryBytes: deviceAddon().PatchDecoder.memoryBytes(this.options.profile) + coded.largestBytes,
     });
-    return { index, dataSizeBytes: this.data.sizeBytes, dataDigest: digest, report: this.#report(planned, coded.metaBytes) };
+    return { index, dataSizeBytes: this.data.sizeBytes, dataDigest: digest, report: this.#report(planned, coded) };
   }
 
   async #plan(layers: readonly number[]): Promise<PlannedLayer[]> {
@@ -104,7 +112,7 @@ class DeltaComputer {
     return new Planner({ basis, target, layers, profile, indexMemoryBytes: Math.min(this.#matchMemoryBytes / 2, 256 * 2 ** 20), ...(signal && { signal }) }).plan();
   }
 
-  async #encode(planned: readonly PlannedLayer[], used: readonly number[]): Promise<{ metaBytes: number; largestBytes: number }> {
+  async #encode(planned: readonly PlannedLayer[], used: readonly number[]): Promise<Coded> {
     const { basis, target, profile, signal } = this.options;
     const tasks = planned.flatMap((layer) => patchTasks(layer));
     const total = tasks.reduce((sum, task) => sum + task.sizeBytes, 0);
@@ -132,7 +140,7 @@ class DeltaComputer {
       await segments.close();
       await files.return(undefined);
     }
-    return { metaBytes, largestBytes: Math.max(segments.largestBytes, largestMeta) };
+    return { metaBytes, largestBytes: Math.max(segments.largestBytes, largestMeta), streams: segments.stats };
   }
 
   #meta(coder: MetaCoder, { layer, plan, bases }: PlannedLayer, used: readonly number[]): Buffer {
@@ -148,7 +156,7 @@ class DeltaComputer {
     return bits.finish();
   }
 
-  #report(planned: readonly PlannedLayer[], metaBytes: number): ComputedDelta['report'] {
+  #report(planned: readonly PlannedLayer[], { metaBytes, streams }: Coded): ComputedDelta['report'] {
     const name = (ref: ContentRef): string => this.options.basis.layers[ref.layer]?.entries[ref.entry]?.header.path.toString('utf8') ?? '';
     const patchedFiles = planned.flatMap(({ layer, plan }) => plan.content.flatMap((content, entry): FileReport[] => {
       const header = plan.meta.entries[entry]?.header;
@@ -156,7 +164,7 @@ class DeltaComputer {
       return [{ layer, path: header.path.toString('utf8'), sizeBytes: header.sizeBytes, sources: content.sources.map(name) }];
     }));
     const copiedFiles = planned.reduce((sum, { plan }) => sum + plan.content.filter((content) => content.kind === 'copy').length, 0);
-    return { metaBytes, contentBytes: this.data.sizeBytes - metaBytes, copiedFiles, patchedFiles };
+    return { metaBytes, contentBytes: this.data.sizeBytes - metaBytes, streams, copiedFiles, patchedFiles };
   }
 }
 

@@ -29,6 +29,7 @@ export class SegmentWriter {
   #literalBytes = 0;
   #targetBytes = 0;
   #largestBytes = 0;
+  readonly #stats: Record<string, number> = {};
 
   constructor(private readonly data: DataWriter, profile: DeltaProfile, threads: number) {
     this.#encoder = new (serverAddon().PatchEncoder)({ profile, threads });
@@ -37,6 +38,11 @@ export class SegmentWriter {
   /** Size of the largest segment's streams so far: what a decoder must hold. */
   get largestBytes(): number {
     return this.#largestBytes;
+  }
+
+  /** The encoder's counts and sizes by kind of stream, summed over all segments. */
+  get stats(): Readonly<Record<string, number>> {
+    return this.#stats;
   }
 
   /** Adds a file and takes over closing it. */
@@ -65,7 +71,8 @@ export class SegmentWriter {
   }
 
   async #flush(lastPart: boolean): Promise<void> {
-    const { streams } = await this.#encoder.flush();
+    const { streams, stats } = await this.#encoder.flush();
+    for (const [name, value] of Object.entries(stats)) this.#stats[name] = (this.#stats[name] ?? 0) + value;
     this.#largestBytes = Math.max(this.#largestBytes, streams.length);
     await this.data.write([this.#sizes.length, ...this.#sizes, streams.length], streams);
     this.#sizes = [];
