@@ -4,7 +4,7 @@ import { parseDigest } from '../oci/digest.js';
 import { parseIndex } from '../oci/manifest.js';
 import { mediaTypes } from '../oci/media-types.js';
 import { checkRepository, pullScopes, type CallOptions, type RegistryClient } from './client.js';
-import { parseRetryAfter } from './failures.js';
+import { parseRetryAfter, type ResponseHead } from './failures.js';
 import { collectPages } from './paging.js';
 import type { TransportRequest } from './transport.js';
 import type { WireResponse } from './wire.js';
@@ -14,6 +14,8 @@ export interface ReferrersOptions extends CallOptions {
   readonly artifactType?: string | undefined;
   /** Config digests that the device holds: a registry ignores them, a delta server makes a delta from one of them. */
   readonly basis?: readonly string[] | undefined;
+  /** Told of each answer that was read: its head and the size of its body. A delta server says in its head why it has no delta. */
+  readonly onAnswer?: ((head: ResponseHead, bodyBytes: number) => void) | undefined;
 }
 
 /** What refers to a manifest. */
@@ -36,10 +38,11 @@ export function fallbackTag(subjectDigest: string): string {
 }
 
 /** The entries of the fallback tag's index; empty when there is no such tag. */
-export async function readFallbackTag(client: RegistryClient, repository: string, subjectDigest: string, options: CallOptions): Promise<readonly Descriptor[]> {
+export async function readFallbackTag(client: RegistryClient, repository: string, subjectDigest: string, options: ReferrersOptions): Promise<readonly Descriptor[]> {
   const tag = fallbackTag(subjectDigest);
   try {
     const { bytes, descriptor } = await client.getManifest(repository, tag, { ...options, accept: [mediaTypes.ociIndex] });
+    options.onAnswer?.({ status: 200, header: () => undefined }, bytes.length);
     return parseIndex(bytes, `tag ${tag} of ${repository}`, descriptor.mediaType).manifests;
   } catch (error) {
     if (isWhittleError(error) && error.code === 'REGISTRY_NOT_FOUND') return [];
@@ -87,7 +90,10 @@ export async function listReferrers(client: RegistryClient, repository: string, 
     const manifests = await readFallbackTag(client, repository, subjectDigest, options);
     return { status: 'ready', from: 'tag', manifests: ofType(manifests, options.artifactType) };
   }
-  const read = (page: Buffer): readonly Descriptor[] => parseIndex(page, request.subject, mediaTypes.ociIndex).manifests;
+  const read = (page: Buffer): readonly Descriptor[] => {
+    options.onAnswer?.(response, page.length);
+    return parseIndex(page, request.subject, mediaTypes.ociIndex).manifests;
+  };
   return { status: 'ready', from: 'api', manifests: ofType(await collectPages(client.transport, request, response, read), options.artifactType) };
 }
 

@@ -1,0 +1,117 @@
+import { WhittleError } from '../core/errors.js';
+import { formatBytes, parseBytes, shortDigest } from '../core/format.js';
+import type { PullEvent } from '../applier/pull/events.js';
+import { pullDefaults } from '../applier/pull/options.js';
+import { repairImage } from '../applier/pull/repair.js';
+import type { Store, StoredImage, VerifyReport } from '../applier/store/types.js';
+import { parseReference } from '../oci/index.js';
+import type { Command, CommandContext } from './device-command.js';
+import { findImage, openImageSource, sourceFlags, withStore } from './device-open.js';
+import { toWhittleError } from './output.js';
+import { createProgress, type Progress } from './progress.js';
+
+/** `device verify`. */
+export const verifyCommand: Command = {
+  name: 'verify', parameters: ['[IMAGE]'], summary: 'hash everything again; with --repair fetch what is damaged',
+  description: [
+    'Reads every file of every image (or of one) from the disk and compares it with what was published. With --repair, damaged',
+    'layers are fetched again from where the image came from (or --from) and exchanged. Exit code 7 when damage remains.',
+  ].join('\n'),
+  flags: [{ name: 'repair', help: 'fetch damaged layers again' }, ...sourceFlags, { name: 'limit-rate', value: 'SIZE', help: 'bytes a second at most, such as 200kB' }],
+  examples: ['device verify', 'device verify registry.example/app:2.0', 'device verify --repair'],
+  run: (context) => withStore(context, {}, (store) => runVerify(context, store)),
+};
+
+async function runVerify(context: CommandContext, store: Store): Promise<undefined> {
+  const text = context.positionals[0];
+  const image = text === undefined ? undefined : (await findImage(store, text)).image;
+  let report = await verify(context, store, image);
+  report = context.has('repair') && report.damagedLayers.length > 0 ? await repaired(context, store, image, report) : report;
+  const damaged = report.damagedLayers.length + report.damagedRecords.length;
+  context.output.json({ event: 'verified', ...report });
+  describe(context, report);
+  if (damaged === 0) {
+    context.output.print(`${String(report.imageCount)} images, ${String(report.layerCount)} layers, ${formatBytes(report.checkedBytes)}: all as published`);
+    return undefined;
+  }
+  throw new WhittleError('STORE_DAMAGED', `${String(report.damagedLayers.length)} damaged layers, ${String(report.damagedRecords.length)} damaged records`, {
+    hint: context.has('repair') ? 'What is left could not be repaired; pull the image again, or replace the disk.' : 'Run: device verify --repair',
+  });
+}
+
+async function verify(context: CommandContext, store: Store, image: StoredImage | undefined): Promise<VerifyReport> {
+  const progress = newProgress(context);
+  let started = false;
+  try {
+    return await store.verify({
+      signal: context.signal, ...(image === undefined ? {} : { image }),
+      onProgress: (done, total) => {
+        if (!started) progress.start('verifying', total);
+        started = true;
+        progress.update(done, total);
+      },
+    });
+  } finally {
+    progress.stop();
+  }
+}
+
+function newProgress(context: CommandContext): Progress {
+  const { quiet, json } = context.output.options;
+  return createProgress({ quiet: quiet === true || json === true });
+}
+
+function describe(context: CommandContext, report: VerifyReport): void {
+  for (const layer of report.damagedLayers) {
+    context.output.print(`layer ${shortDigest(layer.diffId)}: ${String(layer.damageCount)} damaged`);
+    for (const damage of layer.damages) context.output.print(`  ${damage.kind} ${damage.path}: ${damage.detail}`);
+  }
+  for (const record of report.damagedRecords) context.output.print(`record ${record}: unreadable`);
+}
+
+/** Repairs image by image, as each names where its layers come from, and verifies again. */
+async function repaired(context: CommandContext, store: Store, only: StoredImage | undefined, report: VerifyReport): Promise<VerifyReport> {
+  const left = new Set(report.damagedLayers.map((layer) => layer.diffId));
+  let failure: WhittleError | null = null;
+  for (const image of only === undefined ? await store.images() : [only]) {
+    const damaged = image.diffIds.filter((diffId) => left.has(diffId));
+    if (damaged.length === 0) continue;
+    try {
+      await repairOne(context, store, image, damaged);
+      for (const diffId of damaged) left.delete(diffId);
+    } catch (error) {
+      context.signal.throwIfAborted();
+      // Another image with the same layer may come from a place that still has it.
+      failure = toWhittleError(error);
+    }
+  }
+  if (left.size > 0 && failure !== null) throw failure;
+  return verify(context, store, only);
+}
+
+async function repairOne(context: CommandContext, store: Store, image: StoredImage, damaged: readonly string[]): Promise<void> {
+  const progress = newProgress(context);
+  const source = await openImageSource(context, parseReference(image.source));
+  const rate = context.get('limit-rate');
+  let started = false;
+  const onEvent = (event: PullEvent): void => {
+    context.output.json(event);
+    if (event.event === 'retry') progress.log(event.reason);
+    if (event.event !== 'progress') return;
+    if (!started) progress.start('repairing', event.totalBytes);
+    started = true;
+    progress.update(event.doneBytes, event.totalBytes);
+  };
+  try {
+    const receivedBytes = await repairImage(store, source, image, damaged, {
+      patience: pullDefaults.patience, lockWaitMs: pullDefaults.lockWaitMs, signal: context.signal, onEvent,
+      limitRate: rate === undefined ? null : parseBytes(rate, '--limit-rate'),
+    });
+    progress.stop();
+    context.output.json({ event: 'repaired', manifestDigest: image.manifestDigest, layers: damaged, receivedBytes });
+    context.output.note(`${String(damaged.length)} layers of ${image.names[0] ?? shortDigest(image.manifestDigest)} repaired, ${formatBytes(receivedBytes)} received`);
+  } finally {
+    progress.stop();
+    await source.close();
+  }
+}
