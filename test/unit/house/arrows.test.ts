@@ -33,7 +33,7 @@ beforeAll(async () => {
 });
 
 describe('the arrows between the rooms', () => {
-  test('the rules see the modules, and none is broken', async () => {
+  test('the rules see the modules, and none is broken', () => {
     expect(house.summary.totalCruised).toBeGreaterThan(20);
     const ours = house.modules.filter((module) => module.source.startsWith('src/'));
     expect(ours.length).toBeGreaterThan(20);

@@ -4,7 +4,7 @@ import { expect, test } from '@jest/globals';
 test('errors of Node core, of the engine and of this file are all Errors', async () => {
   const fromCore = await readFile('/nonexistent/file').then(() => undefined, (error: unknown) => error);
   expect(fromCore).toBeInstanceOf(Error);
-  expect(() => JSON.parse('{')).toThrow(SyntaxError);
+  expect(() => { JSON.parse('{'); }).toThrow(SyntaxError);
   let fromEngine: unknown;
   try {
     (undefined as unknown as () => void)();
