@@ -1,0 +1,60 @@
+import type { Attributes, Xattr } from '../../atomic/index.js';
+import type { TarHeader } from '../../tar/index.js';
+
+const xattrPrefix = Buffer.from('SCHILY.xattr.');
+const largestXattrName = 255;
+const largestXattrValue = 64 * 1024;
+/** Attributes by which overlayfs itself works: a layer that brought them could make the kernel show files of other layers. */
+const forbiddenXattr = /^(trusted|user)\.overlay\./;
+const longestUid = 0xfffffffe;
+
+/** The extended attributes that a header asks for, each name once (the last value wins), in the order of the names. */
+export function xattrsOf(header: TarHeader): Xattr[] {
+  if (header.pax.length === 0) return [];
+  const byName = new Map<string, Xattr>();
+  for (const { key, value } of header.pax) {
+    if (!key.subarray(0, xattrPrefix.length).equals(xattrPrefix)) continue;
+    const name = key.subarray(xattrPrefix.length);
+    const text = name.toString('latin1');
+    if (name.length === 0 || name.length > largestXattrName || name.includes(0) || value.length > largestXattrValue || forbiddenXattr.test(text)) continue;
+    byName.set(text, { name, value });
+  }
+  return [...byName.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, xattr]) => xattr);
+}
+
+/** True when the kernel can store the header's owner. */
+export function hasUsableOwner(header: TarHeader): boolean {
+  return header.uid >= 0 && header.uid <= longestUid && header.gid >= 0 && header.gid <= longestUid;
+}
+
+/**
+ * What is set on the file of an entry. Without privilege owners stay the user's own, and the user can always read what
+ * the store must read back: files get u+rw, directories u+rwx.
+ */
+export function attributesOf(header: TarHeader, kind: 'file' | 'directory' | 'other', privileged: boolean): Attributes {
+  const xattrs = xattrsOf(header);
+  const minimum = kind === 'file' ? 0o600 : kind === 'directory' ? 0o700 : 0;
+  return {
+    mode: privileged ? header.mode & 0o7777 : (header.mode & 0o7777) | minimum,
+    ...(privileged ? { uid: header.uid, gid: header.gid } : {}),
+    mtimeSec: header.mtimeSec, mtimeNsec: header.mtimeNsec,
+    ...(xattrs.length === 0 ? {} : { xattrs }),
+  };
+}
+
+/** Directories that the tar implies but does not have: those overlayfs would show with these attributes. */
+export function impliedDirectoryAttributes(privileged: boolean): Attributes {
+  return { mode: 0o755, ...(privileged ? { uid: 0, gid: 0 } : {}), mtimeSec: 0, mtimeNsec: 0 };
+}
+
+/** Whether two files with these headers may be one inode: everything that an inode holds besides content is the same. */
+export function sameInodeAttributes(a: TarHeader, b: TarHeader): boolean {
+  if (((a.mode ^ b.mode) & 0o7777) !== 0 || a.uid !== b.uid || a.gid !== b.gid || a.mtimeSec !== b.mtimeSec || a.mtimeNsec !== b.mtimeNsec) return false;
+  if (a.pax.length === 0 && b.pax.length === 0) return true;
+  const left = xattrsOf(a);
+  const right = xattrsOf(b);
+  return left.length === right.length && left.every((xattr, at) => {
+    const other = right[at];
+    return other !== undefined && xattr.name.equals(other.name) && xattr.value.equals(other.value);
+  });
+}

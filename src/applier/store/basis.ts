@@ -1,0 +1,121 @@
+import { createHash } from 'node:crypto';
+import { readSync } from 'node:fs';
+import type { DurableFile, DurableFs, FileStat } from '../../atomic/index.js';
+import { isSystemError, withStorageErrors } from '../../atomic/index.js';
+import { WhittleError } from '../../core/errors.js';
+import type { BasisContent, FileExtent } from '../../delta/basis.js';
+import type { LayerMeta } from '../../tar/index.js';
+import { unreadable, type Layer } from './layer.js';
+import type { StoreBasis, StoredImage } from './types.js';
+
+const readBytes = 256 * 1024;
+
+/** A file whose content was checked, and how to tell that it is still the same one. */
+interface Checked {
+  readonly inode: bigint;
+  readonly ctimeNs: bigint;
+  readonly sizeBytes: number;
+  readonly stat: FileStat;
+}
+
+/** Layers of the store as a delta's basis. */
+export class LayersBasis implements StoreBasis {
+  readonly layers: readonly LayerMeta[];
+  readonly #checked = new Map<string, Checked>();
+  readonly #buffer = Buffer.allocUnsafeSlow(readBytes);
+  #closed = false;
+
+  constructor(
+    private readonly fs: DurableFs, readonly image: StoredImage, readonly storeLayers: readonly Layer[], private readonly release: () => Promise<void>,
+  ) {
+    this.layers = storeLayers.map((layer) => layer.meta);
+  }
+
+  async openContent(layer: number, entry: number): Promise<BasisContent> {
+    return withStorageErrors('reading the basis', async () => {
+      const from = this.storeLayers[layer];
+      if (from === undefined) throw new WhittleError('INTERNAL', `the basis has no layer ${String(layer)}`);
+      const { path, extents } = from.place(entry);
+      let file: DurableFile;
+      try {
+        file = await this.fs.open(path, 'read');
+      } catch (error) {
+        if (isSystemError(error, ...unreadable)) throw this.#damaged(from, entry, error);
+        throw error;
+      }
+      try {
+        await this.#check(from, layer, entry, file, extents);
+      } catch (error) {
+        await file.close();
+        throw error;
+      }
+      const sizeBytes = from.meta.entries[entry]?.header.sizeBytes ?? 0;
+      return { fd: file.fd, extents, sizeBytes, close: () => file.close() };
+    });
+  }
+
+  /** What the file of `entry` looked like when its content was checked; undefined before that. */
+  checkedStat(layer: number, entry: number): FileStat | undefined {
+    return this.#checked.get(`${String(layer)}:${String(entry)}`)?.stat;
+  }
+
+  /** Hashes the content, unless this very file was hashed before and has not changed since. */
+  async #check(layer: Layer, layerNumber: number, entry: number, file: DurableFile, extents: readonly FileExtent[]): Promise<void> {
+    const key = `${String(layerNumber)}:${String(entry)}`;
+    const stat = await file.stat();
+    const before = this.#checked.get(key);
+    if (before?.inode === stat.inode && before.ctimeNs === stat.ctimeNs && before.sizeBytes === stat.sizeBytes) return;
+    const hash = createHash('sha256');
+    try {
+      for (const chunk of readExtents(file, extents, this.#buffer)) hash.update(await chunk);
+    } catch (error) {
+      if (isSystemError(error, ...unreadable) || error instanceof ShortContent) throw this.#damaged(layer, entry, error);
+      throw error;
+    }
+    const expected = layer.meta.entries[entry]?.digest;
+    if (expected == null || !hash.digest().equals(expected)) throw this.#damaged(layer, entry);
+    this.#checked.set(key, { inode: stat.inode, ctimeNs: stat.ctimeNs, sizeBytes: stat.sizeBytes, stat });
+  }
+
+  #damaged(layer: Layer, entry: number, cause?: unknown): WhittleError {
+    const path = layer.meta.entries[entry]?.header.path.toString() ?? '';
+    return new WhittleError('BASIS_DAMAGED', `${JSON.stringify(path)} in layer ${layer.meta.diffId} is not what its record says`, {
+      ...(cause === undefined ? {} : { cause }), data: { layers: layer.meta.diffId, path },
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.release();
+  }
+}
+
+/** A file ends before its extents do. */
+class ShortContent extends Error {}
+
+/** Pieces of a file; small ones are read at once, since a hop to the thread pool costs more than a read from the page cache. */
+function* readExtents(file: DurableFile, extents: readonly FileExtent[], buffer: Buffer): Generator<Buffer | Promise<Buffer>, void, undefined> {
+  for (const { offset, lengthBytes } of extents) {
+    for (let done = 0; done < lengthBytes;) {
+      const wanted = buffer.subarray(0, Math.min(buffer.length, lengthBytes - done));
+      yield lengthBytes <= readBytes ? readNow(file.fd, wanted, offset + done) : readLater(file, wanted, offset + done);
+      done += wanted.length;
+    }
+  }
+}
+
+function readNow(fd: number, buffer: Buffer, offset: number): Buffer {
+  for (let done = 0; done < buffer.length;) {
+    const got = readSync(fd, buffer, done, buffer.length - done, offset + done);
+    if (got === 0) throw new ShortContent();
+    done += got;
+  }
+  return buffer;
+}
+
+async function readLater(file: DurableFile, buffer: Buffer, offset: number): Promise<Buffer> {
+  if ((await file.read(buffer, offset)) !== buffer.length) throw new ShortContent();
+  return buffer;
+}
+

@@ -1,0 +1,30 @@
+import { acquireLock, type DurableFs, type FsLock } from '../../atomic/index.js';
+import { Layer } from './layer.js';
+import { layerPath, layout } from './layout.js';
+import { STORE_LOCK_WAIT_MS } from './limits.js';
+
+/** What the parts of an open store share. */
+export class StoreContext {
+  constructor(readonly fs: DurableFs, readonly privileged: boolean, readonly readOnly: boolean) {}
+
+  /** The committed layer with this diffID; undefined when it is absent or its metadata is damaged. */
+  loadLayer(diffId: string): Promise<Layer | undefined> {
+    return Layer.load(this.fs, layerPath(diffId), diffId);
+  }
+
+  /** Runs a short change of records while no other process makes one. STORE_BUSY after a generous wait. */
+  async exclusively<T>(body: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const lock = await acquireLock(this.fs, layout.storeLock, { mode: 'exclusive', waitMs: STORE_LOCK_WAIT_MS, signal, what: 'the store' });
+    try {
+      return await body();
+    } finally {
+      await lock.release();
+    }
+  }
+
+  /** Keeps gc away while layers are in use. Nothing is locked on a store opened read-only. */
+  async use(): Promise<FsLock> {
+    if (this.readOnly) return { release: () => Promise.resolve() };
+    return acquireLock(this.fs, layout.useLock, { mode: 'shared', waitMs: STORE_LOCK_WAIT_MS, what: 'the store (its garbage is being collected)' });
+  }
+}

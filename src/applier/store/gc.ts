@@ -1,0 +1,93 @@
+import { acquireLock, discardTree, isSystemError } from '../../atomic/index.js';
+import { WhittleError } from '../../core/errors.js';
+import type { StoreContext } from './context.js';
+import { throwIfAborted } from './layer.js';
+import { hexName, imagePath, layout, stageLockPath } from './layout.js';
+import { STALE_STAGE_MS } from './limits.js';
+import { liveMounts } from './mounts.js';
+import { readImages, References, type ImageRecord } from './records.js';
+import type { GcReport } from './types.js';
+
+export interface GcOptions {
+  readonly stageMaxAgeMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Deletes what nothing refers to: image records first, then the layers that no record names. Every step is durable before
+ * the next, so that a cut never leaves a record without its layers.
+ */
+export async function collectGarbage(context: StoreContext, options: GcOptions): Promise<GcReport> {
+  const { fs } = context;
+  const use = await acquireLock(fs, layout.useLock, { mode: 'exclusive', waitMs: 0, what: 'the store (a pull, verification or export runs)' });
+  try {
+    return await context.exclusively(async () => {
+      const before = (await fs.space()).freeBytes;
+      const { kept, removed } = await removeImages(context, options.signal);
+      const removedStages = await removeStages(context, options.stageMaxAgeMs ?? STALE_STAGE_MS);
+      const removedLayers = await removeLayers(context, kept, options.signal);
+      const after = (await fs.space()).freeBytes;
+      return { removedImages: removed, removedLayers, removedStages, freedBytes: Math.max(after - before, 0) };
+    });
+  } finally {
+    await use.release();
+  }
+}
+
+async function removeImages(context: StoreContext, signal: AbortSignal | undefined): Promise<{ kept: ImageRecord[]; removed: string[] }> {
+  const { fs } = context;
+  const references = await new References(fs).all();
+  if (references.lost > 0) throw new WhittleError('STORE_DAMAGED', `${String(references.lost)} names cannot be read, so nobody knows what is garbage; pull them again first`);
+  const images = await readImages(fs);
+  // A record that is damaged may be of an image in use: its layers cannot be told from garbage.
+  if (images.damaged.length > 0 || references.damaged.length > 0) return { kept: images.values, removed: [] };
+  const used = new Set<string>();
+  for (const { current, previous } of references.values) for (const digest of [current, previous]) if (digest !== null) used.add(digest);
+  for (const mount of await liveMounts(context)) used.add(mount.manifestDigest);
+  const kept = images.values.filter((image) => used.has(image.manifestDigest));
+  const garbage = images.values.filter((image) => !used.has(image.manifestDigest));
+  for (const image of garbage) {
+    throwIfAborted(signal);
+    await fs.unlink(imagePath(image.manifestDigest));
+  }
+  if (garbage.length > 0) await fs.fsyncDir(layout.images);
+  return { kept, removed: garbage.map((image) => image.manifestDigest) };
+}
+
+async function removeLayers(context: StoreContext, images: readonly ImageRecord[], signal: AbortSignal | undefined): Promise<string[]> {
+  const { fs } = context;
+  if ((await readImages(fs)).damaged.length > 0) return [];
+  const used = new Set(images.flatMap((image) => image.diffIds));
+  const removed: string[] = [];
+  for (const entry of await fs.readdir(layout.layers)) {
+    const name = entry.name.toString('latin1');
+    if (!hexName.test(name) || used.has(`sha256:${name}`)) continue;
+    throwIfAborted(signal);
+    await discardTree(fs, `${layout.layers}/${name}`, layout.trash);
+    removed.push(`sha256:${name}`);
+  }
+  return removed;
+}
+
+/** Nobody holds a stage now: holders hold the use lock too. */
+async function removeStages(context: StoreContext, maxAgeMs: number): Promise<number> {
+  const { fs } = context;
+  let removed = 0;
+  for (const entry of await fs.readdir(layout.stages)) {
+    const name = entry.name.toString('latin1');
+    const stat = await fs.stat(`${layout.stages}/${name}/spool`) ?? await fs.stat(`${layout.stages}/${name}`);
+    if (stat === undefined || (hexName.test(name) && Date.now() - stat.mtimeSec * 1000 < maxAgeMs)) continue;
+    await discardTree(fs, `${layout.stages}/${name}`, layout.trash);
+    removed++;
+    if (hexName.test(name)) await unlinkIfThere(context, stageLockPath(`sha256:${name}`));
+  }
+  return removed;
+}
+
+async function unlinkIfThere(context: StoreContext, path: string): Promise<void> {
+  try {
+    await context.fs.unlink(path);
+  } catch (error) {
+    if (!isSystemError(error, 'ENOENT')) throw error;
+  }
+}

@@ -1,0 +1,113 @@
+import { isSystemError, type Attributes, type BatchOp, type BatchResult, type DurableFs } from '../../atomic/index.js';
+import { WhittleError } from '../../core/errors.js';
+
+const opsPerBatch = 160;
+const bytesPerBatch = 768 * 1024;
+
+/** Errors with which a filesystem says that it cannot hold an attribute, as opposed to being broken or full. */
+const unsupported = new Set(['EPERM', 'EACCES', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ERANGE', 'E2BIG', 'ENOSYS']);
+
+function contentBytes(op: BatchOp): number {
+  return op.op === 'putFile' ? op.content.length : 64;
+}
+
+function attributesOfOp(op: BatchOp): Attributes {
+  return 'attributes' in op ? op.attributes : {};
+}
+
+/**
+ * Collects filesystem steps and runs them in batches, one batch in flight while the next is collected. Attributes that
+ * the system refuses are noted in `skipped` (names as in `BatchResult`), unless the disk is full or broken.
+ */
+export class OpQueue {
+  #ops: BatchOp[] = [];
+  #bytes = 0;
+  #running: Promise<void> | null = null;
+  #failure: unknown = null;
+  readonly skipped = new Set<string>();
+
+  constructor(
+    private readonly fs: DurableFs,
+    /** Called for each step that was run. */
+    private readonly onResult: (op: BatchOp, result: BatchResult) => void,
+    /** May answer a failed step by doing it in another way; false leaves the error as it is. */
+    private readonly onFailure: (op: BatchOp, error: unknown) => Promise<boolean>,
+  ) {}
+
+  /** Adds a step; waits only when two batches are full. */
+  async add(op: BatchOp): Promise<void> {
+    this.#ops.push(op);
+    this.#bytes += contentBytes(op);
+    if (this.#ops.length < opsPerBatch && this.#bytes < bytesPerBatch) return;
+    await this.#settle();
+    this.#start();
+  }
+
+  /** Returns when every step added so far was run. */
+  async flush(): Promise<void> {
+    await this.#settle();
+    this.#start();
+    await this.#settle();
+  }
+
+  #start(): void {
+    const ops = this.#ops;
+    if (ops.length === 0) return;
+    this.#ops = [];
+    this.#bytes = 0;
+    // The failure is kept for whoever waits next, so that the promise itself never rejects.
+    this.#running = this.#run(ops).catch((error: unknown) => { this.#failure ??= error; });
+  }
+
+  async #settle(): Promise<void> {
+    await this.#running;
+    this.#running = null;
+    if (this.#failure !== null) throw this.#failure;
+  }
+
+  async #run(ops: readonly BatchOp[]): Promise<void> {
+    for (let start = 0; start < ops.length;) {
+      const rest = ops.slice(start);
+      try {
+        const results = await this.fs.batch(rest);
+        for (const [at, result] of results.entries()) await this.#done(rest[at], result);
+        return;
+      } catch (error) {
+        const index = (error as { index?: number }).index;
+        const failed = index === undefined ? undefined : rest[index];
+        if (index === undefined || failed === undefined || !(await this.onFailure(failed, error))) throw error;
+        for (const op of rest.slice(0, index)) this.onResult(op, { kept: false, attributeErrors: [] });
+        start += index + 1;
+      }
+    }
+  }
+
+  async #done(op: BatchOp | undefined, result: BatchResult): Promise<void> {
+    if (op === undefined) return;
+    for (const { what, code } of result.attributeErrors) {
+      if (!unsupported.has(code) && !(await this.#isXattrTooLarge(what, code))) throw attributeError(op, what, code);
+      this.skipped.add(what);
+    }
+    this.onResult(op, result);
+  }
+
+  /** ext4 answers ENOSPC for attributes that do not fit an inode's block, on a disk with any amount of space. */
+  async #isXattrTooLarge(what: string, code: string): Promise<boolean> {
+    return what.startsWith('xattr:') && (code === 'ENOSPC' || code === 'EDQUOT') && (await this.fs.space()).freeBytes > 1024 * 1024;
+  }
+}
+
+function attributeError(op: BatchOp, what: string, code: string): NodeJS.ErrnoException {
+  const path = op.path.toString();
+  return Object.assign(new Error(`${code}: setting ${what} of '${path}'`), { code, path, attributes: attributesOfOp(op) });
+}
+
+/** Whether a link failed for a reason that a copy does not have. */
+export function linkMayBeCopied(error: unknown): boolean {
+  return isSystemError(error, 'EMLINK', 'EXDEV', 'EPERM', 'EACCES', 'EOPNOTSUPP', 'ENOTSUP');
+}
+
+/** An INTERNAL error: the caller broke the order that a sink prescribes. */
+export function outOfOrder(what: string): WhittleError {
+  return new WhittleError('INTERNAL', `layer writer: ${what}`);
+}

@@ -1,0 +1,101 @@
+import { mkdir, open, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { acquireLock, isSystemError, LinuxFs, makeDirectoryDurably, storageError, type DurableFs } from '../../atomic/index.js';
+import { WhittleError } from '../../core/errors.js';
+import { StoreContext } from './context.js';
+import { layout } from './layout.js';
+import { STORE_LOCK_WAIT_MS } from './limits.js';
+import { checkFormat, makeStore, recover } from './recover.js';
+import { References } from './records.js';
+import { DiskStore } from './store.js';
+import type { OpenStore, OpenStoreOptions, RecoveryReport } from './types.js';
+
+/** Where the store is when nobody says otherwise. */
+export const defaultStoreRoot = '/var/lib/whittle';
+
+/** Opens the store at `root`, making it when asked, and recovers it. STORE_ABSENT, STORE_VERSION, STORE_BUSY, STORAGE_*. */
+export const openStore: OpenStore = async (root, options = {}) => {
+  try {
+    const fs = options.fs ?? await openRoot(root, options);
+    try {
+      const recovery = options.readOnly === true ? await look(fs) : await prepare(fs, options);
+      return new DiskStore(new StoreContext(fs, process.geteuid?.() === 0, options.readOnly ?? false), recovery);
+    } catch (error) {
+      await fs.close();
+      throw error;
+    }
+  } catch (error) {
+    throw storageError(error, `opening the store at ${root}`);
+  }
+};
+
+async function openRoot(root: string, options: OpenStoreOptions): Promise<DurableFs> {
+  if (options.create === true && options.readOnly !== true) await makeRoot(resolve(root));
+  try {
+    return await LinuxFs.open(root);
+  } catch (error) {
+    if (!isSystemError(error, 'ENOENT', 'ENOTDIR')) throw error;
+    throw new WhittleError('STORE_ABSENT', `there is no store at ${root}`, { cause: error });
+  }
+}
+
+/** Makes the root and every missing ancestor; a name is durable only once the directory above it was synced. */
+async function makeRoot(root: string): Promise<void> {
+  const missing: string[] = [];
+  for (let path = root; ; path = dirname(path)) {
+    if (await exists(path)) break;
+    missing.push(path);
+    if (path === dirname(path)) break;
+  }
+  for (const path of missing.reverse()) {
+    try {
+      await mkdir(path, { mode: path === root ? 0o700 : 0o755 });
+    } catch (error) {
+      if (!isSystemError(error, 'EEXIST')) throw error;
+    }
+    const parent = await open(dirname(path), 'r');
+    try {
+      await parent.sync();
+    } finally {
+      await parent.close();
+    }
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (isSystemError(error, 'ENOENT')) return false;
+    throw error;
+  }
+}
+
+async function prepare(fs: DurableFs, options: OpenStoreOptions): Promise<RecoveryReport> {
+  const ready = await checkFormat(fs);
+  if (!ready) await requireEmptyOrOurs(fs, options);
+  await makeDirectoryDurably(fs, layout.locks);
+  const lock = await acquireLock(fs, layout.storeLock, { mode: 'exclusive', waitMs: options.waitMs ?? STORE_LOCK_WAIT_MS, what: 'the store' });
+  try {
+    if (!ready) await makeStore(fs);
+    return await recover(fs);
+  } finally {
+    await lock.release();
+  }
+}
+
+/** A directory full of other things is no place for a store; one that a cut left half made is. */
+async function requireEmptyOrOurs(fs: DurableFs, options: OpenStoreOptions): Promise<void> {
+  if (options.create !== true) throw new WhittleError('STORE_ABSENT', `there is no store at ${fs.root}`);
+  const ours = new Set<string>([...Object.values(layout), 'lost+found']);
+  for (const entry of await fs.readdir('')) {
+    const name = entry.name.toString();
+    if (!ours.has(name) && !name.startsWith('.tmp-')) throw new WhittleError('STORE_ABSENT', `${fs.root} is no store, and ${JSON.stringify(name)} is in the way of making one there`);
+  }
+}
+
+async function look(fs: DurableFs): Promise<RecoveryReport> {
+  if (!(await checkFormat(fs))) throw new WhittleError('STORE_ABSENT', `there is no store at ${fs.root}`);
+  return { removed: 0, finished: 0, fellBack: (await new References(fs).all()).damaged };
+}
