@@ -3,6 +3,7 @@ import { isWhittleError, WhittleError } from '../core/errors.js';
 import { blobRange, type BlobRange } from './blob-range.js';
 import { badResponse, statusError, transportError } from './failures.js';
 import type { Transport, TransportRequest } from './transport.js';
+import { backOff } from './retry.js';
 import { readStart, refuseEncoding, type WireResponse } from './wire.js';
 
 /** One connection's part of a blob: its bytes from `offset` on. */
@@ -16,10 +17,11 @@ interface Part {
 /**
  * The bytes of a blob in order, unverified. A connection that breaks is replaced by another that continues with
  * Range where the last one ended; a registry that then sends the whole has the known part skipped. Gives up after
- * as many tries in a row without a single byte as the limits allow. Passes on at most `descriptor.size` bytes.
+ * as many tries in a row without a new byte as the limits allow. Passes on at most `descriptor.size` bytes.
  */
 export async function* blobBytes(transport: Transport, request: TransportRequest, descriptor: Descriptor): AsyncGenerator<Buffer, void, void> {
   const state = { offset: 0 };
+  let barren = 0;
   while (state.offset < descriptor.size || descriptor.size === 0) {
     const before = state.offset;
     try {
@@ -27,7 +29,10 @@ export async function* blobBytes(transport: Transport, request: TransportRequest
       if (state.offset >= descriptor.size) return;
       throw new WhittleError('REGISTRY_UNREACHABLE', `${request.subject}: the body ended after ${String(state.offset)} of ${String(descriptor.size)} bytes`);
     } catch (error) {
-      if (!isWhittleError(error) || !error.retryable || error.code === 'INTERRUPTED' || state.offset === before) throw error;
+      if (!isWhittleError(error) || !error.retryable || error.code === 'INTERRUPTED') throw error;
+      barren = state.offset > before ? 0 : barren + 1;
+      if (barren >= transport.limits.attempts) throw error;
+      if (barren > 0) await backOff(barren, transport.limits, request.signal);
     }
   }
 }

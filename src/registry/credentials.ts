@@ -58,11 +58,11 @@ function fromAuthEntry(entry: unknown, file: string, registry: string): Credenti
 }
 
 /** What a helper says: its standard output, and whether it ended well. */
-async function runHelper(name: string, registry: string): Promise<{ ok: boolean; output: string }> {
+async function runHelper(name: string, registry: string, env: NodeJS.ProcessEnv): Promise<{ ok: boolean; output: string }> {
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name)) throw unreadable(`credential helper ${JSON.stringify(name.slice(0, 80))} is not a program name`);
   const program = `docker-credential-${name}`;
   return new Promise((resolve, reject) => {
-    const child = execFile(program, ['get'], { timeout: helperTimeoutMs, maxBuffer: maxHelperOutputBytes, encoding: 'utf8' }, (error, stdout) => {
+    const child = execFile(program, ['get'], { timeout: helperTimeoutMs, maxBuffer: maxHelperOutputBytes, encoding: 'utf8', env }, (error, stdout) => {
       const code = systemErrorCode(error);
       if (code === 'ENOENT' || code === 'EACCES') reject(unreadable(`credential helper ${program} cannot be run (${code})`, error));
       else resolve({ ok: error === null, output: stdout });
@@ -73,8 +73,8 @@ async function runHelper(name: string, registry: string): Promise<{ ok: boolean;
   });
 }
 
-async function askHelper(name: string, registry: string): Promise<Credential | undefined> {
-  const { ok, output } = await runHelper(name, registry);
+async function askHelper(name: string, registry: string, env: NodeJS.ProcessEnv): Promise<Credential | undefined> {
+  const { ok, output } = await runHelper(name, registry, env);
   if (!ok) {
     // The protocol's only way to say "no such login": these words on standard output.
     if (/credentials not found|no credentials server URL/i.test(output)) return undefined;
@@ -113,13 +113,13 @@ async function readConfig(file: string): Promise<JsonObject | undefined> {
   }
 }
 
-async function fromConfig(file: string, registry: string): Promise<Credential | undefined> {
+async function fromConfig(file: string, registry: string, env: NodeJS.ProcessEnv): Promise<Credential | undefined> {
   const config = await readConfig(file);
   if (config === undefined) return undefined;
   const helper = lookUp(config['credHelpers'], registry);
-  if (typeof helper === 'string' && helper !== '') return askHelper(helper, registry);
+  if (typeof helper === 'string' && helper !== '') return askHelper(helper, registry, env);
   const store = config['credsStore'];
-  const stored = typeof store === 'string' && store !== '' ? await askHelper(store, registry) : undefined;
+  const stored = typeof store === 'string' && store !== '' ? await askHelper(store, registry, env) : undefined;
   return stored ?? fromAuthEntry(lookUp(config['auths'], registry), file, registry);
 }
 
@@ -133,10 +133,10 @@ export function credentialFile(env: NodeJS.ProcessEnv): string {
 
 /**
  * Logins as Docker keeps them: `auths`, `credHelpers` and `credsStore` of the config file, read anew at each call so
- * that a fresh `docker login` counts. The provider throws REGISTRY_CREDENTIALS when they are there but unusable.
+ * that a fresh `docker login` counts. Helpers are found on the PATH of `env`. The provider throws REGISTRY_CREDENTIALS when they are there but unusable.
  */
 export function storedCredentials(env: NodeJS.ProcessEnv = process.env): CredentialProvider {
-  return async (registry) => fromConfig(credentialFile(env), registry);
+  return async (registry) => fromConfig(credentialFile(env), registry, env);
 }
 
 /** One login for every registry it is asked for: give it only to the client of the registry it is meant for. */

@@ -46,7 +46,7 @@ async function feed(source: AsyncIterable<Buffer>, stream: Gunzip, state: { erro
   }
 }
 
-/** Unpacks gzip of any number of members. What follows the last member is read and dropped, as other tools do. */
+/** Unpacks gzip of any number of members. Zeros after the last one are dropped; anything else there is IMAGE_INVALID. */
 export async function* gunzip(source: AsyncIterable<Buffer>, what: string): AsyncGenerator<Buffer, void, void> {
   const options: ZlibOptions & TransformOptions = { chunkSize: pieceBytes, writableHighWaterMark: 4 * pieceBytes, readableHighWaterMark: 2 * pieceBytes };
   const stream = createGunzip(options);
@@ -70,19 +70,25 @@ export async function* unzstd(source: AsyncIterable<Buffer>, what: string): Asyn
   const context = new zstd.DCtx();
   context.setParameter(zstd.DParameter.windowLogMax, maxZstdWindowLog);
   let inFrame = false;
+  let output = Buffer.allocUnsafe(pieceBytes);
+  let filled = 0;
   for await (const chunk of source) {
-    let input = chunk;
-    for (;;) {
-      const output = Buffer.allocUnsafe(pieceBytes);
-      const [hint, produced, consumed] = step(context, output, input, what);
+    for (let input = chunk, more = true; more;) {
+      const room = output.length - filled;
+      const [hint, produced, consumed] = step(context, output.subarray(filled), input, what);
       input = input.subarray(consumed);
-      if (produced > 0) yield output.subarray(0, produced);
+      filled += produced;
       inFrame = hint !== 0;
       // A full output may hide more; otherwise everything that this input gives was given.
-      if (input.length === 0 && (produced < output.length || !inFrame)) break;
+      more = input.length > 0 || (produced === room && inFrame);
+      if (filled < output.length) continue;
+      yield output;
+      output = Buffer.allocUnsafe(pieceBytes);
+      filled = 0;
     }
   }
   if (inFrame) throw corrupt(what, 'zstd');
+  if (filled > 0) yield output.subarray(0, filled);
 }
 
 function step(context: zstd.DCtx, output: Buffer, input: Buffer, what: string): readonly [number, number, number] {

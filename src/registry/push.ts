@@ -5,8 +5,9 @@ import { sha256Digest } from '../oci/digest.js';
 import { mediaTypes } from '../oci/media-types.js';
 import { isTag } from '../oci/reference.js';
 import { checkRepository, checkTarget, pullScopes, type CallOptions, type RegistryClient } from './client.js';
-import { badResponse, interruption } from './failures.js';
+import { badResponse } from './failures.js';
 import { fallbackTag, readFallbackTag } from './referrers.js';
+import { backOff } from './retry.js';
 import type { WireResponse } from './wire.js';
 
 /** Bytes of a blob to upload, from any offset on: an upload that breaks continues in the middle. */
@@ -64,17 +65,10 @@ class BlobPush {
       } catch (error) {
         failures = upload.offset > before ? 1 : failures + 1;
         if (!isWhittleError(error) || !error.retryable || error.code === 'INTERRUPTED' || failures >= client.transport.limits.attempts) throw error;
-        await this.#pause(failures);
+        await backOff(failures, client.transport.limits, options.signal);
         upload = await this.#resume(upload);
       }
     }
-  }
-
-  async #pause(failures: number): Promise<void> {
-    const { limits } = this.client.transport;
-    const waitMs = Math.min(limits.backoffMs * 2 ** (failures - 1), limits.backoffMaxMs);
-    const { signal } = this.options;
-    await sleep(waitMs * (1 + Math.random()), undefined, { signal }).catch((error: unknown) => { throw signal?.aborted === true ? interruption(signal) : error; });
   }
 
   /** Opens an upload, or links the blob from another repository: then there is nothing to send, and undefined is returned. */

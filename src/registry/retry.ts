@@ -52,3 +52,13 @@ export async function withRetries<T>(operation: () => Promise<T>, { limits, sign
     throw error;
   }
 }
+
+/** Waits before try number `failures` + 1, longer each time and at random. Throws INTERRUPTED when the signal aborts. */
+export async function backOff(failures: number, limits: RegistryLimits, signal: AbortSignal | undefined): Promise<void> {
+  const waitMs = Math.min(limits.backoffMs * 2 ** (failures - 1), limits.backoffMaxMs) * (1 + Math.random());
+  try {
+    await sleep(waitMs, undefined, { signal });
+  } catch (error) {
+    throw signal?.aborted === true ? interruption(signal) : error;
+  }
+}
