@@ -154,6 +154,7 @@ export class DeltaJobs {
     const { store } = this.options;
     const directory = await store.makeJobDirectory();
     try {
+      this.#abort.signal.throwIfAborted();
       const onProgress = (share: number): void => { job.progress = Math.max(job.progress, Math.min(1, share)); };
       const result = await this.options.run({ basis: job.basis, target: job.target, directory, signal: this.#abort.signal, onProgress });
       if (result.kind === 'delta') await store.add(result.finished);

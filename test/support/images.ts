@@ -101,7 +101,7 @@ export async function makeImage(dir: string, tag: string, layers: readonly Image
   await mkdir(join(dir, 'blobs', 'sha256'), { recursive: true });
   const made = [];
   for (const layer of layers) {
-    const bytes = Buffer.isBuffer(layer) ? layer : await makeTar(layer as readonly ImageFile[]);
+    const bytes = Buffer.isBuffer(layer) ? layer : await makeTar(layer);
     const blob = await compress(bytes, compression);
     made.push({ digest: await putBlob(dir, blob), sizeBytes: blob.length, diffId: digestOf(bytes), tar: bytes });
   }
@@ -152,7 +152,7 @@ export async function addToIndex(dir: string, entry: IndexEntry): Promise<void> 
 }
 
 async function compress(bytes: Buffer, compression: 'gzip' | 'zstd' | 'none'): Promise<Buffer> {
-  if (compression === 'gzip') return await promisify(gzip)(bytes, { level: 6 });
+  if (compression === 'gzip') return promisify(gzip)(bytes, { level: 6 });
   if (compression === 'zstd') return zstd.compress(bytes, { compressionLevel: 3 });
   return bytes;
 }
