@@ -50,7 +50,17 @@ class ProfileDecoder final : public Decoder {
       RequireFileEnd();
       old_ = std::make_unique<OldContent>(sources);
       const uint32_t kind = ops_.BeginFile(op_coder_, 0, size, old_->size());
-      walker_.Begin(kind, size, old_.get(), [this](Op& op) { return ops_.Code(op_coder_, op, false); });
+      references_.reset();
+      if (MayHaveReferences(kind, size, old_->size()) && ops_.CodeReferences(op_coder_, false)) {
+        ReadReferences();
+        walker_.Begin(kind, size, old_.get(), &references_->rewriter, [this](Op& op) {
+          if (next_op_ == file_ops_.size()) return false;
+          op = file_ops_[next_op_++];
+          return true;
+        });
+      } else {
+        walker_.Begin(kind, size, old_.get(), nullptr, [this](Op& op) { return ops_.Code(op_coder_, op, false); });
+      }
       page_used_ = page_size_ = 0;
     });
   }
@@ -97,6 +107,24 @@ class ProfileDecoder final : public Decoder {
     broken_ = false;
   }
 
+  /** References are rewritten through the whole list of ops, so it is read before the first byte. */
+  void ReadReferences() {
+    references_ = std::make_unique<References>();
+    if (!ParseElf(*old_, references_->image)) ThrowCorrupt("references are to be rewritten in what is no executable");
+    references_->shifts.resize(references_->image.segments.size());
+    for (SegmentShift& shift : references_->shifts) {
+      shift.bias = ops_.CodeShift(op_coder_, 0);
+      shift.tail = ops_.CodeShift(op_coder_, 0);
+    }
+    file_ops_.clear();
+    next_op_ = 0;
+    for (Op op; ops_.Code(op_coder_, op, false);) {
+      if (file_ops_.size() == AddressMap::kMaxOps) ThrowCorrupt("a file with references has too many copies");
+      file_ops_.push_back(op);
+    }
+    references_->map.Build(references_->image, references_->shifts, file_ops_);
+  }
+
   void RequireFileEnd() {
     if (walker_.position() != walker_.size() || page_used_ != page_size_) ThrowCorrupt("file was not read to its end");
   }
@@ -112,6 +140,9 @@ class ProfileDecoder final : public Decoder {
   LiteralModel<Profile> literals_;
   FileWalker<RangeDecoder, Profile> walker_;
   std::unique_ptr<OldContent> old_;
+  std::unique_ptr<References> references_;
+  std::vector<Op> file_ops_;
+  size_t next_op_ = 0;
   size_t page_used_ = 0, page_size_ = 0;
   bool has_segment_ = false, broken_ = false;
 };

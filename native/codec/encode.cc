@@ -50,6 +50,54 @@ void AppendLength(std::vector<uint8_t>& bytes, size_t length) {
   bytes.push_back(static_cast<uint8_t>(length));
 }
 
+/** Where the new file's segments are, beside the old ones of the same number. */
+std::vector<SegmentShift> FindShifts(const ElfImage& old, const ElfImage& target) {
+  std::vector<SegmentShift> shifts(old.segments.size());
+  for (size_t index = 0; index < std::min(old.segments.size(), target.segments.size()); index++) {
+    const Segment& from = old.segments[index];
+    const Segment& to = target.segments[index];
+    shifts[index].bias = static_cast<int64_t>(to.address - to.offset) - static_cast<int64_t>(from.address - from.offset);
+    if (from.memory_size > from.file_size) shifts[index].tail = static_cast<int64_t>(to.address + to.file_size) - static_cast<int64_t>(from.address + from.file_size);
+  }
+  return shifts;
+}
+
+/** Whether fewer bytes differ when references are rewritten. */
+bool RewritingPays(const EncodeFile& file, ReferenceRewriter& rewriter) {
+  constexpr size_t kChunk = 32 * 1024, kLead = ReferenceRewriter::kLead, kTrail = ReferenceRewriter::kTrail;
+  ContentReader target({file.target});
+  OldContent old(file.sources);
+  std::vector<uint8_t> plain(kLead + kChunk + kTrail), rewritten(plain.size()), wanted(kChunk), marks(kChunk);
+  uint64_t plain_misses = 0, rewritten_misses = 0;
+  for (const Op& op : file.ops) {
+    for (uint64_t done = 0; done < op.length; done += kChunk) {
+      const size_t size = static_cast<size_t>(std::min<uint64_t>(kChunk, op.length - done));
+      old.Fetch(static_cast<int64_t>(op.old_position + done) - static_cast<int64_t>(kLead), kLead + size + kTrail, plain.data());
+      target.Read(op.new_position + done, size, wanted.data());
+      rewritten = plain;
+      rewriter.Rewrite(rewritten.data() + kLead, size, op.old_position + done, op.new_position + done, marks.data());
+      for (size_t index = 0; index < size; index++) {
+        plain_misses += plain[kLead + index] != wanted[index];
+        rewritten_misses += rewritten[kLead + index] != wanted[index];
+      }
+    }
+  }
+  return rewritten_misses + rewritten_misses / 50 < plain_misses;
+}
+
+/** The file's references, or null when rewriting them does not pay. */
+std::unique_ptr<References> FindReferences(const EncodeFile& file, uint32_t kind, uint64_t old_size) {
+  if (!MayHaveReferences(kind, file.target.size, old_size) || file.ops.size() > AddressMap::kMaxOps) return nullptr;
+  OldContent old(file.sources), target({file.target});
+  auto references = std::make_unique<References>();
+  ElfImage image;
+  if (!ParseElf(old, references->image) || !ParseElf(target, image)) return nullptr;
+  references->shifts = FindShifts(references->image, image);
+  references->map.Build(references->image, references->shifts, file.ops);
+  if (!RewritingPays(file, references->rewriter)) return nullptr;
+  return references;
+}
+
 template <class Profile>
 class ProfileEncoder final : public Encoder {
  public:
@@ -103,11 +151,21 @@ class ProfileEncoder final : public Encoder {
   }
 
   void EncodeOps(const std::vector<EncodeFile>& files) {
+    references_.clear();
     for (const EncodeFile& file : files) {
       Target target(file.target);
       uint64_t old_size = 0;
       for (const Content& source : file.sources) old_size += source.size;
-      ops_.BeginFile(op_coder_, target.Kind(), target.size(), old_size);
+      const uint32_t kind = target.Kind();
+      ops_.BeginFile(op_coder_, kind, target.size(), old_size);
+      references_.push_back(FindReferences(file, kind, old_size));
+      if (MayHaveReferences(kind, target.size(), old_size)) ops_.CodeReferences(op_coder_, references_.back() != nullptr);
+      if (references_.back() != nullptr) {
+        for (const SegmentShift& shift : references_.back()->shifts) {
+          ops_.CodeShift(op_coder_, shift.bias);
+          ops_.CodeShift(op_coder_, shift.tail);
+        }
+      }
       for (Op op : file.ops) ops_.Code(op_coder_, op, true);
       Op none{target.size(), 0, 0};
       ops_.Code(op_coder_, none, false);
@@ -117,11 +175,13 @@ class ProfileEncoder final : public Encoder {
   void Walk(const std::vector<EncodeFile>& files, RangeEncoder* residue_coder, ResidueModel<Profile>* residue,
             RangeEncoder* literal_coder, LiteralModel<Profile>* literals) {
     FileWalker<RangeEncoder, Profile> walker(residue_coder, residue, literal_coder, literals);
-    for (const EncodeFile& file : files) {
+    for (size_t number = 0; number < files.size(); number++) {
+      const EncodeFile& file = files[number];
       Target target(file.target);
       OldContent old(file.sources);
+      ReferenceRewriter* rewriter = residue != nullptr && references_[number] != nullptr ? &references_[number]->rewriter : nullptr;
       size_t next = 0;
-      walker.Begin(target.Kind(), target.size(), &old, [&](Op& op) {
+      walker.Begin(target.Kind(), target.size(), &old, rewriter, [&](Op& op) {
         if (next == file.ops.size()) return false;
         op = file.ops[next++];
         return true;
@@ -135,6 +195,7 @@ class ProfileEncoder final : public Encoder {
 
   RangeEncoder op_coder_, residue_coder_, literal_coder_;
   OpModel ops_;
+  std::vector<std::unique_ptr<References>> references_;  // of the segment's files, made by EncodeOps
   ResidueModel<Profile> residue_;
   LiteralModel<Profile> literals_;
 };

@@ -8,23 +8,12 @@
 #include <vector>
 
 #include "codec/literal_model.h"
+#include "codec/old_content.h"
 #include "codec/op_model.h"
+#include "codec/references.h"
 #include "codec/residue_model.h"
-#include "common/content.h"
 
 namespace whittle::codec {
-
-/** Old content with zeros around it. Throws CodedError BASIS_DAMAGED when it cannot be read. */
-class OldContent {
- public:
-  explicit OldContent(const std::vector<Content>& contents) : reader_(contents) {}
-  uint64_t size() const { return reader_.size(); }
-  /** Copies `size` bytes from `start`, which may be negative, to `destination`. */
-  void Fetch(int64_t start, size_t size, uint8_t* destination);
-
- private:
-  ContentReader reader_;
-};
 
 /** Gives the file's next op; false after the last. */
 using NextOp = std::function<bool(Op&)>;
@@ -39,10 +28,12 @@ class FileWalker {
   /** A null model leaves its stretches alone: the encoder runs one model per thread. All are borrowed. */
   FileWalker(Coder* residue_coder, Residue* residue, Coder* literal_coder, Literals* literals)
       : residue_coder_(residue_coder), literal_coder_(literal_coder), residue_(residue), literals_(literals),
-        page_(kMargin + kPageBytes), old_(kPageBytes + 2 * kMargin), backward_(kPageBytes) {}
+        page_(kMargin + kPageBytes), old_(ReferenceRewriter::kLead + kPageBytes + ReferenceRewriter::kTrail), backward_(kPageBytes), marks_(kPageBytes) {}
 
-  /** Starts a file. `old` is borrowed until the file ends. */
-  void Begin(uint32_t kind, uint64_t size, OldContent* old, NextOp next_op) {
+  /** Starts a file. `old` and `rewriter` (null: references stay as they are) are borrowed until the file ends. */
+  void Begin(uint32_t kind, uint64_t size, OldContent* old, ReferenceRewriter* rewriter, NextOp next_op) {
+    rewriter_ = rewriter;
+    std::fill(marks_.begin(), marks_.end(), uint8_t{0});
     size_ = size;
     position_ = 0;
     content_ = old;
@@ -92,9 +83,12 @@ class FileWalker {
 
   void CodeCopy(uint8_t* bytes, size_t span) {
     if (residue_ == nullptr) return;
+    constexpr size_t kLead = ReferenceRewriter::kLead;
     const uint64_t within = position_ - op_.new_position;
-    content_->Fetch(static_cast<int64_t>(op_.old_position + within) - static_cast<int64_t>(kMargin), span + 2 * kMargin, old_.data());
-    residue_->Code(*residue_coder_, old_.data() + kMargin, bytes, span, position_, within == 0);
+    const uint64_t old_position = op_.old_position + within;
+    content_->Fetch(static_cast<int64_t>(old_position) - static_cast<int64_t>(kLead), kLead + span + ReferenceRewriter::kTrail, old_.data());
+    if (rewriter_ != nullptr) rewriter_->Rewrite(old_.data() + kLead, span, old_position, position_, marks_.data());
+    residue_->Code(*residue_coder_, old_.data() + kLead, marks_.data(), bytes, span, position_, within == 0);
   }
 
   void CodeLiteral(uint8_t* bytes, size_t span) {
@@ -111,7 +105,8 @@ class FileWalker {
   Coder* literal_coder_;
   Residue* residue_;
   Literals* literals_;
-  std::vector<uint8_t> page_, old_, backward_;
+  std::vector<uint8_t> page_, old_, backward_, marks_;
+  ReferenceRewriter* rewriter_ = nullptr;
   OldContent* content_ = nullptr;
   NextOp next_op_;
   Op op_;

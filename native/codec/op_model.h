@@ -82,6 +82,18 @@ class OpModel {
     return kind_;
   }
 
+  /** Whether the file's references are rewritten. */
+  template <class Coder>
+  bool CodeReferences(Coder& coder, bool used) { return CodeAdaptive(coder, references_, used, 60) != 0; }
+
+  /** A signed distance that is mostly zero. */
+  template <class Coder>
+  int64_t CodeShift(Coder& coder, int64_t shift) {
+    const uint64_t folded = static_cast<uint64_t>(shift) << 1 ^ static_cast<uint64_t>(shift >> 63);
+    const uint64_t number = numbers_distance_.Code(coder, folded, 15);
+    return static_cast<int64_t>(number >> 1) ^ -static_cast<int64_t>(number & 1);
+  }
+
   /** Codes the file's next op in place (encoder: `op`, or none when `more` is false). False after the last. */
   template <class Coder>
   bool Code(Coder& coder, Op& op, bool more) {
@@ -155,6 +167,7 @@ class OpModel {
 
   NumberModel numbers_gap_, numbers_length_, numbers_distance_;
   std::array<AdaptiveBit, kFileKinds * 8> kinds_;
+  AdaptiveBit references_;
   std::array<AdaptiveBit, 8> more_;
   std::array<AdaptiveBit, 8 * 4> places_;
   std::array<AdaptiveBit, kDiagonals> slots_;

@@ -43,7 +43,7 @@ class ResidueModel {
 
   ResidueModel()
       : flag_histories_(kFlags << Profile::kFlagBits),
-        flag_mixer_(kFileKinds * 4 * 8, kFlags, 16384 * 5 / 2 / kFlags),
+        flag_mixer_(256 + 32 * 8, kFlags, 16384 * 5 / 2 / kFlags),
         flag_refiner_(1024),
         value_table_(Profile::kValueBits + 3),
         value_mixer_(128, kValues, 16384 * 5 / 2 / kValues),
@@ -64,10 +64,10 @@ class ResidueModel {
 
   /**
    * Codes `size` bytes at `bytes` (encoder: given, decoder: written) that resemble those at `old`, and which
-   * begin at `position` of their file.
+   * begin at `position` of their file. `marks`: what reference each old byte is part of (see ReferenceRewriter).
    */
   template <class Coder>
-  void Code(Coder& coder, const uint8_t* old, uint8_t* bytes, size_t size, uint64_t position, bool begins_op) {
+  void Code(Coder& coder, const uint8_t* old, const uint8_t* marks, uint8_t* bytes, size_t size, uint64_t position, bool begins_op) {
     size_t done = 0;
     while (done < size) {
       const uint64_t at = position + done;
@@ -80,7 +80,7 @@ class ResidueModel {
         }
       }
       const size_t span = static_cast<size_t>(std::min<uint64_t>(size - done, kBlockBytes - at % kBlockBytes));
-      if (page_dirty_) CodeBlock(coder, old + done, bytes + done, span, at);
+      if (page_dirty_) CodeBlock(coder, old + done, marks + done, bytes + done, span, at);
       else std::memcpy(bytes + done, old + done, span);
       done += span;
     }
@@ -118,7 +118,7 @@ class ResidueModel {
   }
 
   template <class Coder>
-  void CodeBlock(Coder& coder, const uint8_t* old, uint8_t* bytes, size_t span, uint64_t position) {
+  void CodeBlock(Coder& coder, const uint8_t* old, const uint8_t* marks, uint8_t* bytes, size_t span, uint64_t position) {
     bool dirty = Coder::kEncodes && std::memcmp(old, bytes, span) != 0;
     const size_t context = (Suspect(old, span) * 32 + (block_flags_ & 31)) * 2 + (span < kBlockBytes);
     dirty = CodeAdaptive(coder, blocks_[context], dirty, 250);
@@ -135,10 +135,10 @@ class ResidueModel {
       const size_t quiet = (flags_ & 7) == 0 ? QuietRun(old + index, span - index) : 0;
       if (quiet < 2) {
         // A dirty block whose other bytes are equal differs in its last.
-        differed |= CodeByte(coder, old + index, bytes + index, position + index, !differed && index + 1 == span);
+        differed |= CodeByte(coder, old + index, marks[index], bytes + index, position + index, !differed && index + 1 == span);
         index++;
       } else {
-        const size_t run = CodeQuietRun(coder, old + index, bytes + index, quiet, position + index, !differed && index + quiet == span);
+        const size_t run = CodeQuietRun(coder, old + index, marks + index, bytes + index, quiet, position + index, !differed && index + quiet == span);
         differed |= (flags_ & 1) != 0;
         index += run;
       }
@@ -154,7 +154,7 @@ class ResidueModel {
 
   /** Codes bytes that rarely differ: mostly one decision for all of them. Stops after the first that differs; returns how many. */
   template <class Coder>
-  size_t CodeQuietRun(Coder& coder, const uint8_t* old, uint8_t* bytes, size_t size, uint64_t position, bool known) {
+  size_t CodeQuietRun(Coder& coder, const uint8_t* old, const uint8_t* marks, uint8_t* bytes, size_t size, uint64_t position, bool known) {
     bool differs = Coder::kEncodes && std::memcmp(old, bytes, size) != 0;
     if (!known) {
       const size_t context = std::min<size_t>(size, 31) * 8 + Distance();
@@ -168,15 +168,15 @@ class ResidueModel {
       return size;
     }
     for (size_t index = 0;; index++) {
-      if (CodeByte(coder, old + index, bytes + index, position + index, index + 1 == size)) return index + 1;
+      if (CodeByte(coder, old + index, marks[index], bytes + index, position + index, index + 1 == size)) return index + 1;
     }
   }
 
   template <class Coder>
-  bool CodeByte(Coder& coder, const uint8_t* old, uint8_t* byte, uint64_t position, bool known) {
+  bool CodeByte(Coder& coder, const uint8_t* old, uint8_t mark, uint8_t* byte, uint64_t position, bool known) {
     const uint8_t difference = Coder::kEncodes ? static_cast<uint8_t>(*byte - *old) : 0;
     const uint8_t before = flags_ & 1 ? static_cast<uint8_t>(byte[-1] - old[-1]) : 0;
-    bool differs = known || CodeFlag(coder, old, byte, position, before, difference != 0);
+    bool differs = known || CodeFlag(coder, old, mark, byte, position, before, difference != 0);
     uint16_t& suspicion = suspicion_[Suspicion(old)];
     suspicion = static_cast<uint16_t>(suspicion + (((differs ? 65535 : 0) - suspicion) >> 4));
     flags_ = flags_ * 2 + differs;
@@ -184,7 +184,7 @@ class ResidueModel {
       if (!Coder::kEncodes) *byte = *old;
       return false;
     }
-    const uint8_t value = CodeValue(coder, old, byte, position, before, difference);
+    const uint8_t value = CodeValue(coder, old, mark, byte, position, before, difference);
     if (!Coder::kEncodes) *byte = static_cast<uint8_t>(*old + value);
     before_last_ = last_;
     last_ = value;
@@ -218,7 +218,7 @@ class ResidueModel {
   }
 
   template <class Coder>
-  int CodeFlag(Coder& coder, const uint8_t* old, const uint8_t* byte, uint64_t position, uint8_t before, int differs) {
+  int CodeFlag(Coder& coder, const uint8_t* old, uint8_t mark, const uint8_t* byte, uint64_t position, uint8_t before, int differs) {
     const uint32_t flags = flags_;
     const uint32_t distance = Distance();
     uint32_t hashes[8];
@@ -226,11 +226,11 @@ class ResidueModel {
     hashes[1] = Hash(Word(old), flags & 3);
     hashes[2] = Hash(Word(old - 3), flags & 3);
     if (kFlags > 3) {
-      hashes[3] = Hash((flags & 0xfff) << 3 | (position & 7), 3);
+      hashes[3] = Hash((flags & 0xfff) << 3 | (position & 7), 0x100 | mark);
       hashes[4] = Hash((flags & 15) << 24 | (Word(old - 2) & 0xffffff), 4);
       hashes[5] = Hash(static_cast<uint32_t>(last_) << 16 | static_cast<uint32_t>(old[0]) << 8 | before, distance);
       hashes[6] = Hash(Word(old - 7), Word(old - 3));
-      hashes[7] = Hash(Field(old, position), (flags & 15) << 8 | old[0]);
+      hashes[7] = Hash(Field(old, position), static_cast<uint32_t>(mark) << 12 | (flags & 15) << 8 | old[0]);
     }
     History* histories[kFlags];
     Mixer::Inputs inputs;
@@ -238,8 +238,8 @@ class ResidueModel {
       histories[index] = &flag_histories_[(index << Profile::kFlagBits) + (hashes[index] >> (32 - Profile::kFlagBits))];
       inputs.values[index] = static_cast<int16_t>(flag_maps_[index].Predict(*histories[index]));
     }
-    const int mixed = flag_mixer_.Mix(inputs, (kind_ * 4 + (position & 3)) * 8 + distance);
-    const uint32_t refined = flag_refiner_.Refine(mixed, (flags & 255) * 4 + (position & 3));
+    const int mixed = flag_mixer_.Mix(inputs, mark != 0 ? 256 + mark * 8u + distance : (kind_ * 4 + (position & 3)) * 8 + distance);
+    const uint32_t refined = flag_refiner_.Refine(mixed, mark != 0 ? 256u + mark * 8u + (flags & 7) : flags & 255);
     differs = coder.Code(differs, Blend(Squash(mixed), refined));
     flag_mixer_.Update(inputs, differs, 2);
     flag_refiner_.Update(differs);
@@ -253,15 +253,15 @@ class ResidueModel {
   }
 
   template <class Coder>
-  uint8_t CodeValue(Coder& coder, const uint8_t* old, const uint8_t* byte, uint64_t position, uint8_t before, uint8_t value) {
+  uint8_t CodeValue(Coder& coder, const uint8_t* old, uint8_t mark, const uint8_t* byte, uint64_t position, uint8_t before, uint8_t value) {
     uint32_t hashes[7];
     const uint32_t flags = flags_;  // its lowest bit is this byte
-    hashes[0] = Hash(static_cast<uint32_t>(old[0]) << 8 | before, 0x100 | ((flags >> 1) & 1));
+    hashes[0] = Hash(static_cast<uint32_t>(old[0]) << 8 | before, 0x10000u | static_cast<uint32_t>(mark) << 8 | ((flags >> 1) & 1));
     hashes[1] = Hash(static_cast<uint32_t>(last_) << 8 | before_last_, 0x200 | ((flags >> 1) & 3));
     hashes[2] = Hash(Word(old), 0x300);
     if (kValues > 3) {
       hashes[3] = Hash(Word(old - 3), 0x400 | before);
-      hashes[4] = Hash(static_cast<uint32_t>(before) << 8, 0x500 | ((flags >> 1) & 7));
+      hashes[4] = Hash(static_cast<uint32_t>(before) << 8 | mark, 0x500 | ((flags >> 1) & 7));
       hashes[5] = Hash(static_cast<uint32_t>(byte[-1]) << 16 | static_cast<uint32_t>(byte[-2]) << 8 | old[0], 0x600);
       hashes[6] = Hash(Field(old, position), static_cast<uint32_t>(before) << 8 | 0x80);
     }

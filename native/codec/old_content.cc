@@ -1,4 +1,7 @@
-#include "codec/file_walker.h"
+#include "codec/old_content.h"
+
+#include <algorithm>
+#include <cstring>
 
 namespace whittle::codec {
 

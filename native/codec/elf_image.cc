@@ -1,0 +1,183 @@
+#include "codec/elf_image.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+namespace whittle::codec {
+
+namespace {
+
+constexpr uint64_t kMaxSegments = 64;
+constexpr uint64_t kMaxSections = 512;
+constexpr uint64_t kMaxNameBytes = 16 * 1024;
+
+uint64_t Number(const uint8_t* bytes, int width) {
+  uint64_t value = 0;
+  for (int index = width - 1; index >= 0; index--) value = value << 8 | bytes[index];
+  return value;
+}
+
+/** Fields of both ELF classes at their offsets. */
+struct Layout {
+  int word;  // bytes of an address
+  int ph_offset, sh_offset, ph_entry, ph_count, sh_entry, sh_count, names_index;
+  int segment_flags, segment_offset, segment_address, segment_file_size, segment_memory_size, segment_bytes;
+  int section_flags, section_address, section_offset, section_size, section_bytes;
+};
+constexpr Layout kElf64 = {8, 32, 40, 54, 56, 58, 60, 62, 4, 8, 16, 32, 40, 56, 8, 16, 24, 32, 64};
+constexpr Layout kElf32 = {4, 28, 32, 42, 44, 46, 48, 50, 24, 4, 8, 16, 20, 32, 8, 12, 16, 20, 40};
+
+struct Section {
+  uint32_t name = 0, type = 0;
+  uint64_t flags = 0, offset = 0, size = 0;
+};
+
+class Parser {
+ public:
+  Parser(OldContent& content, ElfImage& image) : content_(content), image_(image) {}
+
+  bool Parse() {
+    content_.Fetch(0, sizeof header_, header_);
+    if (std::memcmp(header_, "\x7f" "ELF", 4) != 0 || header_[5] != 1 || (header_[4] != 1 && header_[4] != 2)) return false;
+    image_.is_64 = header_[4] == 2;
+    layout_ = image_.is_64 ? kElf64 : kElf32;
+    switch (Number(header_ + 18, 2)) {
+      case 3: case 62: code_ = ReferenceKind::kX86Code; break;
+      case 40: code_ = ReferenceKind::kArm32Code; break;
+      case 183: code_ = ReferenceKind::kArm64Code; break;
+      default: return false;
+    }
+    ReadSegments();
+    ReadSections();
+    if (image_.regions.empty()) RegionsFromSegments();
+    Tidy();
+    return !image_.segments.empty();
+  }
+
+ private:
+  uint64_t Address(const uint8_t* bytes) const { return Number(bytes, layout_.word); }
+  /** True when a table of so many entries lies within the content. */
+  bool Fits(uint64_t offset, uint64_t bytes) const { return offset <= content_.size() && bytes <= content_.size() - offset; }
+
+  void ReadSegments() {
+    const uint64_t offset = Address(header_ + layout_.ph_offset);
+    const uint64_t count = std::min(Number(header_ + layout_.ph_count, 2), kMaxSegments);
+    const uint64_t entry = Number(header_ + layout_.ph_entry, 2);
+    if (entry < static_cast<uint64_t>(layout_.segment_bytes) || !Fits(offset, count * entry)) return;
+    uint8_t bytes[64];
+    for (uint64_t index = 0; index < count; index++) {
+      content_.Fetch(static_cast<int64_t>(offset + index * entry), static_cast<size_t>(layout_.segment_bytes), bytes);
+      if (Number(bytes, 4) != 1) continue;
+      Segment segment;
+      segment.address = Address(bytes + layout_.segment_address);
+      segment.offset = Address(bytes + layout_.segment_offset);
+      segment.file_size = Address(bytes + layout_.segment_file_size);
+      segment.memory_size = std::max(segment.file_size, Address(bytes + layout_.segment_memory_size));
+      segment.executable = (Number(bytes + layout_.segment_flags, 4) & 1) != 0;
+      if (Fits(segment.offset, segment.file_size)) image_.segments.push_back(segment);
+    }
+  }
+
+  void ReadSections() {
+    const uint64_t offset = Address(header_ + layout_.sh_offset);
+    const uint64_t count = std::min(Number(header_ + layout_.sh_count, 2), kMaxSections);
+    const uint64_t entry = Number(header_ + layout_.sh_entry, 2);
+    if (entry < static_cast<uint64_t>(layout_.section_bytes) || !Fits(offset, count * entry)) return;
+    std::vector<Section> sections;
+    uint8_t bytes[64];
+    for (uint64_t index = 0; index < count; index++) {
+      content_.Fetch(static_cast<int64_t>(offset + index * entry), static_cast<size_t>(layout_.section_bytes), bytes);
+      Section section;
+      section.name = static_cast<uint32_t>(Number(bytes, 4));
+      section.type = static_cast<uint32_t>(Number(bytes + 4, 4));
+      section.flags = Address(bytes + layout_.section_flags);
+      section.offset = Address(bytes + layout_.section_offset);
+      section.size = Address(bytes + layout_.section_size);
+      sections.push_back(section);
+    }
+    ReadNames(sections, Number(header_ + layout_.names_index, 2));
+    for (const Section& section : sections) AddSection(section);
+  }
+
+  void ReadNames(const std::vector<Section>& sections, uint64_t index) {
+    if (index >= sections.size()) return;
+    const Section& section = sections[index];
+    if (section.size > kMaxNameBytes || !Fits(section.offset, section.size)) return;
+    names_.resize(static_cast<size_t>(section.size) + 1);
+    content_.Fetch(static_cast<int64_t>(section.offset), names_.size() - 1, names_.data());
+    names_.back() = 0;
+  }
+
+  std::string Name(uint32_t offset) const {
+    return offset < names_.size() ? std::string(reinterpret_cast<const char*>(names_.data()) + offset) : std::string();
+  }
+
+  void AddSection(const Section& section) {
+    constexpr uint32_t kProgBits = 1, kNoBits = 8;
+    constexpr uint64_t kWritable = 1, kExecutable = 4;
+    if (section.type == 0 || section.type == kNoBits || section.size == 0 || !Fits(section.offset, section.size)) return;
+    const std::string name = Name(section.name);
+    ReferenceKind kind;
+    if (section.flags & kExecutable) kind = code_;
+    else if (name == ".eh_frame") kind = ReferenceKind::kFrames;
+    else if (name == ".eh_frame_hdr") kind = ReferenceKind::kFrameTable;
+    else if (HoldsPointers(section.type) || (section.type == kProgBits && (section.flags & kWritable))) kind = ReferenceKind::kPointers;
+    else return;
+    AddRegion(section.offset, section.size, kind);
+  }
+
+  /** Symbol tables, relocations, dynamic section, arrays of functions. */
+  static bool HoldsPointers(uint32_t type) { return type == 2 || type == 4 || type == 6 || type == 9 || type == 11 || (type >= 14 && type <= 16); }
+
+  void AddRegion(uint64_t offset, uint64_t size, ReferenceKind kind) {
+    image_.regions.push_back({offset, offset + size, kind, image_.SegmentOfOffset(offset)});
+  }
+
+  void RegionsFromSegments() {
+    for (const Segment& segment : image_.segments) {
+      if (segment.file_size > 0) AddRegion(segment.offset, segment.file_size, segment.executable ? code_ : ReferenceKind::kPointers);
+    }
+  }
+
+  void Tidy() {
+    auto& regions = image_.regions;
+    std::stable_sort(regions.begin(), regions.end(), [](const Region& a, const Region& b) { return a.start < b.start; });
+    uint64_t end = 0;
+    std::vector<Region> kept;
+    for (Region region : regions) {
+      region.start = std::max(region.start, end);
+      if (region.start >= region.end) continue;
+      end = region.end;
+      kept.push_back(region);
+    }
+    regions.swap(kept);
+  }
+
+  OldContent& content_;
+  ElfImage& image_;
+  Layout layout_ = kElf64;
+  ReferenceKind code_ = ReferenceKind::kX86Code;
+  uint8_t header_[64] = {};
+  std::vector<uint8_t> names_;
+};
+
+}  // namespace
+
+size_t ElfImage::SegmentOfOffset(uint64_t offset) const {
+  for (size_t index = 0; index < segments.size(); index++) {
+    if (offset >= segments[index].offset && offset - segments[index].offset < segments[index].file_size) return index;
+  }
+  return kNoSegment;
+}
+
+size_t ElfImage::SegmentOfAddress(uint64_t address) const {
+  for (size_t index = 0; index < segments.size(); index++) {
+    if (address >= segments[index].address && address - segments[index].address < segments[index].memory_size) return index;
+  }
+  return kNoSegment;
+}
+
+bool ParseElf(OldContent& content, ElfImage& image) { return Parser(content, image).Parse(); }
+
+}  // namespace whittle::codec

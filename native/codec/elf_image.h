@@ -1,0 +1,43 @@
+// What the sources of a file say about addresses, when they are an ELF file: segments, and stretches that hold
+// references of a known kind. Reads only what it checks; a file that is not what it claims gives fewer stretches.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "codec/old_content.h"
+
+namespace whittle::codec {
+
+/** One loadable segment. Addresses and offsets of the file that it was read from. */
+struct Segment {
+  uint64_t address = 0, offset = 0, file_size = 0, memory_size = 0;
+  bool executable = false;
+};
+
+/** What kind of references a stretch of a file holds. */
+enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kPointers, kFrames, kFrameTable };
+
+/** A stretch of file offsets [start, end). `shift` is address minus offset; 0 for what is not loaded. */
+struct Region {
+  uint64_t start = 0, end = 0;
+  ReferenceKind kind = ReferenceKind::kPointers;
+  size_t segment = 0;  // index, or kNoSegment
+};
+constexpr size_t kNoSegment = ~size_t{0};
+
+struct ElfImage {
+  bool is_64 = false;
+  std::vector<Segment> segments;
+  std::vector<Region> regions;  // ascending, not overlapping
+
+  /** The segment that holds a file offset, or kNoSegment. */
+  size_t SegmentOfOffset(uint64_t offset) const;
+  /** The segment that holds an address, its zero-filled end included, or kNoSegment. */
+  size_t SegmentOfAddress(uint64_t address) const;
+};
+
+/** Parses the content; false when it is no little-endian ELF file of a known machine. */
+bool ParseElf(OldContent& content, ElfImage& image);
+
+}  // namespace whittle::codec

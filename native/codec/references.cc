@@ -1,0 +1,320 @@
+#include "codec/references.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace whittle::codec {
+
+namespace {
+
+uint32_t Load(const uint8_t* bytes) {
+  return static_cast<uint32_t>(bytes[0]) | static_cast<uint32_t>(bytes[1]) << 8 | static_cast<uint32_t>(bytes[2]) << 16 |
+         static_cast<uint32_t>(bytes[3]) << 24;
+}
+
+/** The lowest `bits` of a word as a signed number. */
+int64_t Signed(uint32_t word, int bits) { return static_cast<int32_t>(word << (32 - bits)) >> (32 - bits); }
+
+/** Bytes that may be the opcode before a ModRM byte that means [rip + disp32]. */
+struct X86Opcodes {
+  X86Opcodes() {
+    for (int opcode = 0; opcode < 0x40; opcode++) plain[opcode] = (opcode & 7) < 4;
+    for (int opcode : {0x63, 0x69, 0x6b, 0x80, 0x81, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0x8d, 0xc0, 0xc1, 0xc6, 0xc7,
+                       0xd1, 0xd3, 0xf6, 0xf7, 0xfe, 0xff}) {
+      plain[opcode] = true;
+    }
+    for (int opcode = 0xd8; opcode < 0xe0; opcode++) plain[opcode] = true;
+  }
+  bool plain[256] = {};
+};
+const X86Opcodes kX86Opcodes;
+
+bool LooksRipRelative(const uint8_t* modrm) {
+  if ((modrm[0] & 0xc7) != 0x05) return false;
+  // After 0F, or 0F 38 and 0F 3A, or a VEX prefix, almost every opcode takes a ModRM byte.
+  if (modrm[-2] == 0x0f || modrm[-3] == 0x0f || modrm[-3] == 0xc5 || modrm[-4] == 0xc4) return true;
+  return kX86Opcodes.plain[modrm[-1]];
+}
+
+}  // namespace
+
+void AddressMap::Build(const ElfImage& image, const std::vector<SegmentShift>& shifts, const std::vector<Op>& ops) {
+  image_ = &image;
+  shifts_ = shifts;
+  shifts_.resize(image.segments.size());
+  last_segment_ = last_interval_ = 0;
+  std::vector<Interval> sorted;
+  sorted.reserve(ops.size());
+  for (const Op& op : ops) {
+    sorted.push_back({static_cast<uint32_t>(op.old_position), static_cast<uint32_t>(op.old_position + op.length), static_cast<uint32_t>(op.new_position)});
+  }
+  std::sort(sorted.begin(), sorted.end(), [](const Interval& a, const Interval& b) { return a.start != b.start ? a.start < b.start : a.to < b.to; });
+  // Where copies overlap, the longer one says where things went.
+  size_t count = 0;
+  for (Interval interval : sorted) {
+    if (count > 0 && interval.start < sorted[count - 1].end) {
+      Interval& before = sorted[count - 1];
+      if (interval.end - interval.start > before.end - before.start) {
+        before.end = interval.start;
+        if (before.end == before.start) count--;
+      } else {
+        if (interval.end <= before.end) continue;
+        interval.to += before.end - interval.start;
+        interval.start = before.end;
+      }
+    }
+    sorted[count++] = interval;
+  }
+  sorted.resize(count);
+  intervals_.swap(sorted);
+}
+
+int64_t AddressMap::NewBias(size_t segment) const {
+  const Segment& old = image_->segments[segment];
+  return static_cast<int64_t>(old.address - old.offset) + shifts_[segment].bias;
+}
+
+/** How far the byte at an old offset moved; what no copy covers moves with the copy before it. */
+int64_t AddressMap::Shift(uint64_t offset) {
+  if (intervals_.empty()) return 0;
+  const auto covers = [&](size_t index) {
+    return offset >= intervals_[index].start && (index + 1 == intervals_.size() || offset < intervals_[index + 1].start);
+  };
+  if (!covers(last_interval_)) {
+    const auto after = std::upper_bound(intervals_.begin(), intervals_.end(), offset, [](uint64_t value, const Interval& interval) { return value < interval.start; });
+    last_interval_ = after == intervals_.begin() ? 0 : static_cast<size_t>(after - intervals_.begin()) - 1;
+  }
+  const Interval& interval = intervals_[last_interval_];
+  return static_cast<int64_t>(interval.to) - static_cast<int64_t>(interval.start);
+}
+
+bool AddressMap::Map(uint64_t address, uint64_t& mapped) {
+  const auto holds = [&](size_t index) { return address >= image_->segments[index].address && address - image_->segments[index].address < image_->segments[index].memory_size; };
+  if (!holds(last_segment_)) {
+    const size_t found = image_->SegmentOfAddress(address);
+    if (found == kNoSegment) return false;
+    last_segment_ = found;
+  }
+  const Segment& segment = image_->segments[last_segment_];
+  const uint64_t within = address - segment.address;
+  if (within >= segment.file_size) mapped = address + static_cast<uint64_t>(shifts_[last_segment_].tail);
+  else mapped = address + static_cast<uint64_t>(Shift(segment.offset + within) + shifts_[last_segment_].bias);
+  return true;
+}
+
+void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset, uint64_t new_offset, uint8_t* marks) {
+  bytes_ = bytes;
+  marks_ = marks;
+  size_ = static_cast<int64_t>(size);
+  std::memset(marks, 0, size);
+  const ElfImage& image = map_.image();
+  auto region = std::upper_bound(image.regions.begin(), image.regions.end(), old_offset, [](uint64_t offset, const Region& candidate) { return offset < candidate.end; });
+  for (; region != image.regions.end() && region->start < old_offset + size; ++region) {
+    Part part;
+    part.from = std::max<int64_t>(static_cast<int64_t>(region->start - old_offset), -static_cast<int64_t>(kLead));
+    part.to = std::min<int64_t>(static_cast<int64_t>(region->end - old_offset), size_ + static_cast<int64_t>(kTrail));
+    int64_t old_bias = 0, new_bias = 0;
+    if (region->segment != kNoSegment) {
+      old_bias = static_cast<int64_t>(image.segments[region->segment].address - image.segments[region->segment].offset);
+      new_bias = map_.NewBias(region->segment);
+    }
+    part.old_base = old_offset + static_cast<uint64_t>(old_bias);
+    part.new_base = new_offset + static_cast<uint64_t>(new_bias);
+    part.section = region->start + static_cast<uint64_t>(old_bias);
+    const bool loaded = region->segment != kNoSegment;
+    if (region->kind == ReferenceKind::kPointers) Pointers(part, region->start - old_offset);
+    else if (loaded && region->kind == ReferenceKind::kX86Code) X86(part);
+    else if (loaded && region->kind == ReferenceKind::kArm64Code) Arm64(part);
+    else if (loaded && region->kind == ReferenceKind::kArm32Code) Arm32(part);
+    else if (loaded && region->kind == ReferenceKind::kFrames) Frames(part);
+    else if (loaded && region->kind == ReferenceKind::kFrameTable) FrameTable(part);
+  }
+}
+
+void ReferenceRewriter::Store(int64_t index, uint32_t value, Mark mark) {
+  for (int64_t byte = 0; byte < 4; byte++) {
+    bytes_[index + byte] = static_cast<uint8_t>(value >> (8 * byte));
+    if (index + byte >= 0 && index + byte < size_) marks_[index + byte] = static_cast<uint8_t>(mark * 4 + byte);
+  }
+}
+
+bool ReferenceRewriter::X86Relative(const Part& part, int64_t field, bool code_only, Mark mark) {
+  if (field + 4 > part.to) return false;
+  const uint64_t place = part.old_base + static_cast<uint64_t>(field) + 4;
+  const uint64_t target = place + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + field))));
+  uint64_t mapped;
+  if (code_only) {
+    const size_t segment = map_.image().SegmentOfAddress(target);
+    if (segment == kNoSegment || !map_.image().segments[segment].executable) return false;
+  }
+  if (!map_.Map(target, mapped)) return false;
+  Store(field, static_cast<uint32_t>(mapped - (part.new_base + static_cast<uint64_t>(field) + 4)), mark);
+  return true;
+}
+
+void ReferenceRewriter::X86(const Part& part) {
+  // A field that begins before the stretch may reach into it.
+  const bool is_64 = map_.image().is_64;
+  int64_t index = std::max<int64_t>(part.from, -8);
+  const int64_t end = std::min(part.to, size_);
+  while (index < end) {
+    const uint8_t byte = bytes_[index];
+    if ((byte & 0xfe) == 0xe8) {
+      if (X86Relative(part, index + 1, true, kBranch)) { index += 5; continue; }
+    } else if (byte == 0x0f) {
+      if ((bytes_[index + 1] & 0xf0) == 0x80 && X86Relative(part, index + 2, true, kBranch)) { index += 6; continue; }
+    } else if (is_64 && (byte & 0xc7) == 0x05) {
+      if (LooksRipRelative(bytes_ + index) && X86Relative(part, index + 1, false, kData)) { index += 5; continue; }
+    }
+    index++;
+  }
+}
+
+void ReferenceRewriter::Arm64Branch(const Part& part, int64_t index, uint32_t word, int bits, int low) {
+  const uint32_t mask = ((1u << bits) - 1) << low;
+  const uint64_t target = part.old_base + static_cast<uint64_t>(index) + static_cast<uint64_t>(Signed(word >> low, bits) * 4);
+  uint64_t mapped;
+  if (!map_.Map(target, mapped)) return;
+  const uint32_t distance = static_cast<uint32_t>((mapped - (part.new_base + static_cast<uint64_t>(index))) >> 2);
+  Store(index, (word & ~mask) | ((distance << low) & mask), kBranch);
+}
+
+/** Whether an instruction adds a 12-bit offset to a register: ADD, or a load or store; how far the offset is scaled. */
+static bool UsesLow12(uint32_t word, int& scale) {
+  if ((word & 0xffc00000) == 0x91000000) {
+    scale = 0;
+    return true;
+  }
+  if ((word & 0x3b000000) != 0x39000000) return false;
+  scale = static_cast<int>(word >> 30);
+  if (scale == 0 && (word & 0x04800000) == 0x04800000) scale = 4;
+  return true;
+}
+
+void ReferenceRewriter::Arm64Page(const Part& part, int64_t index, uint32_t word) {
+  const uint32_t target_register = word & 31;
+  const uint64_t page = ((part.old_base + static_cast<uint64_t>(index)) & ~uint64_t{0xfff}) +
+                        static_cast<uint64_t>(Signed(((word >> 5) & 0x7ffff) << 2 | ((word >> 29) & 3), 21) * 4096);
+  uint64_t target = page;
+  const int64_t limit = std::min<int64_t>(part.to - 3, index + 4 * 14);
+  for (int64_t next = index + 4; next < limit; next += 4) {
+    const uint32_t user = Load(bytes_ + next);
+    int scale;
+    if (((user >> 5) & 31) == target_register && UsesLow12(user, scale)) {
+      target = page + (static_cast<uint64_t>((user >> 10) & 0xfff) << scale);
+      break;
+    }
+    if ((user & 0x9f00001f) == (0x90000000 | target_register)) break;
+  }
+  uint64_t mapped;
+  if (!map_.Map(target, mapped)) return;
+  const uint32_t pages = static_cast<uint32_t>((mapped >> 12) - ((part.new_base + static_cast<uint64_t>(index)) >> 12));
+  Store(index, (word & 0x9f00001f) | (pages & 3) << 29 | ((pages >> 2) & 0x7ffff) << 5, kPage);
+}
+
+void ReferenceRewriter::Arm64Low(const Part& part, int64_t index, uint32_t word, uint64_t page, int scale) {
+  uint64_t mapped;
+  if (!map_.Map(page + (static_cast<uint64_t>((word >> 10) & 0xfff) << scale), mapped)) return;
+  Store(index, (word & ~(0xfffu << 10)) | (static_cast<uint32_t>(mapped & 0xfff) >> scale) << 10, kLow);
+}
+
+void ReferenceRewriter::Arm64(const Part& part) {
+  const int64_t misaligned = static_cast<int64_t>((part.old_base + static_cast<uint64_t>(part.from)) & 3);
+  if (((part.old_base ^ part.new_base) & 3) != 0) return;
+  constexpr int64_t kReach = 64 * 4;
+  std::array<uint64_t, 32> pages{};
+  std::array<int64_t, 32> set_at;
+  set_at.fill(-2 * kReach - static_cast<int64_t>(kLead));
+  const int64_t end = std::min(part.to - 3, size_);
+  for (int64_t index = part.from + ((4 - misaligned) & 3); index < end; index += 4) {
+    const uint32_t word = Load(bytes_ + index);
+    int scale;
+    if ((word & 0x9f000000) == 0x90000000) {
+      pages[word & 31] = ((part.old_base + static_cast<uint64_t>(index)) & ~uint64_t{0xfff}) +
+                         static_cast<uint64_t>(Signed(((word >> 5) & 0x7ffff) << 2 | ((word >> 29) & 3), 21) * 4096);
+      set_at[word & 31] = index;
+      if (index > -4) Arm64Page(part, index, word);
+    } else if (UsesLow12(word, scale)) {
+      const uint32_t base = (word >> 5) & 31;
+      if (index > -4 && index - set_at[base] <= kReach) Arm64Low(part, index, word, pages[base], scale);
+    } else if (index > -4) {
+      if ((word & 0x7c000000) == 0x14000000) Arm64Branch(part, index, word, 26, 0);
+      else if ((word & 0xff000010) == 0x54000000 || (word & 0x7e000000) == 0x34000000 || (word & 0x3b000000) == 0x18000000) Arm64Branch(part, index, word, 19, 5);
+      else if ((word & 0x7e000000) == 0x36000000) Arm64Branch(part, index, word, 14, 5);
+    }
+  }
+}
+
+void ReferenceRewriter::Arm32(const Part& part) {
+  if (((part.old_base ^ part.new_base) & 1) != 0) return;
+  int64_t index = std::max<int64_t>(part.from, -4);
+  index += static_cast<int64_t>((part.old_base + static_cast<uint64_t>(index)) & 1);
+  const int64_t end = std::min(part.to - 3, size_);
+  for (; index < end; index += 2) {
+    const uint32_t word = Load(bytes_ + index);
+    const uint64_t place = part.old_base + static_cast<uint64_t>(index);
+    const uint64_t new_place = part.new_base + static_cast<uint64_t>(index);
+    uint64_t mapped;
+    if ((word & 0xc000f800) == 0xc000f000 && (word & 0x10000000) != 0) {
+      // Thumb-2 BL: 11110 S imm10 then 11 J1 1 J2 imm11.
+      const uint32_t sign = (word >> 10) & 1;
+      const uint32_t i1 = ~((word >> 29) ^ sign) & 1, i2 = ~((word >> 27) ^ sign) & 1;
+      const uint32_t imm = sign << 24 | i1 << 23 | i2 << 22 | (word & 0x3ff) << 12 | ((word >> 16) & 0x7ff) << 1;
+      if (!map_.Map(place + 4 + static_cast<uint64_t>(Signed(imm, 25)), mapped)) continue;
+      const uint32_t moved = static_cast<uint32_t>(mapped - new_place - 4);
+      const uint32_t new_sign = (moved >> 24) & 1;
+      const uint32_t j1 = ~((moved >> 23) ^ new_sign) & 1, j2 = ~((moved >> 22) ^ new_sign) & 1;
+      Store(index, (word & 0xd000f800) | new_sign << 10 | ((moved >> 12) & 0x3ff) | j1 << 29 | j2 << 27 | ((moved >> 1) & 0x7ff) << 16, kBranch);
+      index += 2;
+    } else if ((place & 3) == 0 && (new_place & 3) == 0 && (word >> 28) == 0xe && (word & 0x0e000000) == 0x0a000000) {
+      if (!map_.Map(place + 8 + static_cast<uint64_t>(Signed(word, 24) * 4), mapped)) continue;
+      Store(index, (word & 0xff000000) | (static_cast<uint32_t>((mapped - new_place - 8) >> 2) & 0xffffff), kBranch);
+      index += 2;
+    }
+  }
+}
+
+void ReferenceRewriter::Pointers(const Part& part, uint64_t region_start) {
+  const int64_t width = map_.image().is_64 ? 8 : 4;
+  const int64_t phase = static_cast<int64_t>((static_cast<uint64_t>(part.from) - region_start) & static_cast<uint64_t>(width - 1));
+  const int64_t end = std::min(part.to - width + 1, size_);
+  for (int64_t index = part.from + ((width - phase) & (width - 1)); index < end; index += width) {
+    if (index <= -width) continue;
+    const uint64_t low = Load(bytes_ + index);
+    const uint64_t value = width == 8 ? low | static_cast<uint64_t>(Load(bytes_ + index + 4)) << 32 : low;
+    uint64_t mapped;
+    if (value < 0x200 || !map_.Map(value, mapped)) continue;
+    Store(index, static_cast<uint32_t>(mapped), kPointer);
+    if (width == 8) Store(index + 4, static_cast<uint32_t>(mapped >> 32), kPointer);
+  }
+}
+
+void ReferenceRewriter::Frames(const Part& part) {
+  int64_t index = part.from + static_cast<int64_t>((4 - ((static_cast<uint64_t>(part.from) + part.old_base - part.section) & 3)) & 3) + 8;
+  const int64_t end = std::min(part.to - 3, size_);
+  for (; index < end; index += 4) {
+    if (index <= -4) continue;
+    // A length and a distance back to a CIE come before the address of the function that a frame describes.
+    const uint64_t place = part.old_base + static_cast<uint64_t>(index);
+    const uint32_t length = Load(bytes_ + index - 8), distance = Load(bytes_ + index - 4);
+    if (length < 12 || length > 0xffff || (length & 3) != 0 || distance == 0 || distance > place - 4 - part.section) continue;
+    uint64_t mapped;
+    if (!map_.Map(place + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + index)))), mapped)) continue;
+    Store(index, static_cast<uint32_t>(mapped - (part.new_base + static_cast<uint64_t>(index))), kFrame);
+  }
+}
+
+void ReferenceRewriter::FrameTable(const Part& part) {
+  uint64_t new_section;
+  if (!map_.Map(part.section, new_section)) return;
+  int64_t index = part.from + static_cast<int64_t>((4 - ((static_cast<uint64_t>(part.from) + part.old_base - part.section) & 3)) & 3);
+  const int64_t end = std::min(part.to - 3, size_);
+  for (; index < end; index += 4) {
+    if (index <= -4 || part.old_base + static_cast<uint64_t>(index) - part.section < 12) continue;
+    uint64_t mapped;
+    if (!map_.Map(part.section + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + index)))), mapped)) continue;
+    Store(index, static_cast<uint32_t>(mapped - new_section), kFrame);
+  }
+}
+
+}  // namespace whittle::codec

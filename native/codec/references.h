@@ -1,0 +1,104 @@
+// Rewrites the references in old code and data as they should read at their new place: the copies of a file are
+// themselves a map from old addresses to new ones.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "codec/elf_image.h"
+#include "codec/op_model.h"
+
+namespace whittle::codec {
+
+/** What the new file's segments say that its copies do not: per old segment, in its order. */
+struct SegmentShift {
+  int64_t bias = 0;  // (new address - new offset) - (old address - old offset)
+  int64_t tail = 0;  // new end of what the file holds of it - the old end, as addresses: where zero-filled memory moved
+};
+
+/** Old addresses to new ones. */
+class AddressMap {
+ public:
+  static constexpr size_t kMaxOps = size_t{1} << 18;
+
+  /** `ops` in any order, at most kMaxOps; positions below 2^32. */
+  void Build(const ElfImage& image, const std::vector<SegmentShift>& shifts, const std::vector<Op>& ops);
+  /** The new address of an old one; false when it lies in no segment. */
+  bool Map(uint64_t address, uint64_t& mapped);
+  const ElfImage& image() const { return *image_; }
+  int64_t NewBias(size_t segment) const;
+
+ private:
+  struct Interval {
+    uint32_t start, end, to;
+  };
+  int64_t Shift(uint64_t offset);
+
+  const ElfImage* image_ = nullptr;
+  std::vector<SegmentShift> shifts_;
+  std::vector<Interval> intervals_;
+  size_t last_segment_ = 0, last_interval_ = 0;
+};
+
+/** Rewrites stretches of old bytes. */
+class ReferenceRewriter {
+ public:
+  /** Bytes that Rewrite wants to see before and after its stretch. */
+  static constexpr size_t kLead = 256;
+  static constexpr size_t kTrail = 64;
+
+  explicit ReferenceRewriter(AddressMap& map) : map_(map) {}
+
+  /**
+   * `bytes` are the `size` old bytes from `old_offset` on, with kLead readable and writable bytes before and kTrail
+   * after; they are a copy that begins at `new_offset`. `marks[i]` becomes what reference byte i is part of:
+   * 0 for none, else 4 * kind + byte within it (up to 31).
+   */
+  void Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset, uint64_t new_offset, uint8_t* marks);
+
+ private:
+  /** A part of the stretch in one region, as indexes into bytes_. */
+  struct Part {
+    int64_t from, to;
+    uint64_t old_base, new_base;  // address of index 0, before and after
+    uint64_t section;             // address at which the region begins, before
+  };
+  enum Mark : uint8_t { kBranch = 1, kData = 2, kPointer = 3, kPage = 4, kFrame = 5, kLow = 6 };
+
+  void X86(const Part& part);
+  void Arm64(const Part& part);
+  void Arm32(const Part& part);
+  void Pointers(const Part& part, uint64_t region_start);
+  void Frames(const Part& part);
+  void FrameTable(const Part& part);
+  bool X86Relative(const Part& part, int64_t field, bool code_only, Mark mark);
+  void Arm64Branch(const Part& part, int64_t index, uint32_t word, int bits, int low);
+  void Arm64Page(const Part& part, int64_t index, uint32_t word);
+  void Arm64Low(const Part& part, int64_t index, uint32_t word, uint64_t page, int scale);
+  void Store(int64_t index, uint32_t value, Mark mark);
+
+  AddressMap& map_;
+  uint8_t* bytes_ = nullptr;
+  uint8_t* marks_ = nullptr;
+  int64_t size_ = 0;
+};
+
+/** All that rewriting one file's references takes. */
+struct References {
+  ElfImage image;
+  std::vector<SegmentShift> shifts;
+  AddressMap map;
+  ReferenceRewriter rewriter{map};
+
+  References() = default;
+  References(const References&) = delete;
+  References& operator=(const References&) = delete;
+};
+
+/** Whether a file of this kind and size can have its references rewritten at all. */
+inline bool MayHaveReferences(uint32_t kind, uint64_t target_size, uint64_t old_size) {
+  return kind >= kX86 && kind <= kArm32 && target_size < (uint64_t{1} << 32) && old_size < (uint64_t{1} << 32) && old_size > 0;
+}
+
+}  // namespace whittle::codec
