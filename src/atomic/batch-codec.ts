@@ -19,12 +19,17 @@ export const openHow = { read: 0, create: 1, update: 2, openOrCreate: 3, directo
 const renameNoReplace = 1;
 const renameExchange = 2;
 const attributeBit = { owner: 1, mode: 2, time: 4, xattrs: 8 } as const;
-const initialBytes = 64 * 1024;
+const initialBytes = 1024;
 
 /** Builds the commands of one batch. */
 export class BatchEncoder {
-  #buffer = Buffer.allocUnsafe(initialBytes);
+  #buffer: Buffer;
   #length = 0;
+
+  /** `expectedBytes` saves copying when it is near the truth. */
+  constructor(expectedBytes = initialBytes) {
+    this.#buffer = Buffer.allocUnsafe(expectedBytes);
+  }
 
   #reserve(count: number): number {
     const at = this.#length;
@@ -43,30 +48,31 @@ export class BatchEncoder {
     return this;
   }
 
+  // The place is reserved before the buffer is named: reserving may replace it.
   u16(value: number): this {
-    this.#buffer.writeUInt16LE(value, this.#reserve(2));
+    const at = this.#reserve(2);
+    this.#buffer.writeUInt16LE(value, at);
     return this;
   }
 
   u32(value: number): this {
-    this.#buffer.writeUInt32LE(value, this.#reserve(4));
+    const at = this.#reserve(4);
+    this.#buffer.writeUInt32LE(value, at);
     return this;
   }
 
   i64(value: number): this {
-    this.#buffer.writeBigInt64LE(BigInt(value), this.#reserve(8));
+    const at = this.#reserve(8);
+    this.#buffer.writeBigInt64LE(BigInt(value), at);
     return this;
   }
 
   bytes(value: FsPath): this {
-    if (typeof value === 'string') {
-      const size = Buffer.byteLength(value);
-      this.u32(size);
-      this.#buffer.write(value, this.#reserve(size), 'utf8');
-      return this;
-    }
-    this.u32(value.length);
-    value.copy(this.#buffer, this.#reserve(value.length));
+    const size = typeof value === 'string' ? Buffer.byteLength(value) : value.length;
+    this.u32(size);
+    const at = this.#reserve(size);
+    if (typeof value === 'string') this.#buffer.write(value, at, 'utf8');
+    else value.copy(this.#buffer, at);
     return this;
   }
 

@@ -112,6 +112,9 @@ export interface LinuxFsOptions {
   readonly walkOnly?: boolean;
 }
 
+/** A guess at what a step takes besides content. */
+const bytesPerOp = 384;
+
 /** The real filesystem behind the port. */
 export class LinuxFs implements DurableFs {
   #rootFd: number;
@@ -152,7 +155,7 @@ export class LinuxFs implements DurableFs {
 
   async batch(ops: readonly BatchOp[]): Promise<BatchResult[]> {
     if (ops.length === 0) return [];
-    const encoder = new BatchEncoder();
+    const encoder = new BatchEncoder(ops.reduce((sum, op) => sum + (op.op === 'putFile' ? op.content.length : 0) + bytesPerOp, 0));
     for (const op of ops) encoder.op(op);
     const results = await this.#run(encoder);
     return results.map((result, index) => {
