@@ -43,7 +43,7 @@ afterAll(async () => {
 const blobOf = (bytes: Buffer, mediaType: string = mediaTypes.ociLayerTar): BlobToPush => ({
   descriptor: { mediaType, digest: sha256Digest(bytes), size: bytes.length }, open: (offset) => chunked(bytes.subarray(offset), 10_000),
 });
-const connect = (registry: DockerRegistry | { host: string }, extra: object = {}): RegistryClient => new RegistryClient(registry.host, { limits: { ...quick, uploadChunkBytes: 100_000 }, ...extra });
+const connect = (registry: DockerRegistry | { host: string }, extra: object = {}): RegistryClient => new RegistryClient(registry.host, { limits: { ...quick, uploadChunkBytes: 100_000, tagSettleMs: 400 }, ...extra });
 
 describe('Debian\'s docker-registry', () => {
   test('images pushed by skopeo are read back bit for bit, gzip, zstd and plain', async () => {
