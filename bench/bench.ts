@@ -1,14 +1,13 @@
 import { spawnSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { cpus, tmpdir } from 'node:os';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { formatTable } from '../src/cli/output.js';
 import { layerPullBytes, missingLayers, writeTars } from './image.js';
 import { fixturePairs, folderPairs, type Pair } from './pairs.js';
 import { knownPeers, measurePeer, sha256, shellPeer, type Figures, type Peer } from './peers.js';
-import { hasProgram, killRunning, projectRoot } from './process.js';
+import { hasProgram, projectRoot, withScratch } from './process.js';
 import { howMeasured, markdown, pairTable, picture, type BenchResult, type PairResult, type ToolResult } from './report.js';
 import { measureCompute, measureDevice, type DeviceFigures, type WhittleFigures } from './whittle.js';
 
@@ -128,22 +127,8 @@ async function main(options: Options, work: string): Promise<void> {
   process.stdout.write(`\n${Object.entries(howMeasured).map(([name, text]) => `${name}: ${text}`).join('\n')}\n\nbench.json, bench.md and bench.svg are in ${options.out}\n`);
 }
 
-const work = await mkdtemp(join(tmpdir(), 'whittle-bench-'));
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.once(signal, () => {
-    killRunning();
-    rmSync(work, { recursive: true, force: true, maxRetries: 5 });
-    process.exit(130);
-  });
-}
-try {
+await withScratch('whittle-bench-', async (work) => {
   const options = await readOptions();
   if (options === null) process.stdout.write(`${usage}\n`);
   else await main(options, work);
-} catch (error) {
-  process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exitCode = 1;
-} finally {
-  killRunning();
-  await rm(work, { recursive: true, force: true, maxRetries: 5 });
-}
+}, (message) => { process.stderr.write(`bench: ${message}\n`); });

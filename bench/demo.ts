@@ -1,27 +1,30 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdir, mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatBytes, formatDuration, formatExact } from '../src/core/format.js';
 import { formatTable } from '../src/cli/output.js';
 import { differences, layerPullBytes, layoutTags, readImage, unpackArchive, type Image } from './image.js';
 import { openLink, type Link } from './link.js';
-import { killRunning, program, projectRoot, run, runOk } from './process.js';
-import { orderDelta, startService } from './services.js';
+import { program, projectRoot, run, runOk, withScratch } from './process.js';
+import { orderDelta, startService, type ListedDelta } from './services.js';
 
 /** Images of test/fixtures that the demo updates, and what each one is. */
-const fixtures = [
+const images = [
   { name: 'alpine', what: 'Alpine Linux base image for armv7, 18 months of patches' },
   { name: 'tinycore', what: 'Tiny Core Linux for x86-64, a minor release' },
   { name: 'esbuild', what: 'one Go program for arm64, a patch release' },
 ] as const;
 
-/** The link is so slow that a delta takes this long, or there would be no middle to cut it in. */
-const deltaTransferMs = 2500;
+interface Fixture { name: string; what: string; basis: Image; target: Image }
 
-interface Update { name: string; basis: Image; target: Image; layerPull: number; delta: number; wire: number; elapsedMs: number }
+/** The link is so slow that a delta takes this long, or there would be no middle to cut it in. */
+const deltaTransferMs = 2000;
+
+interface Update { name: string; layerPull: number; delta: number; wire: number }
 
 const say = (text: string): void => { process.stdout.write(`${text}\n`); };
+
+/** One step of the story: what happens, and what came of it. */
+const tell = (what: string, outcome: string): void => { say(`  ${`${what}:`.padEnd(33)}${outcome}`); };
 
 /** The published old and new version of a fixture. */
 async function versions(name: string): Promise<{ basis: Image; target: Image }> {
@@ -47,9 +50,9 @@ async function pullAndCut(link: Link, store: string, image: string, cutBytes: nu
   return link.receivedBytes;
 }
 
-async function update(fixture: (typeof fixtures)[number], serverPort: number, work: string): Promise<Update> {
-  const { name, what } = fixture;
-  const { basis, target } = await versions(name);
+/** One image from its old version to its new one, as a device lives it. `making` is the delta that the server is making. */
+async function update(fixture: Fixture, making: Promise<ListedDelta>, serverPort: number, work: string): Promise<Update> {
+  const { name, what, basis, target } = fixture;
   const layerPull = layerPullBytes(basis, target);
   const store = join(work, 'device', name);
   const link = await openLink(serverPort);
@@ -57,22 +60,20 @@ async function update(fixture: (typeof fixtures)[number], serverPort: number, wo
   say(`\n${name} ${basis.tag} -> ${target.tag}  (${what})`);
   try {
     await runOk(device(store, 'pull', '--no-delta', at(basis.tag)));
-    say(`  the device pulls ${basis.tag} in full:    ${formatBytes(link.receivedBytes)} on the wire`);
-    const delta = await orderDelta(serverPort, name, basis.configDigest, target.manifestDigest);
-    say(`  the server makes the delta:      ${formatBytes(delta.sizeBytes)} in ${formatDuration(delta.waitedMs)}, where a layer pull is ${formatBytes(layerPull)}`);
-    const began = performance.now();
+    tell(`the device pulls ${basis.tag} in full`, `${formatBytes(link.receivedBytes)} on the wire`);
+    const delta = await making;
+    tell('the server makes the delta', `${formatBytes(delta.sizeBytes)}, where a layer pull is ${formatBytes(layerPull)}`);
     link.reset(Math.ceil((delta.sizeBytes * 1000) / deltaTransferMs));
     const before = await pullAndCut(link, store, at(target.tag), Math.floor(delta.sizeBytes / 2));
-    say(`  the update begins and is cut:    after ${formatBytes(before)} the link is gone, and the device program is killed (kill -9)`);
+    tell('the update begins and is cut', `after ${formatBytes(before)} the link is gone, and the device program is killed (kill -9)`);
     await runOk(device(store, 'verify'));
-    say(`  the store after the cut:         device verify: whole, ${basis.tag} still runs`);
+    tell('the store after the cut', `device verify finds it whole, with ${basis.tag} in place`);
     link.reset(Math.ceil((delta.sizeBytes * 1000) / deltaTransferMs));
     await runOk(device(store, 'pull', '--delta', at(target.tag)));
     const after = link.receivedBytes;
-    const elapsedMs = performance.now() - began;
-    say(`  the same command again resumes:  ${formatBytes(after)} more, ${formatBytes(before + after)} in all`);
+    tell('the same command again resumes', `${formatBytes(after)} more, ${formatBytes(before + after)} in all`);
     await proveSame(store, at(target.tag), target, join(work, 'export', name));
-    return { name: `${name} ${target.tag}`, basis, target, layerPull, delta: delta.sizeBytes, wire: before + after, elapsedMs };
+    return { name: `${name} ${target.tag}`, layerPull, delta: delta.sizeBytes, wire: before + after };
   } finally {
     await link.close();
   }
@@ -87,7 +88,7 @@ async function proveSame(store: string, image: string, published: Image, work: s
   await unpackArchive(archive, folder);
   const wrong = await differences(published, await readImage(folder));
   if (wrong.length > 0) throw new Error(`the updated image is not the published one: ${wrong.join('; ')}`);
-  say(`  the updated image is exported:   image ID ${published.configDigest.slice(7, 19)} and every layer are bit for bit the published ones`);
+  tell('the updated image is exported', `image ID ${published.configDigest.slice(7, 19)} and every layer are bit for bit the published ones`);
 }
 
 function table(updates: readonly Update[]): string {
@@ -103,15 +104,16 @@ function table(updates: readonly Update[]): string {
 async function main(work: string): Promise<void> {
   const began = performance.now();
   say('Whittle demo: real images, a real server and a real device program on loopback.');
-  const sources = (await Promise.all(fixtures.map(async ({ name }) => {
-    const { basis, target } = await versions(name);
-    return [basis, target].map((image) => `oci:${image.layout}:${image.tag}`);
-  }))).flat();
-  await runOk(['mkdir', '-p', join(work, 'device'), join(work, 'export')]);
+  const fixtures = await Promise.all(images.map(async (image): Promise<Fixture> => ({ ...image, ...await versions(image.name) })));
+  const sources = fixtures.flatMap(({ basis, target }) => [basis, target].map((image) => `oci:${image.layout}:${image.tag}`));
+  for (const folder of ['device', 'export']) await mkdir(join(work, folder));
   const service = await startService(sources, join(work, 'server'), 'small');
   const updates: Update[] = [];
   try {
-    for (const fixture of fixtures) updates.push(await update(fixture, service.port, work));
+    // All are ordered at once: the server makes the next delta while the device is busy with this one.
+    const orders = fixtures.map(({ name, basis, target }) => orderDelta(service.port, name, basis.configDigest, target.manifestDigest));
+    for (const order of orders) order.catch(() => undefined);
+    for (const [at, fixture] of fixtures.entries()) updates.push(await update(fixture, orders[at]!, service.port, work));
   } finally {
     await service.stop();
   }
@@ -121,21 +123,4 @@ async function main(work: string): Promise<void> {
   say(`\nAll images are bit for bit what was published. ${formatDuration(performance.now() - began)} in all; everything is cleaned up.`);
 }
 
-const work = await mkdtemp(join(tmpdir(), 'whittle-demo-'));
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.once(signal, () => {
-    killRunning();
-    rmSync(work, { recursive: true, force: true, maxRetries: 5 });
-    say('\nstopped; everything is cleaned up.');
-    process.exit(130);
-  });
-}
-try {
-  await main(work);
-} catch (error) {
-  say(`\nThe demo failed: ${error instanceof Error ? error.message : String(error)}`);
-  process.exitCode = 1;
-} finally {
-  killRunning();
-  await rm(work, { recursive: true, force: true, maxRetries: 5 });
-}
+await withScratch('whittle-demo-', main, (message) => { say(`\nThe demo ended early: ${message}`); });

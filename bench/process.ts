@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { readdir, readFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -86,9 +87,36 @@ export async function runOk(command: readonly string[], options: RunOptions = {}
   return outcome;
 }
 
-/** Kills what `run` has started and what still runs. */
-export function killRunning(): void {
-  for (const child of running) child.kill('SIGKILL');
+/** Kills what `run` has started and what still runs; resolves when all of it is gone and writes no more. */
+export async function killRunning(): Promise<void> {
+  await Promise.all([...running].map(async (child) => {
+    const gone = new Promise((resolve) => child.once('close', resolve));
+    child.kill('SIGKILL');
+    if (child.exitCode === null && child.signalCode === null) await gone;
+  }));
+}
+
+/**
+ * Runs `main` with a new folder for its files. However it ends, Ctrl-C and SIGTERM included, its children are killed and the
+ * folder is removed; an error is said by `complain` and gives exit code 1, a signal 130.
+ */
+export async function withScratch(prefix: string, main: (folder: string) => Promise<void>, complain: (message: string) => void): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), prefix));
+  const signalled = new Promise<'signal'>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve('signal'));
+  });
+  // Whatever `main` throws after a signal is the doing of the signal.
+  const outcome = await Promise.race([signalled, main(folder).then(() => null, (error: unknown) => ({ error }))]);
+  await killRunning();
+  await rm(folder, { recursive: true, force: true, maxRetries: 5 });
+  if (outcome === 'signal') {
+    complain('stopped; everything is cleaned up.');
+    process.exit(130);
+  }
+  if (outcome !== null) {
+    complain(outcome.error instanceof Error ? outcome.error.message : String(outcome.error));
+    process.exitCode = 1;
+  }
 }
 
 /** Follows the peak memory of a process and of its descendants. */

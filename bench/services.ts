@@ -60,7 +60,7 @@ export async function orderDelta(port: number, repository: string, basisConfig: 
     if (answer.status === 200) {
       const { manifests } = (await answer.json()) as ReferrersIndex;
       const found = manifests.find((one) => one.annotations?.['dev.whittle.basis.config'] === basisConfig);
-      if (found === undefined) throw new Error(`the server lists no delta from ${basisConfig} to ${targetManifest}`);
+      if (found === undefined) throw new Error(`the server lists no delta from ${basisConfig} to ${targetManifest} (${answer.headers.get('whittle-delta') ?? 'it does not say why'})`);
       const manifest = (await (await fetch(`${base}/manifests/${found.digest}`)).json()) as { layers: { size: number }[] };
       return { digest: found.digest, sizeBytes: found.size + manifest.layers.reduce((sum, layer) => sum + layer.size, 0), waitedMs: performance.now() - began };
     }
