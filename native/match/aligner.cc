@@ -142,8 +142,7 @@ class Aligner {
 
   /** Adds byte `position` to every track. */
   void Step(size_t position) {
-    const bool repeated = position > 0 && fresh_[position] == fresh_[position - 1];
-    tracks_[0].cost += repeated ? costs_.repeated_literal : costs_.literal;
+    tracks_[0].cost += costs_.literal + literal_cost_.Next(fresh_, position) * costs_.literal_scale / 16;
     for (size_t i = 1; i < tracks_.size(); i++) {
       Track& track = tracks_[i];
       if (InOld(position, track.diagonal)) {
@@ -299,6 +298,7 @@ class Aligner {
   size_t seed_length_;
   int64_t home_;  // diagonal where the cheapest copy was last
   AlignmentCosts costs_;
+  LiteralCost literal_cost_;
   std::unique_ptr<SuffixIndex> index_;
 
   std::vector<Track> tracks_;  // [0] is the one of literals
@@ -321,9 +321,11 @@ AlignmentCosts CostsFor(const uint8_t* bytes, size_t size) {
   size_t odd = 0;
   for (size_t i = 0; i < sample; i++) odd += bytes[i] < 9 || (bytes[i] > 13 && bytes[i] < 32) ? 1 : 0;
   if (odd * 100 <= sample) {
-    costs.literal = 48;
+    costs.literal = 2;
+    costs.literal_scale = 7;
     costs.different = 144;
     costs.also_different = 80;
+    costs.enter_copy = 600;
   }
   return costs;
 }
