@@ -4,4 +4,4 @@ export { TarScanner, type TarHandler } from './scanner.js';
 export { LayerMetaBuilder, type LayerObserver } from './meta.js';
 export { decodeLayerMeta, encodeLayerMeta } from './meta-codec.js';
 export { entryHeaderBytes, entryPadding, rebuildTar, trailerBytes } from './rebuild.js';
-export { isSparse, sparseMap, type PrefixReader, type SparseMap } from './sparse.js';
+export { filePath, headerSparseMap, isSparse, sparseMap, type PrefixReader, type SparseMap } from './sparse.js';

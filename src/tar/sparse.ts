@@ -150,13 +150,27 @@ function checked(map: SparseMap, header: TarHeader): SparseMap {
 }
 
 /**
+ * `sparseMap` from the header alone: 'inData' where the map is at the start of the data section (PAX 1.0), null for an
+ * entry that is not sparse. Throws `TAR_CORRUPT`.
+ */
+export function headerSparseMap(header: TarHeader): SparseMap | 'inData' | null {
+  const kind = kindOf(header);
+  if (kind === null) return null;
+  if (kind === 'pax1.0') return 'inData';
+  return checked(kind === 'old' ? oldSparse(header) : paxZero(header, kind), header);
+}
+
+/** The path of an entry: that of PAX sparse entries is in a record of its own. */
+export function filePath(header: TarHeader): Buffer {
+  return isSparse(header) ? realPath(header) : header.path;
+}
+
+/**
  * How the data section of a sparse entry (GNU's old format, PAX 0.0, 0.1, 1.0) expands, or null for an entry that is not
  * sparse. `readPrefix` is called for PAX 1.0 only. Throws `TAR_CORRUPT` for a map that is malformed, is above 1 MiB or
  * does not fit the data section.
  */
 export async function sparseMap(header: TarHeader, readPrefix: PrefixReader): Promise<SparseMap | null> {
-  const kind = kindOf(header);
-  if (kind === null) return null;
-  if (kind === 'old') return checked(oldSparse(header), header);
-  return checked(kind === 'pax1.0' ? await paxOne(header, readPrefix) : paxZero(header, kind), header);
+  const map = headerSparseMap(header);
+  return map === 'inData' ? checked(await paxOne(header, readPrefix), header) : map;
 }

@@ -73,7 +73,7 @@ export class LayersBasis implements StoreBasis {
       throw error;
     }
     const expected = layer.meta.entries[entry]?.digest;
-    if (expected == null || !hash.digest().equals(expected)) throw this.#damaged(layer, entry);
+    if (expected === null || expected === undefined || !hash.digest().equals(expected)) throw this.#damaged(layer, entry);
     this.#checked.set(key, { inode: stat.inode, ctimeNs: stat.ctimeNs, sizeBytes: stat.sizeBytes, stat });
   }
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { isSystemError, type DirectoryEntry, type DurableFs, type FileStat, type Xattr } from '../../atomic/index.js';
 import { isWhittleError } from '../../core/errors.js';
 import { attributesOf, impliedDirectoryAttributes, xattrsOf } from './attributes.js';
-import { Layer, throwIfAborted, unreadable } from './layer.js';
+import { throwIfAborted, unreadable, type Layer } from './layer.js';
 import type { LayerTree, TreeNode } from './layer-tree.js';
 import { opaqueXattr } from './layer-writer.js';
 import { storeLimits } from './limits.js';

@@ -50,7 +50,7 @@ export class FileSink {
   #blockFill = 0;
   #blockOffset = 0;
   #running: Promise<void> | null = null;
-  #failure: unknown = null;
+  #failure: { readonly error: unknown } | null = null;
 
   constructor(private readonly options: FileSinkOptions) {
     const { sizeBytes, target } = options;
@@ -129,7 +129,7 @@ export class FileSink {
   async #settle(): Promise<void> {
     await this.#running;
     this.#running = null;
-    if (this.#failure !== null) throw this.#failure;
+    if (this.#failure !== null) throw this.#failure.error;
   }
 
   async #writeBlock(): Promise<void> {
@@ -139,7 +139,7 @@ export class FileSink {
     const offset = this.#blockOffset;
     this.#blockFill = 0;
     await this.#settle();
-    this.#running = this.#put(this.#file, data, offset).catch((error: unknown) => { this.#failure ??= error; });
+    this.#running = this.#put(this.#file, data, offset).catch((error: unknown) => { this.#failure ??= { error }; });
     // The block in flight comes back as the spare one when the next is full.
     this.#block = this.#spare;
     this.#spare = block;
@@ -156,12 +156,13 @@ export class FileSink {
       await file.truncate(offset);
     }
     const { layout } = this.options.target;
-    if (layout?.extents == null) {
+    const extents = layout?.extents ?? null;
+    if (extents === null) {
       await file.write(data, offset);
       return;
     }
     let start = 0;
-    for (const extent of layout.extents) {
+    for (const extent of extents) {
       const from = Math.max(offset, start);
       const to = Math.min(offset + data.length, start + extent.lengthBytes);
       if (from < to) await file.write(data.subarray(from - offset, to - offset), extent.offset + from - start);

@@ -1,7 +1,7 @@
 import { WhittleError } from '../../core/errors.js';
-import type { TarHeader } from '../../tar/index.js';
+import { filePath, type TarHeader } from '../../tar/index.js';
 import { storeLimits } from './limits.js';
-import { effectivePath, sparseLayout } from './sparse.js';
+import { sparseLayout } from './sparse.js';
 
 export type NodeKind = 'file' | 'directory' | 'symlink' | 'char' | 'block' | 'fifo' | 'whiteout';
 
@@ -69,7 +69,7 @@ export class LayerTree {
   /** Adds the next entry. Throws TAR_UNSAFE when it would reach out of the tree or cannot be represented. */
   add(entry: number, header: TarHeader): void {
     this.#inodes[entry] = undefined;
-    const path = latin1(effectivePath(header));
+    const path = latin1(header.pax.length === 0 ? header.path : filePath(header));
     const parts = plainParts(entry, header, path);
     const kind = kindOf(header, path);
     const name = parts.pop();
@@ -230,8 +230,7 @@ export class LayerTree {
   #displace(top: TreeNode): void {
     const order: TreeNode[] = [top];
     for (let at = 0; at < order.length; at++) {
-      const children = order[at]?.children;
-      if (children != null) for (const child of children.values()) order.push(child);
+      for (const child of order[at]?.children?.values() ?? []) order.push(child);
     }
     for (const node of order.reverse()) this.#removeName(node);
     top.parent?.children?.delete(top.name);

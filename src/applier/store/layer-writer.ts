@@ -5,8 +5,7 @@ import { FileSink, smallFileBytes, type ContentTarget, type WriterCounters } fro
 import { encodeLayerFile } from './layer-file.js';
 import { LayerTree, pathOf, type TreeActions, type TreeNode } from './layer-tree.js';
 import { linkMayBeCopied, OpQueue, outOfOrder } from './op-queue.js';
-import { expandSparse } from './sparse-files.js';
-import { sparseLayout } from './sparse.js';
+import { expandSparse, sparseLayout } from './sparse.js';
 import { WhittleError } from '../../core/errors.js';
 
 /** Where content that is to be copied lies: a whole file below the same root. */

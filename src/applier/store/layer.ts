@@ -144,7 +144,7 @@ export class Layer {
       if (isSystemError(error, ...unreadable) || (error instanceof WhittleError && error.code === 'STORE_DAMAGED')) return false;
       throw error;
     }
-    return expected != null && hash.digest().equals(expected);
+    return expected !== null && expected !== undefined && hash.digest().equals(expected);
   }
 
   damaged(entry: number): WhittleError {

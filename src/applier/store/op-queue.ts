@@ -23,7 +23,7 @@ export class OpQueue {
   #ops: BatchOp[] = [];
   #bytes = 0;
   #running: Promise<void> | null = null;
-  #failure: unknown = null;
+  #failure: { readonly error: unknown } | null = null;
   readonly skipped = new Set<string>();
 
   constructor(
@@ -56,13 +56,13 @@ export class OpQueue {
     this.#ops = [];
     this.#bytes = 0;
     // The failure is kept for whoever waits next, so that the promise itself never rejects.
-    this.#running = this.#run(ops).catch((error: unknown) => { this.#failure ??= error; });
+    this.#running = this.#run(ops).catch((error: unknown) => { this.#failure ??= { error }; });
   }
 
   async #settle(): Promise<void> {
     await this.#running;
     this.#running = null;
-    if (this.#failure !== null) throw this.#failure;
+    if (this.#failure !== null) throw this.#failure.error;
   }
 
   async #run(ops: readonly BatchOp[]): Promise<void> {
