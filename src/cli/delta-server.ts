@@ -34,6 +34,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   // What is to be known before the flags are parsed, so that a wrong flag is reported as asked.
   const output = createOutput({ program: 'delta-server', json: argv.includes('--json'), debug: argv.includes('--debug'), quiet: argv.includes('--quiet') });
   await runProgram(output, async (signal) => {
+    if (argv.length === 0) throw new WhittleError('USAGE', 'no command given', { hint: 'See: delta-server --help' });
     try {
       await makeProgram(output, signal).parseAsync([...argv], { from: 'user' });
     } catch (error) {
@@ -57,8 +58,7 @@ function makeProgram(output: Output, signal: AbortSignal): Command {
     .version(readVersion(), '-V, --version', 'print the version')
     .helpCommand('help [command]', 'print help for a command')
     .exitOverride()
-    .configureOutput({ writeErr: (text) => { if (!text.startsWith('error: ')) process.stderr.write(text); } })
-    .action(() => { throw new WhittleError('USAGE', 'no command given', { hint: 'See: delta-server --help' }); });
+    .configureOutput({ writeErr: (text) => { if (!text.startsWith('error: ')) process.stderr.write(text); } });
   addCompute(program, output, signal);
   addServe(program, output, signal);
   return program;

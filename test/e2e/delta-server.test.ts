@@ -1,0 +1,260 @@
+import { afterAll, beforeAll, describe, expect, test as plainTest } from '@jest/globals';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { program, projectRoot, run, runOk, type Outcome } from '../../bench/process.js';
+import { ask, json, referrersTarget, startTestServer, type Answer } from '../support/delta-server.js';
+import { startDockerRegistry } from '../support/docker-registry.js';
+import { digestOf, makeImage, noise, type ImageFile, type MadeImage } from '../support/images.js';
+import { testWithTools } from '../support/tools.js';
+
+let folder: string;
+/** Images whose delta takes a moment, and images whose delta takes several seconds (new noise is slow to code). */
+let [old, target, slow]: MadeImage[] = [];
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'whittle-e2e-server-'));
+  const base = noise(2_000_000, 7);
+  const changed = Buffer.from(base);
+  for (let at = 100; at < changed.length; at += 50_000) changed[at]! ^= 0x55;
+  const files = (content: Buffer): ImageFile[] => [{ path: 'bin/' }, { path: 'bin/app', content, mode: 0o755 }, { path: 'etc/conf', content: 'x'.repeat(5000) }];
+  old = await makeImage(join(folder, 'app'), '1.0', [files(base)]);
+  target = await makeImage(join(folder, 'app'), '1.1', [files(changed), [{ path: 'etc/new', content: 'new' }]], { compression: 'zstd' });
+  slow = await makeImage(join(folder, 'app'), '2.0', [files(Buffer.concat([changed, noise(1_500_000, 9)]))], { compression: 'none' });
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+const source = (tag: string): string => `oci:${join(folder, 'app')}:${tag}`;
+const compute = (...args: string[]): string[] => [...program('delta-server'), 'compute', ...args];
+
+interface Report { readonly deltaBytes: number; readonly layerPullBytes: number; readonly computeMs: number; readonly applyMs: number; readonly peakRssBytes: number; readonly target: { readonly configDigest: string }; readonly delta: { readonly manifestDigest: string } }
+
+/** Exactly one line that says what was wrong and one that says what to do; no stack. */
+function expectOneLineError(outcome: Outcome, exitCode: number, message: RegExp): void {
+  expect(outcome.stderr).toMatch(/^delta-server: [^\n]+\n {2}[^\n]+\n$/);
+  expect(outcome.stderr).toMatch(message);
+  expect([outcome.exitCode, outcome.stdout]).toEqual([exitCode, '']);
+}
+
+describe('delta-server compute', () => {
+  plainTest('says what a delta saves, writes the same bytes each time, and --json has the numbers', async () => {
+    const files = [join(folder, 'a.delta'), join(folder, 'b.delta')];
+    const reports = [];
+    for (const [at, file] of files.entries()) {
+      const { stdout } = await runOk(compute(source('1.0'), source('1.1'), '-o', file, '--json', '--threads', String(at + 1)));
+      reports.push(JSON.parse(stdout) as Report);
+    }
+    expect((await readFile(files[0]!)).equals(await readFile(files[1]!))).toBe(true);
+    const [report] = reports;
+    expect(report!.layerPullBytes).toBe(target!.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0));
+    expect(report!.deltaBytes).toBeGreaterThan(0);
+    expect(report!.deltaBytes).toBeLessThan(report!.layerPullBytes / 100);
+    expect(report!.target.configDigest).toBe(target!.configDigest);
+    for (const value of [report!.computeMs, report!.applyMs, report!.peakRssBytes]) expect(value).toBeGreaterThanOrEqual(0);
+    const table = await runOk(compute(source('1.0'), source('1.1'), '--profile', 'fast', '--quiet'));
+    expect(table.stdout).toMatch(/layer pull +[\d,]+ bytes[^]*delta +[\d,]+ bytes.*x smaller[^]*peak memory/);
+    expect(table.stderr).toBe('');
+  });
+
+  testWithTools('skopeo', 'docker-registry')('a .delta file goes through a registry and back unchanged', async () => {
+    const file = join(folder, 'through.delta');
+    const report = JSON.parse((await runOk(compute(source('1.0'), source('1.1'), '-o', file, '--json'))).stdout) as Report;
+    const registry = await startDockerRegistry();
+    try {
+      await runOk(['skopeo', 'copy', '--dest-tls-verify=false', `oci-archive:${file}:delta`, `docker://${registry.host}/app:delta`]);
+      await runOk(['skopeo', 'copy', '--src-tls-verify=false', `docker://${registry.host}/app:delta`, `oci-archive:${join(folder, 'back.delta')}:delta`]);
+      const { stdout } = await runOk(['skopeo', 'inspect', '--raw', `oci-archive:${join(folder, 'back.delta')}:delta`]);
+      expect(digestOf(stdout)).toBe(report.delta.manifestDigest);
+    } finally {
+      await registry.close();
+    }
+  });
+
+  plainTest('Ctrl-C ends it with 130 and leaves nothing behind, wherever it comes', async () => {
+    for (const afterMs of [400, 900, 2500]) {
+      const work = join(folder, `interrupted-${String(afterMs)}`);
+      await mkdir(join(work, 'tmp'), { recursive: true });
+      const outcome = await run(compute(source('1.0'), source('2.0'), '-o', join(work, 'x.delta')), {
+        env: { TMPDIR: join(work, 'tmp') }, onStart: (child) => { setTimeout(() => child.kill('SIGINT'), afterMs); },
+      });
+      // Before the program has set itself up, the signal's own effect ends it; there is nothing to clean up then.
+      if (outcome.exitCode !== null) {
+        expect(outcome.exitCode).toBe(130);
+        expect(outcome.stderr).toContain('delta-server: stopped by SIGINT\n');
+      }
+      expect([await readdir(work), await readdir(join(work, 'tmp'))]).toEqual([['tmp'], []]);
+    }
+  });
+
+  plainTest.each([
+    ['an unknown flag', ['compute', 'a', 'b', '--frob'], 2, /unknown option '--frob'/],
+    ['a missing argument', ['compute', 'a'], 2, /missing required argument 'target'/],
+    ['an unknown command', ['frob'], 2, /frob/],
+    ['no command', [], 2, /no command/],
+    ['too little memory', ['compute', 'oci:a', 'oci:b', '--memory', '1MiB'], 2, /--memory/],
+    ['a size that is none', ['compute', 'oci:a', 'oci:b', '--memory', 'lots'], 2, /--memory: not a size/],
+    ['a source of no kind', ['compute', 'floppy:a', 'oci:b'], 2, /not an image source/],
+    ['a bad address', ['serve', '--images', 'oci:a', '--listen', 'nowhere'], 2, /--listen/],
+    ['a layout that is not there', ['compute', 'oci:/nonexistent:1', 'oci:b:1'], 3, /nonexistent/],
+    ['a bad repository name', ['serve', '--images', 'Bad=oci:/nonexistent:1'], 2, /not a repository name/],
+  ])('%s is one line and an exit code', async (_, args, exitCode, message) => {
+    expectOneLineError(await run([...program('delta-server'), ...args], { env: { XDG_STATE_HOME: join(folder, 'state') } }), exitCode, message);
+  });
+
+  plainTest('unknown tags, wrong platforms and unwritable outputs are said too', async () => {
+    expectOneLineError(await run(compute(source('9'), source('1.1'))), 3, /no tag 9; it has 1\.0, 1\.1, 2\.0/);
+    expectOneLineError(await run(compute(source('1.0'), source('1.1'), '--platform', 'linux/arm64')), 3, /linux\/arm64/);
+    expectOneLineError(await run(compute(source('1.0'), source('1.1'), '--quiet', '-o', join(folder, 'no/such/x.delta'))), 2, /folder does not exist/);
+  });
+
+  plainTest('help has examples, the version is printed, and neither is an error', async () => {
+    for (const command of ['compute', 'serve']) {
+      const { stdout, exitCode } = await run([...program('delta-server'), command, '--help']);
+      expect([exitCode, stdout.includes('Examples:')]).toEqual([0, true]);
+    }
+    expect((await runOk([...program('delta-server'), '--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+});
+
+/** `delta-server serve` as a process of its own. */
+class ServeProcess {
+  stderr = '';
+  private constructor(readonly child: ChildProcess, readonly url: string) {}
+
+  static async start(root: string, args: readonly string[] = []): Promise<ServeProcess> {
+    const [file = '', ...words] = [...program('delta-server'), 'serve', '--images', source('1.0'), source('1.1'), source('2.0'), '--root', root, '--listen', '127.0.0.1:0', '--profile', 'small', ...args];
+    const child = spawn(file, words, { cwd: projectRoot, stdio: ['ignore', 'pipe', 'pipe'] });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (chunk: Buffer) => { stdout += chunk.toString(); });
+    child.stderr.on('data', (chunk: Buffer) => { stderr += chunk.toString(); });
+    for (let tries = 0; tries < 1500; tries++) {
+      const url = /^listening on (\S+),/m.exec(stdout)?.[1];
+      if (url !== undefined) return new ServeProcess(child, url);
+      if (child.exitCode !== null) break;
+      await sleep(20);
+    }
+    throw new Error(`delta-server serve did not start: ${stderr}`);
+  }
+
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    const ended = once(this.child, 'close');
+    this.child.kill(signal);
+    await ended;
+    return this.child.exitCode;
+  }
+}
+
+async function untilReady(url: string, asked: string): Promise<Answer> {
+  for (let tries = 0; tries < 2000; tries++) {
+    const got = await ask(url, asked);
+    if (got.status !== 202) return got;
+    await sleep(50);
+  }
+  throw new Error('never ready');
+}
+
+/** Fetches all of a delta and checks every digest. */
+async function expectWholeDelta(url: string, listed: Answer): Promise<string> {
+  expect([listed.status, listed.headers['whittle-delta']]).toEqual([200, 'ready']);
+  const [entry] = (json(listed) as { manifests: { digest: string }[] }).manifests;
+  const manifest = await ask(url, `/v2/app/manifests/${entry!.digest}`);
+  expect(digestOf(manifest.body)).toBe(entry!.digest);
+  for (const { digest } of (json(manifest) as { layers: { digest: string }[] }).layers) expect(digestOf((await ask(url, `/v2/app/blobs/${digest}`)).body)).toBe(digest);
+  return entry!.digest;
+}
+
+
+describe('delta-server serve', () => {
+  testWithTools('skopeo')('skopeo inspects and copies from it unmodified, every compression', async () => {
+    const server = await ServeProcess.start(join(folder, 'root-skopeo'));
+    try {
+      const host = server.url.slice('http://'.length);
+      for (const image of [old!, target!, slow!]) {
+        const inspected = JSON.parse((await runOk(['skopeo', 'inspect', '--tls-verify=false', `docker://${host}/app:${image.tag}`])).stdout) as { Digest: string; RepoTags: string[] };
+        expect([inspected.Digest, inspected.RepoTags]).toEqual([image.manifestDigest, ['1.0', '1.1', '2.0']]);
+        await runOk(['skopeo', 'copy', '--src-tls-verify=false', `docker://${host}/app@${image.manifestDigest}`, `oci:${join(folder, 'copied')}:${image.tag}`]);
+        for (const layer of image.layers) expect(digestOf(await readFile(join(folder, 'copied/blobs/sha256', layer.digest.slice(7))))).toBe(layer.digest);
+      }
+    } finally {
+      expect(await server.end('SIGTERM')).toBe(0);
+    }
+  });
+
+  testWithTools('skopeo', 'docker-registry')('serves what a registry and archives hold, in Docker media types too, and keeps its copies', async () => {
+    const registry = await startDockerRegistry();
+    try {
+      await makeImage(join(folder, 'conv'), 'v1', [[{ path: 'x', content: 'one' }]]);
+      await runOk(['skopeo', 'copy', '--dest-tls-verify=false', '--format', 'v2s2', `oci:${join(folder, 'conv')}:v1`, `docker://${registry.host}/team/app:docker`]);
+      await runOk(['skopeo', 'copy', `oci:${join(folder, 'conv')}:v1`, `docker-archive:${join(folder, 'saved.tar')}:team/saved:v1`]);
+      await runOk(['skopeo', 'copy', `oci:${join(folder, 'conv')}:v1`, `oci-archive:${join(folder, 'arch.tar')}:v1`]);
+      const images = [`docker://${registry.host}/team/app:docker`, `docker-archive:${join(folder, 'saved.tar')}:team/saved:v1`, `renamed/arch=oci-archive:${join(folder, 'arch.tar')}:v1`];
+      for (let times = 0; times < 2; times++) {
+        const { server, url } = await startTestServer({ images, root: join(folder, 'root-mixed'), run: () => Promise.reject(new Error('not asked')) });
+        const host = url.slice('http://'.length);
+        expect(json(await ask(url, '/v2/_catalog'))).toEqual({ repositories: ['renamed/arch', 'saved', 'team/app'] });
+        expect((await ask(url, '/v2/team/app/manifests/docker')).headers['content-type']).toBe('application/vnd.docker.distribution.manifest.v2+json');
+        for (const name of ['team/app:docker', 'saved:v1', 'renamed/arch:v1']) {
+          await runOk(['skopeo', 'copy', '--src-tls-verify=false', `docker://${host}/${name}`, `oci:${join(folder, `mixed-${String(times)}`)}:${name.replace(/\W/g, '-')}`]);
+        }
+        await server.close();
+      }
+    } finally {
+      await registry.close();
+    }
+  });
+
+  plainTest('killed in the middle of a computation, it comes back with nothing partial and makes the delta again', async () => {
+    const root = join(folder, 'root-killed');
+    const asked = referrersTarget('app', slow!.manifestDigest, old!.configDigest);
+    let server = await ServeProcess.start(root);
+    await expectWholeDelta(server.url, await untilReady(server.url, referrersTarget('app', target!.manifestDigest, old!.configDigest)));
+    expect((await ask(server.url, asked)).status).toBe(202);
+    await sleep(1500);
+    expect((await ask(server.url, asked)).status).toBe(202);
+    await server.end('SIGKILL');
+    expect((await readdir(join(root, 'tmp'))).length).toBe(1);
+    server = await ServeProcess.start(root);
+    try {
+      expect(await readdir(join(root, 'tmp'))).toEqual([]);
+      await expectWholeDelta(server.url, await ask(server.url, referrersTarget('app', target!.manifestDigest, old!.configDigest)));
+      const plain = await ask(server.url, `/v2/app/referrers/${slow!.manifestDigest}`);
+      expect(json(plain)).toMatchObject({ manifests: [] });
+      await expectWholeDelta(server.url, await untilReady(server.url, asked));
+    } finally {
+      await server.end('SIGTERM');
+    }
+  });
+
+  plainTest('stops in order in the middle of a computation, and leaves no temporary file', async () => {
+    const root = join(folder, 'root-stopped');
+    const server = await ServeProcess.start(root);
+    expect((await ask(server.url, referrersTarget('app', slow!.manifestDigest, old!.configDigest))).status).toBe(202);
+    await sleep(800);
+    expect(await server.end('SIGINT')).toBe(0);
+    expect(await readdir(join(root, 'tmp'))).toEqual([]);
+  });
+
+  plainTest('the event loop is never held up while deltas are computed, and many askers share one computation', async () => {
+    const { server, url, events } = await startTestServer({
+      images: [source('1.0'), source('1.1'), source('2.0')], root: join(folder, 'root-loop'), profile: 'small', workerPath: join(projectRoot, 'dist/server/worker.js'),
+    });
+    const delay = monitorEventLoopDelay({ resolution: 5 });
+    try {
+      const asked = referrersTarget('app', slow!.manifestDigest, old!.configDigest);
+      await Promise.all(Array.from({ length: 50 }, () => ask(url, asked)));
+      delay.enable();
+      await expectWholeDelta(url, await untilReady(url, asked));
+      delay.disable();
+    } finally {
+      await server.close();
+    }
+    expect(events.filter((event) => event.event === 'started')).toHaveLength(1);
+    // The 99th percentile, not the maximum: on a shared machine the whole process may be off the processor for a while.
+    expect(delay.percentile(99) / 1e6).toBeLessThan(50);
+  });
+});
