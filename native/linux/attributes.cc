@@ -25,6 +25,20 @@ int SetMode(const Place& place, mode_t mode) {
   return fchmodat(place.directory, place.name.c_str(), mode, 0) == 0 ? 0 : errno;
 }
 
+/** Attributes that the kernel gives to files by itself. */
+bool IsKernelsOwn(const std::string& name) { return name == "security.selinux" || name == "security.ima" || name == "security.evm"; }
+
+void RemoveOthers(const Place& place, const Attributes& attributes, std::vector<AttributeError>* errors) {
+  std::vector<Xattr> found;
+  const int error = GetXattrs(place, &found);
+  if (error != 0) errors->push_back({error, Attributes::kXattrs, 0});
+  for (const Xattr& xattr : found) {
+    bool wanted = IsKernelsOwn(xattr.name);
+    for (const Xattr& each : attributes.xattrs) wanted = wanted || each.name == xattr.name;
+    if (!wanted && lremovexattr(ProcPath(place).c_str(), xattr.name.c_str()) != 0) errors->push_back({errno, Attributes::kXattrs, 0});
+  }
+}
+
 bool SameTime(const struct stat& st, const Attributes& attributes) {
   return static_cast<int64_t>(st.st_mtim.tv_sec) == attributes.mtime_sec && static_cast<uint32_t>(st.st_mtim.tv_nsec) == attributes.mtime_nsec;
 }
@@ -43,6 +57,7 @@ void SetAttributes(const Place& place, const Attributes& attributes, const struc
     const int error = SetMode(place, attributes.mode);
     if (error != 0) errors->push_back({error, Attributes::kMode, 0});
   }
+  if ((attributes.set & Attributes::kOnlyThese) != 0) RemoveOthers(place, attributes, errors);
   if ((attributes.set & Attributes::kXattrs) != 0) {
     const std::string path = ProcPath(place);
     for (size_t index = 0; index < attributes.xattrs.size(); index++) {

@@ -22,6 +22,8 @@ struct Attributes {
   static constexpr uint8_t kMode = 2;
   static constexpr uint8_t kTime = 4;
   static constexpr uint8_t kXattrs = 8;
+  /** Extended attributes that are not listed are removed. */
+  static constexpr uint8_t kOnlyThese = 16;
   uint8_t set = 0;
   uint32_t uid = 0;
   uint32_t gid = 0;

@@ -18,7 +18,7 @@ export const openHow = { read: 0, create: 1, update: 2, openOrCreate: 3, directo
 
 const renameNoReplace = 1;
 const renameExchange = 2;
-const attributeBit = { owner: 1, mode: 2, time: 4, xattrs: 8 } as const;
+const attributeBit = { owner: 1, mode: 2, time: 4, xattrs: 8, onlyThese: 16 } as const;
 const initialBytes = 1024;
 
 /** Builds the commands of one batch. */
@@ -80,7 +80,7 @@ export class BatchEncoder {
     const xattrs = attributes.xattrs ?? [];
     const owner = attributes.uid !== undefined && attributes.gid !== undefined;
     this.u8((owner ? attributeBit.owner : 0) | (attributes.mode === undefined ? 0 : attributeBit.mode)
-      | (attributes.mtimeSec === undefined ? 0 : attributeBit.time) | (xattrs.length === 0 ? 0 : attributeBit.xattrs));
+      | (attributes.mtimeSec === undefined ? 0 : attributeBit.time) | (xattrs.length === 0 ? 0 : attributeBit.xattrs) | (attributes.onlyTheseXattrs === true ? attributeBit.onlyThese : 0));
     this.u32(attributes.uid ?? 0).u32(attributes.gid ?? 0).u32(attributes.mode ?? 0);
     this.i64(attributes.mtimeSec ?? 0).u32(attributes.mtimeNsec ?? 0);
     this.u16(xattrs.length);

@@ -49,6 +49,8 @@ export interface Attributes {
   readonly mtimeSec?: number;
   readonly mtimeNsec?: number;
   readonly xattrs?: readonly Xattr[];
+  /** Removes all other extended attributes but those that the kernel itself gives. */
+  readonly onlyTheseXattrs?: boolean;
 }
 
 /** 'read' opens what exists; 'create' makes a new file (EEXIST otherwise) for reading and writing; 'update' opens what exists for reading and writing. */

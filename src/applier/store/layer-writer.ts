@@ -1,4 +1,4 @@
-import { isSystemError, joinPath, removeTree, type BatchOp, type DurableFs, type FsPath } from '../../atomic/index.js';
+import { isSystemError, joinPath, removeTree, type Attributes, type BatchOp, type DurableFs, type FsPath } from '../../atomic/index.js';
 import type { LayerMeta, TarHeader } from '../../tar/index.js';
 import { attributesOf, hasUsableOwner, impliedDirectoryAttributes } from './attributes.js';
 import { FileSink, smallFileBytes, type ContentTarget, type WriterCounters } from './file-sink.js';
@@ -132,14 +132,39 @@ export class LayerWriter {
   }
 
   async #finishDirectories(): Promise<void> {
-    const { privileged } = this.options;
+    const { privileged, fresh } = this.options;
+    if (!fresh) await this.#sweep();
     for (const node of [this.tree.root, ...this.tree.nodes()]) {
       if (node.inode.kind !== 'directory') continue;
       const header = this.#headers[node.inode.entry];
-      const attributes = header === undefined ? impliedDirectoryAttributes(privileged) : attributesOf(header, 'directory', privileged);
+      const attributes = header === undefined ? impliedDirectoryAttributes(privileged) : this.#attributes(header, 'directory');
       const xattrs = [...(attributes.xattrs ?? []), ...(node.opaque && privileged ? [opaqueXattr] : [])];
-      await this.#queue.add({ op: 'attributes', path: this.#pathIn(node), attributes: { ...attributes, ...(xattrs.length === 0 ? {} : { xattrs }) } });
+      await this.#queue.add({ op: 'attributes', path: this.#pathIn(node), attributes: { ...attributes, ...(xattrs.length === 0 ? {} : { xattrs }), ...(fresh ? {} : { onlyTheseXattrs: true }) } });
     }
+  }
+
+  /** What stays of an extraction that another tar, or an earlier moment of this one, led elsewhere. */
+  async #sweep(): Promise<void> {
+    const { fs, path } = this.options;
+    await this.#queue.flush();
+    for (const node of [this.tree.root, ...this.tree.nodes()]) {
+      if (node.inode.kind !== 'directory') continue;
+      for (const { name } of await fs.readdir(this.#pathIn(node))) {
+        const child = node.children?.get(name.toString('latin1'));
+        if (child === undefined || !this.#exists(child)) await removeTree(fs, joinPath('', this.#pathIn(node), name));
+      }
+    }
+    if ((await fs.stat(`${path}/shadow`)) === undefined) return;
+    for (const { name } of await fs.readdir(`${path}/shadow`)) {
+      const entry = Number(name.toString('latin1'));
+      const header = this.#headers[entry];
+      if (header === undefined || header.sizeBytes === 0 || this.tree.nodeOf(entry) !== undefined) await removeTree(fs, joinPath(`${path}/shadow`, name));
+    }
+  }
+
+  #attributes(header: TarHeader, kind: 'file' | 'directory' | 'other'): Attributes {
+    const attributes = attributesOf(header, kind, this.options.privileged);
+    return this.options.fresh ? attributes : { ...attributes, onlyTheseXattrs: true };
   }
 
   #pathIn(node: TreeNode): FsPath {
@@ -167,7 +192,7 @@ export class LayerWriter {
       make: (node, header) => { if (this.#exists(node)) add(this.#special(node, header)); },
       file: (node, header) => {
         if (header.sizeBytes > 0 || sparseLayout(header) !== undefined) return;
-        add({ op: 'putFile', path: this.#pathIn(node), content: Buffer.alloc(0), attributes: attributesOf(header, 'file', this.options.privileged), reuse: !this.options.fresh });
+        add({ op: 'putFile', path: this.#pathIn(node), content: Buffer.alloc(0), attributes: this.#attributes(header, 'file'), reuse: !this.options.fresh });
       },
     };
   }
@@ -179,7 +204,7 @@ export class LayerWriter {
 
   #special(node: TreeNode, header: TarHeader): BatchOp {
     const path = this.#pathIn(node);
-    const attributes = attributesOf(header, 'other', this.options.privileged);
+    const attributes = this.#attributes(header, 'other');
     if (node.target !== null) return { op: 'symlink', path, target: Buffer.from(node.target, 'latin1'), attributes };
     const { kind } = node.inode;
     if (kind === 'whiteout') return { op: 'mknod', path, kind: 'char', deviceMajor: 0, deviceMinor: 0, attributes: { mode: 0 } };
@@ -231,7 +256,7 @@ export class LayerWriter {
       await this.#makeShadowDirectory();
       return { path: this.#shadowPath(this.#entry), attributes: { mode: 0o600 }, layout: null };
     }
-    return { path: this.#pathIn(node), attributes: attributesOf(header, 'file', this.options.privileged), layout: sparseLayout(header) ?? null };
+    return { path: this.#pathIn(node), attributes: this.#attributes(header, 'file'), layout: sparseLayout(header) ?? null };
   }
 
   async #openSink(): Promise<FileSink> {
@@ -241,13 +266,13 @@ export class LayerWriter {
 
   /** PAX 1.0 sparse files: the data section is in the shadow file, map and all; the file itself is made of it. */
   async #expand(header: TarHeader): Promise<void> {
-    const { fs, path, privileged } = this.options;
+    const { fs, path } = this.options;
     await this.#queue.flush();
     const node = this.#sparseNode();
     if (node === undefined) return;
     await removeTree(fs, this.#pathIn(node));
     await expandSparse(fs, `${path}/shadow/${String(this.#entry)}`, this.#pathIn(node), header);
-    await this.#queue.add({ op: 'attributes', path: this.#pathIn(node), attributes: attributesOf(header, 'file', privileged) });
+    await this.#queue.add({ op: 'attributes', path: this.#pathIn(node), attributes: this.#attributes(header, 'file') });
   }
 
   #sparseNode(): TreeNode | undefined {
