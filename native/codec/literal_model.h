@@ -185,7 +185,7 @@ class LiteralModel {
   template <class Coder>
   uint32_t CodeNibble(Coder& coder, const uint32_t* hashes, uint32_t node, uint32_t value) {
     NibbleSlot* slots[kOrders];
-    for (size_t index = 0; index < kOrders; index++) slots[index] = table_.Find(hashes[index]);
+    table_.template Find<kOrders>(hashes, slots);
     const int base = node == 1 ? 4 : 0;
     uint32_t within = 1;
     for (int place = 3; place >= 0; place--) {

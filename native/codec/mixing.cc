@@ -82,21 +82,6 @@ Refiner::Refiner(size_t contexts) : points_(contexts * 33) {
   for (size_t index = 0; index < points_.size(); index++) points_[index] = kLogistic[index % 33];
 }
 
-uint32_t Refiner::Refine(int stretched, size_t context) {
-  const int position = stretched + 2048;
-  const int low = position >> 7;
-  const int within = position & 127;
-  uint16_t* points = &points_[context * 33 + static_cast<size_t>(low)];
-  nearest_ = points + (within >= 64);
-  const uint32_t refined = (points[0] * static_cast<uint32_t>(128 - within) + points[1] * static_cast<uint32_t>(within)) >> 7;
-  return refined == 0 ? 1 : refined;
-}
-
-void Refiner::Update(int bit) {
-  const int32_t goal = bit ? 65535 : 0;
-  *nearest_ = static_cast<uint16_t>(*nearest_ + (goal - *nearest_) / 64);
-}
-
 NibbleTable::NibbleTable(int bits) : shift_(32 - bits) {
   const size_t count = size_t{1} << bits;
   // Aligned, so that both slots that a hash may be in share one cache line.
@@ -105,14 +90,14 @@ NibbleTable::NibbleTable(int bits) : shift_(32 - bits) {
   std::memset(static_cast<void*>(slots_.get()), 0, count * sizeof(NibbleSlot));
 }
 
-NibbleSlot* NibbleTable::Find(uint32_t hash) {
+NibbleSlot* NibbleTable::FindOther(uint32_t hash) {
   const uint8_t check = static_cast<uint8_t>(hash);
-  const size_t index = Index(hash);
-  NibbleSlot* least = nullptr;
-  for (size_t way = 0; way < 3; way++) {
+  const size_t index = hash >> shift_;
+  NibbleSlot* least = &slots_[index];
+  for (size_t way = 1; way < 3; way++) {
     NibbleSlot* slot = &slots_[index ^ way];
     if (slot->check == check) return slot;
-    if (least == nullptr || kHistories.seen[slot->histories[0]] < kHistories.seen[least->histories[0]]) least = slot;
+    if (kHistories.seen[slot->histories[0]] < kHistories.seen[least->histories[0]]) least = slot;
   }
   std::memset(static_cast<void*>(least), 0, sizeof(NibbleSlot));
   least->check = check;

@@ -149,9 +149,20 @@ inline void Mixer::Update(const Inputs& inputs, int bit, int rate) {
 class Refiner {
  public:
   explicit Refiner(size_t contexts);
+
   /** The refined probability. */
-  uint32_t Refine(int stretched, size_t context);
-  void Update(int bit);
+  uint32_t Refine(int stretched, size_t context) {
+    const uint32_t position = static_cast<uint32_t>(stretched + 2048);
+    const uint32_t within = position & 127;
+    uint16_t* points = &points_[context * 33 + (position >> 7)];
+    nearest_ = points + (within >> 6);
+    return ((points[0] * (128 - within) + points[1] * within) >> 7) | 1;
+  }
+
+  void Update(int bit) {
+    const int32_t goal = bit ? 65535 : 0;
+    *nearest_ = static_cast<uint16_t>(*nearest_ + (goal - *nearest_) / 64);
+  }
 
  private:
   std::vector<uint16_t> points_;
@@ -169,14 +180,25 @@ class NibbleTable {
  public:
   /** `bits`: log2 of the number of slots, at least 2. */
   explicit NibbleTable(int bits);
-  void Prefetch(uint32_t hash) const { __builtin_prefetch(&slots_[Index(hash)]); }
-  NibbleSlot* Find(uint32_t hash);
+
+  /** Finds or makes the slots of `count` contexts. */
+  template <size_t count>
+  void Find(const uint32_t* hashes, NibbleSlot** slots) {
+    // All cache lines are asked for before the first is waited for.
+    for (size_t index = 0; index < count; index++) __builtin_prefetch(&slots_[hashes[index] >> shift_]);
+    for (size_t index = 0; index < count; index++) slots[index] = FindOne(hashes[index]);
+  }
 
  private:
   struct Release {
     void operator()(void* memory) const { std::free(memory); }
   };
-  size_t Index(uint32_t hash) const { return hash >> shift_; }
+  NibbleSlot* FindOne(uint32_t hash) {
+    NibbleSlot* slot = &slots_[hash >> shift_];
+    return slot->check == static_cast<uint8_t>(hash) ? slot : FindOther(hash);
+  }
+  NibbleSlot* FindOther(uint32_t hash);
+
   std::unique_ptr<NibbleSlot[], Release> slots_;
   int shift_;
 };

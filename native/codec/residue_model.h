@@ -15,7 +15,7 @@ namespace whittle::codec {
 /** How much modelling a profile pays for. Histories are in tables of 2^n. */
 struct SmallProfile {
   static constexpr int kFlagInputs = 8;
-  static constexpr int kFlagBits = 18;
+  static constexpr int kFlagBits = 20;
   static constexpr int kValueInputs = 7;
   static constexpr int kValueBits = 13;
   static constexpr int kOrders = 5;
@@ -24,7 +24,7 @@ struct SmallProfile {
 };
 struct FastProfile {
   static constexpr int kFlagInputs = 3;
-  static constexpr int kFlagBits = 15;
+  static constexpr int kFlagBits = 17;
   static constexpr int kValueInputs = 3;
   static constexpr int kValueBits = 12;
   static constexpr int kOrders = 2;
@@ -68,6 +68,7 @@ class ResidueModel {
    */
   template <class Coder>
   void Code(Coder& coder, const uint8_t* old, const uint8_t* marks, uint8_t* bytes, size_t size, uint64_t position, bool begins_op) {
+    ahead_of_ = nullptr;  // the buffer holds other bytes than at the last call
     size_t done = 0;
     while (done < size) {
       const uint64_t at = position + done;
@@ -87,7 +88,7 @@ class ResidueModel {
   }
 
  private:
-  static constexpr uint16_t kQuiet = 400;
+  static constexpr uint16_t kQuiet = 700;
   static constexpr size_t kFlags = Profile::kFlagInputs;
   static constexpr size_t kValues = Profile::kValueInputs;
 
@@ -135,7 +136,7 @@ class ResidueModel {
       const size_t quiet = (flags_ & 7) == 0 ? QuietRun(old + index, span - index) : 0;
       if (quiet < 2) {
         // A dirty block whose other bytes are equal differs in its last.
-        differed |= CodeByte(coder, old + index, marks[index], bytes + index, position + index, !differed && index + 1 == span);
+        differed |= CodeByte(coder, old + index, marks + index, bytes + index, position + index, !differed && index + 1 == span);
         index++;
       } else {
         const size_t run = CodeQuietRun(coder, old + index, marks + index, bytes + index, quiet, position + index, !differed && index + quiet == span);
@@ -168,12 +169,12 @@ class ResidueModel {
       return size;
     }
     for (size_t index = 0;; index++) {
-      if (CodeByte(coder, old + index, marks[index], bytes + index, position + index, index + 1 == size)) return index + 1;
+      if (CodeByte(coder, old + index, marks + index, bytes + index, position + index, index + 1 == size)) return index + 1;
     }
   }
 
   template <class Coder>
-  bool CodeByte(Coder& coder, const uint8_t* old, uint8_t mark, uint8_t* byte, uint64_t position, bool known) {
+  bool CodeByte(Coder& coder, const uint8_t* old, const uint8_t* mark, uint8_t* byte, uint64_t position, bool known) {
     const uint8_t difference = Coder::kEncodes ? static_cast<uint8_t>(*byte - *old) : 0;
     const uint8_t before = flags_ & 1 ? static_cast<uint8_t>(byte[-1] - old[-1]) : 0;
     bool differs = known || CodeFlag(coder, old, mark, byte, position, before, difference != 0);
@@ -184,7 +185,7 @@ class ResidueModel {
       if (!Coder::kEncodes) *byte = *old;
       return false;
     }
-    const uint8_t value = CodeValue(coder, old, mark, byte, position, before, difference);
+    const uint8_t value = CodeValue(coder, old, *mark, byte, position, before, difference);
     if (!Coder::kEncodes) *byte = static_cast<uint8_t>(*old + value);
     before_last_ = last_;
     last_ = value;
@@ -217,29 +218,54 @@ class ResidueModel {
     }
   }
 
+  /**
+   * Where the histories of a byte's flag are, so far as old bytes tell: asked for one byte ahead, so that they are
+   * in the cache when it comes.
+   */
+  void FindFlagBases(const uint8_t* old, uint32_t mark, uint64_t position) {
+    ahead_of_ = old;
+    bases_[0] = Top(Hash(Word(old - 1) << 16, Field(old, position)), 3);
+    bases_[1] = Top(Hash(Word(old), 1), 2);
+    bases_[2] = Top(Hash(Word(old - 3), 2), 2);
+    if (kFlags > 3) {
+      bases_[4] = Top(Hash(Word(old - 2) & 0xffffff, 4), 4);
+      bases_[6] = Top(Hash(Word(old - 7), Word(old - 3)), 0);
+      bases_[7] = Top(Hash(Field(old, position), mark << 8 | old[0]), 4);
+    }
+    for (size_t index : {0, 1, 2, 4, 6, 7}) {
+      if (index < kFlags) __builtin_prefetch(&flag_histories_[(index << Profile::kFlagBits) + bases_[index]]);
+    }
+  }
+
+  /** The first of 2^free indexes into a table of flag histories. */
+  static uint32_t Top(uint32_t hash, int free) { return (hash >> (32 - Profile::kFlagBits + free)) << free; }
+
   template <class Coder>
-  int CodeFlag(Coder& coder, const uint8_t* old, uint8_t mark, const uint8_t* byte, uint64_t position, uint8_t before, int differs) {
+  int CodeFlag(Coder& coder, const uint8_t* old, const uint8_t* marks, const uint8_t* byte, uint64_t position, uint8_t before, int differs) {
     const uint32_t flags = flags_;
     const uint32_t distance = Distance();
-    uint32_t hashes[8];
-    hashes[0] = Hash((flags & 7) << 24 | Word(old - 1) << 8, Field(old, position));
-    hashes[1] = Hash(Word(old), flags & 3);
-    hashes[2] = Hash(Word(old - 3), flags & 3);
+    const uint32_t mark = *marks;
+    if (ahead_of_ != old) FindFlagBases(old, mark, position);
+    uint32_t indexes[8];
+    indexes[0] = bases_[0] | (flags & 7);
+    indexes[1] = bases_[1] | (flags & 3);
+    indexes[2] = bases_[2] | (flags & 3);
     if (kFlags > 3) {
-      hashes[3] = Hash((flags & 0xfff) << 3 | (position & 7), 0x100 | mark);
-      hashes[4] = Hash((flags & 15) << 24 | (Word(old - 2) & 0xffffff), 4);
-      hashes[5] = Hash(static_cast<uint32_t>(last_) << 16 | static_cast<uint32_t>(old[0]) << 8 | before, distance);
-      hashes[6] = Hash(Word(old - 7), Word(old - 3));
-      hashes[7] = Hash(Field(old, position), static_cast<uint32_t>(mark) << 12 | (flags & 15) << 8 | old[0]);
+      indexes[3] = Top(Hash((flags & 0xfff) << 3 | (position & 7), 0x100 | mark), 0);
+      indexes[4] = bases_[4] | (flags & 15);
+      indexes[5] = Top(Hash(static_cast<uint32_t>(last_) << 16 | static_cast<uint32_t>(old[0]) << 8 | before, distance), 0);
+      indexes[6] = bases_[6];
+      indexes[7] = bases_[7] | (flags & 15);
     }
+    FindFlagBases(old + 1, marks[1], position + 1);
     History* histories[kFlags];
     Mixer::Inputs inputs;
     for (size_t index = 0; index < kFlags; index++) {
-      histories[index] = &flag_histories_[(index << Profile::kFlagBits) + (hashes[index] >> (32 - Profile::kFlagBits))];
+      histories[index] = &flag_histories_[(index << Profile::kFlagBits) + indexes[index]];
       inputs.values[index] = static_cast<int16_t>(flag_maps_[index].Predict(*histories[index]));
     }
     const int mixed = flag_mixer_.Mix(inputs, mark != 0 ? 256 + mark * 8u + distance : (kind_ * 4 + (position & 3)) * 8 + distance);
-    const uint32_t refined = flag_refiner_.Refine(mixed, mark != 0 ? 256u + mark * 8u + (flags & 7) : flags & 255);
+    const uint32_t refined = flag_refiner_.Refine(mixed, mark != 0 ? 256 + mark * 8 + (flags & 7) : flags & 255);
     differs = coder.Code(differs, Blend(Squash(mixed), refined));
     flag_mixer_.Update(inputs, differs, 2);
     flag_refiner_.Update(differs);
@@ -273,7 +299,7 @@ class ResidueModel {
   template <class Coder>
   uint32_t CodeNibble(Coder& coder, const uint32_t* hashes, uint32_t prefix, uint32_t value) {
     NibbleSlot* slots[kValues];
-    for (size_t index = 0; index < kValues; index++) slots[index] = value_table_.Find(hashes[index]);
+    value_table_.template Find<kValues>(hashes, slots);
     uint32_t node = 1;
     for (int place = 3; place >= 0; place--) {
       Mixer::Inputs inputs;
@@ -299,6 +325,8 @@ class ResidueModel {
   std::array<AdaptiveBit, 128> pages_;
   std::array<AdaptiveBit, 256> quiet_;
   std::array<AdaptiveBit, 16 * 32 * 2> blocks_;
+  const uint8_t* ahead_of_ = nullptr;
+  uint32_t bases_[8] = {};
   uint32_t kind_ = 0, flags_ = 0, page_flags_ = 0, block_flags_ = 0;
   uint8_t last_ = 0, before_last_ = 0;
   bool page_dirty_ = false;
