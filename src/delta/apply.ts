@@ -1,5 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { readSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isWhittleError, WhittleError } from '../core/errors.js';
 import { entryHeaderBytes, entryPadding, trailerBytes } from '../tar/index.js';
@@ -7,6 +8,8 @@ import type { LayerEntry, LayerMeta } from '../tar/types.js';
 import type { Basis, BasisContent } from './basis.js';
 import { BitDecoder } from './bits.js';
 import { DataReader } from './data-reader.js';
+import { Collapser, expandedSize } from './expansion.js';
+import { inflatedContent } from './inflated-content.js';
 import type { DeltaIndex } from './index-blob.js';
 import { deltaLimits } from './limits.js';
 import { MetaCoder } from './meta-coder.js';
@@ -21,8 +24,12 @@ export interface ApplyOptions {
   /** Must hold every layer of `index.basisLayers`, in any order. */
   readonly basis: Basis;
   readonly sink: TargetSink;
+  /** Where streams of compressed basis files are inflated to, in files without a name. Default: the system's temporary directory. */
+  readonly scratchDir?: string;
   readonly signal?: AbortSignal;
 }
+
+type PatchPlan = Extract<ContentPlan, { kind: 'patch' }>;
 
 const chunkBytes = 256 * 1024;
 const turnMs = 20;
@@ -107,7 +114,7 @@ class Applier {
       await this.options.sink.copyEntry(layer, entry, this.#origin(content.origin));
       return digest;
     }
-    return this.#patched(layer, entry, record, content.sources, hash);
+    return this.#patched(layer, entry, record, content, hash);
   }
 
   /** Hashes content that is already there, checking it against its record; the sink links or copies it after. */
@@ -130,17 +137,20 @@ class Applier {
     return digest;
   }
 
-  async #patched(layer: number, entry: number, record: LayerEntry, refs: readonly ContentRef[], hash: Hash): Promise<Buffer> {
+  async #patched(layer: number, entry: number, record: LayerEntry, { sources: refs, expansion }: PatchPlan, hash: Hash): Promise<Buffer> {
     const sources: BasisContent[] = [];
     const own = createHash('sha256');
+    const give = async (chunk: Buffer): Promise<void> => {
+      hash.update(chunk);
+      own.update(chunk);
+      await this.options.sink.writeEntry(layer, entry, chunk);
+      await this.#turn();
+    };
+    const collapser = new Collapser(expansion?.deflated ?? [], give);
     try {
       for (const ref of refs) sources.push(await this.#open(ref, false));
-      await this.#segments.file(sources, record.header.sizeBytes, this.#buffer, async (chunk) => {
-        hash.update(chunk);
-        own.update(chunk);
-        await this.options.sink.writeEntry(layer, entry, chunk);
-        await this.#turn();
-      });
+      if (expansion !== null && expansion.inflated.length > 0) sources.push(await inflatedContent(expansion.inflated, sources, this.options.scratchDir ?? tmpdir()));
+      await this.#segments.file(sources, expandedSize(record.header.sizeBytes, expansion), this.#buffer, (chunk) => collapser.push(chunk));
     } finally {
       for (const source of sources) await source.close();
     }

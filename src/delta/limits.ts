@@ -25,6 +25,10 @@ export const deltaLimits = {
   paxRecords: 4096,
   /** Sources of one patched file. */
   sources: 64,
+  /** Compressed streams of one file that are handled inflated, in its sources and in itself. */
+  expandedRanges: 65_536,
+  /** Inflated size of all such streams of one file, in its sources and in itself. */
+  expandedBytes: 2 ** 29,
   /** Coded size of one segment. */
   segmentBytes: 24 * 2 ** 20,
   /** Files or parts of files in one segment. */

@@ -3,6 +3,7 @@ import { derivePaxValue } from '../tar/index.js';
 import type { LayerEntry, LayerMeta, PaxRecord, TarHeader } from '../tar/types.js';
 import type { BitPort } from './bits.js';
 import { EntryCatalog } from './catalog.js';
+import { ExpansionCoder } from './expansion-coder.js';
 import { deltaLimits } from './limits.js';
 import { MetaModels, nameFields, numberFields } from './meta-models.js';
 import type { ContentPlan, ContentRef, LayerPlan } from './plan.js';
@@ -46,6 +47,7 @@ export class MetaCoder {
   readonly #target = new EntryCatalog();
   readonly #byType = new Map<number, TarHeader>();
   readonly #times: { sec: number; nsec: number }[] = [];
+  readonly #expansions = new ExpansionCoder(this.#models);
   #previous = blankHeader;
   #cursor = 0;
   #rule: RenameRule | null = null;
@@ -233,11 +235,13 @@ export class MetaCoder {
     this.#contentHistory = (this.#contentHistory << 2) | Math.min(how, 3);
     if (how === contentHow.none) return { content: { kind: 'none' }, sizeBytes: 0, digest: null };
     if (how === contentHow.patch) {
-      const sources = this.#sources(port, input?.content.kind === 'patch' ? input.content.sources : undefined, base);
+      const wanted = input?.content.kind === 'patch' ? input.content : undefined;
+      const sources = this.#sources(port, wanted?.sources, base);
       const expected = sources.length > 0 ? this.#record(sources[0] ?? fail('no source')).header.sizeBytes : reference.sizeBytes;
       const sizeBytes = expected + this.#models.sizeDifference.code(port, (input?.record.header.sizeBytes ?? 0) - expected, sources.length > 0 ? 0 : 1);
       if (sizeBytes <= 0 || !Number.isSafeInteger(sizeBytes)) fail('a patched file has no size');
-      return { content: { kind: 'patch', sources }, sizeBytes, digest: input?.record.digest ?? null };
+      const expansion = this.#expansions.code(port, wanted?.expansion ?? null, sizeBytes, sources.map((ref) => this.#record(ref).header.sizeBytes));
+      return { content: { kind: 'patch', sources, expansion }, sizeBytes, digest: input?.record.digest ?? null };
     }
     const wanted = input?.content.kind === 'copy' ? input.content.origin : undefined;
     const origin = how === contentHow.same ? this.#basisRef(base) : how === contentHow.basis || how === contentHow.target ? this.#ref(port, how === contentHow.basis, wanted, base) : fail('unknown way to code content');

@@ -1,4 +1,4 @@
-import { BitTable, Choice, Flag, NumberModel, SignedModel, StringModel, type BitPort } from './bits.js';
+import { Choice, Flag, NumberModel, SignedModel, StringModel, type BitPort } from './bits.js';
 
 /** Numeric header fields that are predicted alike. */
 export const numberFields = ['mode', 'uid', 'gid', 'devMajor', 'devMinor'] as const;
@@ -65,5 +65,7 @@ export class MetaModels {
   readonly sizeDifference = new SignedModel(2);
   readonly sourcesSame = new Flag();
   readonly sourceFrom = new Flag(2);
-  readonly bits = new BitTable(16);
+  readonly expanded = new Flag();
+  readonly rangeNumbers = new NumberModel(8);
+  readonly zlibLevels = new Choice(4, 2);
 }

@@ -1,4 +1,5 @@
 import type { LayerMeta } from '../tar/types.js';
+import type { Expansion } from './expansion.js';
 
 /** Content that an entry may be copied from or differenced against: an entry of a basis layer, or an earlier entry of the target. */
 export interface ContentRef {
@@ -12,7 +13,7 @@ export interface ContentRef {
 export type ContentPlan =
   | { readonly kind: 'none' }
   | { readonly kind: 'copy'; readonly origin: ContentRef }
-  | { readonly kind: 'patch'; readonly sources: readonly ContentRef[] };
+  | { readonly kind: 'patch'; readonly sources: readonly ContentRef[]; readonly expansion: Expansion | null };
 
 /** One target layer as a delta describes it: its tar metadata and, entry by entry, where content comes from. */
 export interface LayerPlan {

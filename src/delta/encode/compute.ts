@@ -1,6 +1,8 @@
+import { dirname } from 'node:path';
 import { WhittleError } from '../../core/errors.js';
 import { deviceAddon } from '../../core/native.js';
 import type { Basis } from '../basis.js';
+import { expandedSize } from '../expansion.js';
 import { deltaFormatVersion, encodeDeltaIndex, type DeltaLayer, type DeltaProfile, type ImageDigests } from '../index-blob.js';
 import { MetaCoder, type LayerInput } from '../meta-coder.js';
 import type { ContentPlan, ContentRef } from '../plan.js';
@@ -19,7 +21,7 @@ export interface ComputeOptions {
   readonly profile: DeltaProfile;
   /** Bound of the memory that matching and indexing take. Default 1 GiB. */
   readonly memoryLimitBytes?: number;
-  /** Where the data blob is written; the caller owns the file, also after an error. */
+  /** Where the data blob is written; the caller owns the file, also after an error. Its directory takes scratch files without a name. */
   readonly dataPath: string;
   /** Size of a frame. Default 256 KiB. */
   readonly frameBytes?: number;
@@ -116,7 +118,7 @@ class DeltaComputer {
     const { basis, target, profile, signal } = this.options;
     const tasks = planned.flatMap((layer) => patchTasks(layer));
     const total = tasks.reduce((sum, task) => sum + task.sizeBytes, 0);
-    const files = new MatchQueue(tasks, { basis, target, threads: this.#threads, memoryBytes: this.#matchMemoryBytes, ...(signal && { signal }) }).files();
+    const files = new MatchQueue(tasks, { basis, target, threads: this.#threads, memoryBytes: this.#matchMemoryBytes, scratchDir: dirname(this.options.dataPath), ...(signal && { signal }) }).files();
     const segments = new SegmentWriter(this.data, profile, this.#threads);
     const metas = new MetaCoder(used.map((layer) => basis.layers[layer]).filter((meta) => meta !== undefined));
     let metaBytes = 0;
@@ -147,7 +149,7 @@ class DeltaComputer {
     const moved = (ref: ContentRef): ContentRef => (ref.from === 'basis' ? { ...ref, layer: used.indexOf(ref.layer) } : ref);
     const content = plan.content.map((one): ContentPlan => {
       if (one.kind === 'copy') return { kind: 'copy', origin: moved(one.origin) };
-      return one.kind === 'patch' ? { kind: 'patch', sources: one.sources.map(moved) } : one;
+      return one.kind === 'patch' ? { ...one, sources: one.sources.map(moved) } : one;
     });
     const ordinals = Int32Array.from(bases, (base) => (base === null ? -1 : coder.basis.ordinal(used.indexOf(base.layer), base.entry)));
     const input: LayerInput = { plan: { meta: plan.meta, content }, bases: ordinals };
@@ -170,8 +172,9 @@ class DeltaComputer {
 
 function patchTasks({ layer, plan }: PlannedLayer): MatchTask[] {
   return plan.content.flatMap((content, entry): MatchTask[] => {
-    const sizeBytes = plan.meta.entries[entry]?.header.sizeBytes ?? 0;
-    return content.kind === 'patch' ? [{ layer, entry, sizeBytes, sources: content.sources }] : [];
+    if (content.kind !== 'patch') return [];
+    const sizeBytes = expandedSize(plan.meta.entries[entry]?.header.sizeBytes ?? 0, content.expansion);
+    return [{ layer, entry, sizeBytes, sources: content.sources, expansion: content.expansion }];
   });
 }
 

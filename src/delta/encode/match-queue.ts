@@ -1,14 +1,18 @@
 import { serverAddon, type NativeContent } from '../../core/native.js';
 import type { Basis, BasisContent } from '../basis.js';
+import type { Expansion } from '../expansion.js';
 import type { ContentRef } from '../plan.js';
 import { nativeContent } from '../segments.js';
+import { expand } from './expander.js';
 
 /** A file to difference: its target entry and its sources. */
 export interface MatchTask {
   readonly layer: number;
   readonly entry: number;
+  /** Size of the file, expanded. */
   readonly sizeBytes: number;
   readonly sources: readonly ContentRef[];
+  readonly expansion: Expansion | null;
 }
 
 /** A file whose matches are known. Its contents stay open until `close()`. */
@@ -36,7 +40,7 @@ export class MatchQueue {
 
   constructor(
     private readonly tasks: readonly MatchTask[],
-    private readonly options: { readonly basis: Basis; readonly target: Basis; readonly threads: number; readonly memoryBytes: number; readonly signal?: AbortSignal },
+    private readonly options: { readonly basis: Basis; readonly target: Basis; readonly threads: number; readonly memoryBytes: number; readonly scratchDir: string; readonly signal?: AbortSignal },
   ) {}
 
   /** The files in the order of the tasks. The caller closes each; what was not taken is closed when iteration ends. */
@@ -64,7 +68,7 @@ export class MatchQueue {
   }
 
   async #match(task: MatchTask): Promise<MatchedFile> {
-    const sourceBytes = task.sources.reduce((sum, ref) => sum + (this.options.basis.layers[ref.layer]?.entries[ref.entry]?.header.sizeBytes ?? 0), 0);
+    const sourceBytes = task.sources.reduce((sum, ref) => sum + (this.options.basis.layers[ref.layer]?.entries[ref.entry]?.header.sizeBytes ?? 0), 0) + inflatedBytes(task);
     const bytes = Math.min(this.options.memoryBytes, sourceBytes * workBytesPerSourceByte + task.sizeBytes);
     await this.#take(bytes);
     const opened: BasisContent[] = [];
@@ -72,9 +76,19 @@ export class MatchQueue {
     try {
       this.options.signal?.throwIfAborted();
       for (const ref of task.sources) opened.push(await this.options.basis.openContent(ref.layer, ref.entry, { callerVerifies: true }));
-      const sources = opened.map(nativeContent);
-      const target = await this.options.target.openContent(task.layer, task.entry);
+      const contents = [...opened];
+      let target = await this.options.target.openContent(task.layer, task.entry);
       opened.push(target);
+      if (task.expansion !== null) {
+        const expanded = await expand(target, contents, task.expansion, this.options.scratchDir);
+        target = expanded.target;
+        opened.push(target);
+        if (expanded.inflated !== null) {
+          contents.push(expanded.inflated);
+          opened.push(expanded.inflated);
+        }
+      }
+      const sources = contents.map(nativeContent);
       const ops = sources.length === 0 ? new Float64Array(0) : await serverAddon().matchFile({ sources, target: nativeContent(target), memoryLimitBytes: Math.max(bytes, 16 * 2 ** 20) });
       return { task, sources, target, ops, close };
     } catch (error) {
@@ -100,4 +114,8 @@ export class MatchQueue {
     this.#waiting = [];
     for (const wake of waiting) wake();
   }
+}
+
+function inflatedBytes(task: MatchTask): number {
+  return (task.expansion?.inflated ?? []).reduce((sum, range) => sum + range.sizeBytes, 0);
 }

@@ -4,6 +4,7 @@ import type { Basis } from '../basis.js';
 import type { ContentPlan, ContentRef, LayerPlan } from '../plan.js';
 import { nativeContent } from '../segments.js';
 import { ContentIndex } from './content-index.js';
+import { planExpansion } from './expander.js';
 import { HeaderBases } from './header-bases.js';
 
 export interface PlannerOptions {
@@ -79,7 +80,20 @@ export class Planner {
     if (record.digest === null) return { kind: 'none' };
     const equal = this.#bases.nearest(this.#basisIndex.withDigest(record.digest), record.header.path) ?? this.#targetIndex.withDigest(record.digest).at(-1);
     if (equal !== undefined) return { kind: 'copy', origin: equal };
-    return { kind: 'patch', sources: await this.#sources(layer, entry, record) };
+    return this.#patch(layer, entry, record);
+  }
+
+  async #patch(layer: number, entry: number, record: LayerEntry): Promise<ContentPlan> {
+    const sources = await this.#sources(layer, entry, record);
+    const target = await this.options.target.openContent(layer, entry);
+    const first = sources[0];
+    const source = first === undefined ? undefined : await this.options.basis.openContent(first.layer, first.entry, { callerVerifies: true });
+    try {
+      return { kind: 'patch', sources, expansion: planExpansion(target, source) };
+    } finally {
+      await source?.close();
+      await target.close();
+    }
   }
 
   async #sources(layer: number, entry: number, record: LayerEntry): Promise<ContentRef[]> {

@@ -1,0 +1,88 @@
+import { readSync } from 'node:fs';
+import type { BasisContent } from '../basis.js';
+import type { DeflatedRange, Expansion, InflatedRange } from '../expansion.js';
+import { deltaLimits } from '../limits.js';
+import { inflatedContent, scratchFile, wholeFile } from '../inflated-content.js';
+import { deflateParameters, findStreams, inflateStream, mayHoldStreams, type FoundStream } from './streams.js';
+
+/** Larger files are differenced as they are: both versions are held in memory while they are looked at. */
+const largestFileBytes = 128 * 2 ** 20;
+
+/**
+ * Decides which compressed streams of a file are coded inflated: those whose bytes are not also in `source` (the
+ * file's first source, if any) and that stock zlib gives back bit for bit. Null when there are none.
+ */
+export function planExpansion(target: BasisContent, source: BasisContent | undefined): Expansion | null {
+  if (target.sizeBytes > largestFileBytes || !mayHoldStreams(readContent(target, 4))) return null;
+  const file = readContent(target, target.sizeBytes);
+  const old = source === undefined || source.sizeBytes > largestFileBytes ? undefined : readContent(source, source.sizeBytes);
+  const oldStreams = new Map((old === undefined ? [] : findStreams(old)).map((stream) => [stream.name, stream]));
+  const deflated: DeflatedRange[] = [];
+  const partners: FoundStream[] = [];
+  let total = 0;
+  for (const stream of findStreams(file)) {
+    const partner = oldStreams.get(stream.name);
+    const bytes = bytesOf(file, stream);
+    if (old !== undefined && partner !== undefined && bytesOf(old, partner).equals(bytes)) continue;
+    const range = deflatedRange(stream, bytes);
+    // Half of the limit is the sources'.
+    if (range === null || total + range.sizeBytes > deltaLimits.expandedBytes / 2 || deflated.length === deltaLimits.expandedRanges) continue;
+    total += range.sizeBytes;
+    deflated.push(range);
+    if (partner !== undefined) partners.push(partner);
+  }
+  return deflated.length === 0 ? null : { deflated, inflated: old === undefined ? [] : inflatedRanges(partners, old) };
+}
+
+function bytesOf(file: Buffer, stream: FoundStream): Buffer {
+  return file.subarray(stream.offset, stream.offset + stream.lengthBytes);
+}
+
+function deflatedRange({ offset, lengthBytes }: FoundStream, bytes: Buffer): DeflatedRange | null {
+  const inflated = inflateStream(bytes);
+  if (inflated === null || inflated.length === 0) return null;
+  const found = deflateParameters(bytes, inflated);
+  return found === null ? null : { offset, lengthBytes, sizeBytes: inflated.length, ...found };
+}
+
+function inflatedRanges(streams: FoundStream[], file: Buffer): InflatedRange[] {
+  let total = 0;
+  return streams.sort((a, b) => a.offset - b.offset).flatMap((stream): InflatedRange[] => {
+    const sizeBytes = inflateStream(bytesOf(file, stream))?.length ?? 0;
+    if (sizeBytes === 0 || total + sizeBytes > deltaLimits.expandedBytes / 2) return [];
+    total += sizeBytes;
+    return [{ source: 0, offset: stream.offset, lengthBytes: stream.lengthBytes, sizeBytes }];
+  });
+}
+
+/** The first `sizeBytes` of a content. */
+function readContent(content: BasisContent, sizeBytes: number): Buffer {
+  const out = Buffer.alloc(Math.min(sizeBytes, content.sizeBytes));
+  let done = 0;
+  for (const extent of content.extents) {
+    for (let at = 0; at < extent.lengthBytes && done < out.length; ) {
+      const got = readSync(content.fd, out, done, Math.min(extent.lengthBytes - at, out.length - done), extent.offset + at);
+      if (got === 0) return out.subarray(0, done);
+      at += got;
+      done += got;
+    }
+  }
+  return out.subarray(0, done);
+}
+
+/** The expanded form of a target, and the inflated streams of its sources, as contents in scratch files; the caller closes both. */
+export async function expand(target: BasisContent, sources: readonly BasisContent[], expansion: Expansion, directory: string): Promise<{ target: BasisContent; inflated: BasisContent | null }> {
+  const inflated = expansion.inflated.length === 0 ? null : await inflatedContent(expansion.inflated, sources, directory);
+  const file = await scratchFile(directory);
+  const bytes = readContent(target, target.sizeBytes);
+  let at = 0;
+  let written = 0;
+  const put = async (chunk: Buffer): Promise<void> => { written += (await file.write(chunk)).bytesWritten; };
+  for (const range of expansion.deflated) {
+    await put(bytes.subarray(at, range.offset));
+    at = range.offset + range.lengthBytes;
+    await put(inflateStream(bytes.subarray(range.offset, at)) ?? Buffer.alloc(0));
+  }
+  await put(bytes.subarray(at));
+  return { target: wholeFile(file, written), inflated };
+}

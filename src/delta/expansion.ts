@@ -1,0 +1,99 @@
+import { Deflate } from 'pako';
+import { WhittleError } from '../core/errors.js';
+
+/** A raw deflate stream (RFC 1951) inside a source, which is read inflated. */
+export interface InflatedRange {
+  /** Index among the file's sources. */
+  readonly source: number;
+  readonly offset: number;
+  readonly lengthBytes: number;
+  /** Size when inflated. */
+  readonly sizeBytes: number;
+}
+
+/** A raw deflate stream inside the target that is coded inflated, and how stock zlib makes it of that. */
+export interface DeflatedRange {
+  /** Place in the target file. */
+  readonly offset: number;
+  readonly lengthBytes: number;
+  /** Size when inflated. */
+  readonly sizeBytes: number;
+  /** zlib's compression level, 1 to 9. */
+  readonly level: number;
+  /** zlib's memory level, 1 to 9. */
+  readonly memLevel: number;
+}
+
+/**
+ * How a file that holds compressed streams (zip, jar, apk, gzip) is differenced on what is inside them. What is
+ * coded is the *expanded* target, in which every range of `deflated` stands inflated; its last source is all of
+ * `inflated`, one after the other. Both lists ascend and do not overlap.
+ */
+export interface Expansion {
+  readonly inflated: readonly InflatedRange[];
+  readonly deflated: readonly DeflatedRange[];
+}
+
+/** Size of the expanded form of a target of `sizeBytes`. */
+export function expandedSize(sizeBytes: number, expansion: Expansion | null): number {
+  return (expansion?.deflated ?? []).reduce((sum, range) => sum - range.lengthBytes + range.sizeBytes, sizeBytes);
+}
+
+/** zlib's raw deflate of what is pushed; calls `onData` as output comes. Stock zlib's bytes, which Node's own zlib does not give. */
+export function stockDeflate(level: number, memLevel: number, onData: (bytes: Uint8Array) => void): Deflate {
+  const deflate = new Deflate({ level: level as 6, memLevel: memLevel as 8, raw: true, legacyHash: true, chunkSize: 65536 });
+  deflate.onData = (bytes): void => { onData(bytes as Uint8Array); };
+  deflate.onEnd = (): void => undefined;
+  return deflate;
+}
+
+/** Turns the expanded target, pushed in order, back into the target's own bytes. */
+export class Collapser {
+  #range = 0;
+  /** Place in the target's own bytes, as far as plain stretches go. */
+  #at = 0;
+  #deflate: Deflate | null = null;
+  #taken = 0;
+  #given = 0;
+
+  constructor(private readonly ranges: readonly DeflatedRange[], private readonly emit: (bytes: Buffer) => Promise<void>) {}
+
+  /** Takes the next bytes of the expanded target. Throws DELTA_CORRUPT when a stream does not come out at its declared length. */
+  async push(chunk: Buffer): Promise<void> {
+    let rest = chunk;
+    for (;;) {
+      const range = this.ranges[this.#range];
+      const plain = Math.min(rest.length, range === undefined ? rest.length : range.offset - this.#at);
+      if (plain > 0) {
+        await this.emit(rest.subarray(0, plain));
+        this.#at += plain;
+        rest = rest.subarray(plain);
+      }
+      if (range === undefined || rest.length === 0) return;
+      const part = rest.subarray(0, range.sizeBytes - this.#taken);
+      await this.#push(range, part);
+      rest = rest.subarray(part.length);
+    }
+  }
+
+  async #push(range: DeflatedRange, part: Buffer): Promise<void> {
+    const out: Buffer[] = [];
+    this.#deflate ??= stockDeflate(range.level, range.memLevel, () => undefined);
+    this.#deflate.onData = (bytes): void => { out.push(Buffer.from(bytes as Uint8Array)); };
+    this.#taken += part.length;
+    const last = this.#taken === range.sizeBytes;
+    this.#deflate.push(part, last);
+    for (const bytes of out) {
+      this.#given += bytes.length;
+      if (this.#given > range.lengthBytes) throw new WhittleError('DELTA_CORRUPT', 'a compressed stream comes out too long');
+      await this.emit(bytes);
+    }
+    if (!last) return;
+    if (this.#given !== range.lengthBytes) throw new WhittleError('DELTA_CORRUPT', 'a compressed stream comes out too short');
+    this.#at += range.lengthBytes;
+    this.#range++;
+    this.#deflate = null;
+    this.#taken = 0;
+    this.#given = 0;
+  }
+}

@@ -1,0 +1,129 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { crc32 } from '../../support/crc32.js';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { computeDelta } from '../../../src/delta/encode/compute.js';
+import { deflateParameters, findStreams, inflateStream } from '../../../src/delta/encode/streams.js';
+import { stockDeflate } from '../../../src/delta/expansion.js';
+import { applyDelta, parseDeltaIndex } from '../../../src/delta/index.js';
+import { MemorySink, noise, packTar } from '../../support/delta-images.js';
+import { tarBasis } from '../../support/tar-basis.js';
+
+let dir = '';
+beforeAll(() => { dir = mkdtempSync(join(tmpdir(), 'expansion-')); });
+afterAll(() => { rmSync(dir, { recursive: true, force: true }); });
+
+function deflate(content: Buffer, level: number, memLevel = 8): Buffer {
+  const out: Buffer[] = [];
+  stockDeflate(level, memLevel, (bytes) => out.push(Buffer.from(bytes))).push(content, true);
+  return Buffer.concat(out);
+}
+
+/** A zip as archivers write it; level 0 stores. */
+function zip(members: readonly { name: string; content: Buffer; level: number }[]): Buffer {
+  const parts: Buffer[] = [];
+  const central: Buffer[] = [];
+  let at = 0;
+  for (const { name, content, level } of members) {
+    const bytes = level === 0 ? content : deflate(content, level);
+    const common = Buffer.alloc(26);
+    common.writeUInt16LE(20, 0);
+    common.writeUInt16LE(level === 0 ? 0 : 8, 4);
+    common.writeUInt32LE(crc32(content), 10);
+    common.writeUInt32LE(bytes.length, 14);
+    common.writeUInt32LE(content.length, 18);
+    common.writeUInt16LE(name.length, 22);
+    const local = Buffer.concat([Buffer.from('PK\x03\x04', 'latin1'), common, Buffer.from(name)]);
+    const tail = Buffer.alloc(14);
+    tail.writeUInt32LE(at, 10);
+    central.push(Buffer.from('PK\x01\x02', 'latin1'), Buffer.from([20, 0]), common, tail, Buffer.from(name));
+    parts.push(local, bytes);
+    at += local.length + bytes.length;
+  }
+  const directory = Buffer.concat(central);
+  const end = Buffer.alloc(22);
+  end.write('PK\x05\x06', 'latin1');
+  end.writeUInt16LE(members.length, 8);
+  end.writeUInt16LE(members.length, 10);
+  end.writeUInt32LE(directory.length, 12);
+  end.writeUInt32LE(at, 16);
+  return Buffer.concat([...parts, directory, end]);
+}
+
+const gzip = (content: Buffer, level: number): Buffer => {
+  const tail = Buffer.alloc(8);
+  tail.writeUInt32LE(crc32(content), 0);
+  tail.writeUInt32LE(content.length, 4);
+  return Buffer.concat([Buffer.from([0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3]), Buffer.from('name\0'), deflate(content, level), tail]);
+};
+
+const words = (seed: number, count: number): Buffer => Buffer.from(noise(seed, count).toString('hex').replaceAll(/[a-f]/g, ' word '));
+const image = { manifestDigest: '', configDigest: `sha256:${'1'.repeat(64)}` };
+
+/** Size of the delta from one version of a file to another, which is applied and compared by its layer's digest. */
+async function deltaBytes(old: Buffer | null, now: Buffer): Promise<number> {
+  const file = (content: Buffer): Parameters<typeof packTar>[0] => [{ path: 'app.jar', content, mode: 0o644, mtimeSec: 1 }];
+  const basis = tarBasis(dir, old === null ? [] : [await packTar(file(old))]);
+  const target = tarBasis(dir, [await packTar(file(now))]);
+  const dataPath = join(dir, 'data');
+  const delta = await computeDelta({ basis, target, basisImage: image, targetImage: image, profile: 'small', dataPath });
+  const sink = new MemorySink();
+  const data = (async function* (): AsyncGenerator<Buffer> { yield await Promise.resolve(readFileSync(dataPath)); })();
+  await applyDelta({ index: parseDeltaIndex(delta.index), data, basis, sink, scratchDir: dir });
+  expect(Buffer.concat(sink.written.get('0/0') ?? []).equals(now)).toBe(true);
+  expect(sink.layers.size).toBe(1);
+  basis.close();
+  target.close();
+  return delta.dataSizeBytes;
+}
+
+test('a changed member of a zip costs what changed in it, at every level', async () => {
+  for (const level of [1, 6, 9]) {
+    const members = Array.from({ length: 6 }, (_, index) => ({ name: `m${String(index)}`, content: words(index, 6000), level }));
+    const changed = members.map((member, index) => (index === 3 ? { ...member, content: Buffer.concat([member.content.subarray(0, 9000), Buffer.from('HELLO'), member.content.subarray(9000)]) } : member));
+    expect(await deltaBytes(zip(members), zip(changed))).toBeLessThan(300);
+  }
+});
+
+test('a gzip file costs what changed in what it holds', async () => {
+  const content = words(7, 20_000);
+  const now = Buffer.concat([content.subarray(0, 100), Buffer.from('!'), content.subarray(100)]);
+  expect(await deltaBytes(gzip(content, 9), gzip(now, 9))).toBeLessThan(200);
+});
+
+test('a new zip without a predecessor, stored members, and streams of other compressors come back too', async () => {
+  await deltaBytes(null, zip([{ name: 'a', content: words(1, 500), level: 6 }, { name: 'b', content: noise(1, 300), level: 0 }]));
+  const strange = zip([{ name: 'a', content: words(1, 500), level: 6 }]);
+  strange[60] = (strange[60] ?? 0) ^ 255;
+  await deltaBytes(zip([{ name: 'a', content: words(1, 500), level: 6 }]), strange);
+  await deltaBytes(null, Buffer.concat([zip([{ name: 'a', content: words(1, 500), level: 6 }]), Buffer.from('more')]));
+});
+
+test('parameters are found for what stock zlib wrote, and for nothing else', () => {
+  fc.assert(fc.property(fc.integer({ min: 1, max: 9 }), fc.constantFrom(8, 9), fc.integer({ min: 1, max: 40_000 }), (level, memLevel, length) => {
+    const content = words(length, length).subarray(0, length);
+    const bytes = deflate(content, level, memLevel);
+    expect(inflateStream(bytes)?.equals(content)).toBe(true);
+    const found = deflateParameters(bytes, content);
+    if (found !== null) expect(deflate(content, found.level, found.memLevel).equals(bytes)).toBe(true);
+    if (memLevel === 8) expect(found).not.toBeNull();
+    bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
+    expect(deflateParameters(bytes, content)).toBeNull();
+  }), { numRuns: 20 });
+});
+
+test('no file makes the search for streams fail, and streams lie inside the file', () => {
+  const whole = zip([{ name: 'abc', content: words(3, 2000), level: 6 }, { name: 'd', content: words(4, 20), level: 9 }]);
+  fc.assert(fc.property(fc.array(fc.tuple(fc.nat(whole.length - 1), fc.nat(255)), { maxLength: 12 }), fc.nat(whole.length), (edits, length) => {
+    const bytes = Buffer.from(whole);
+    for (const [at, value] of edits) bytes[at] = value;
+    let end = 0;
+    for (const stream of findStreams(bytes.subarray(0, length))) {
+      expect(stream.offset).toBeGreaterThanOrEqual(end);
+      end = stream.offset + stream.lengthBytes;
+      expect(end).toBeLessThanOrEqual(length);
+    }
+  }), { numRuns: 500 });
+});
