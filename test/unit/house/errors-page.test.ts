@@ -2,13 +2,13 @@ import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from '@jest/globals';
+import { renderErrors } from '../../../docs/render-errors.js';
 import { errorCodes, exitCodes, type ErrorCode } from '../../../src/core/error-codes.js';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 
 test('docs/errors.md is what the table of error codes says (npm run docs:errors writes it)', async () => {
   const page = await readFile(join(root, 'docs/errors.md'), 'utf8');
-  const { renderErrors } = (await import('../../../docs/render-errors.js')) as { renderErrors: (codes: unknown, exits: unknown) => string };
   expect(page).toBe(renderErrors(errorCodes, exitCodes));
   for (const code of Object.keys(errorCodes)) expect(page).toContain(`\`${code}\``);
 });
