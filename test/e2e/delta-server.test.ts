@@ -4,7 +4,6 @@ import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { program, projectRoot, run, runOk, type Outcome } from '../../bench/process.js';
 import { ask, json, referrersTarget, startTestServer, type Answer } from '../support/delta-server.js';
@@ -149,6 +148,31 @@ class ServeProcess {
   }
 }
 
+/**
+ * The longest time that this process's own work held up its event loop. A turn that comes late although the process used no
+ * processor time was kept waiting by others on the machine, which says nothing about us.
+ */
+class LoopWatch {
+  longestMs = 0;
+  turns = 0;
+  #lastMs = performance.now();
+  #lastCpu = process.cpuUsage();
+  readonly #timer = setInterval(() => { this.#turn(); }, 5);
+
+  #turn(): void {
+    const lateMs = performance.now() - this.#lastMs;
+    const { user, system } = process.cpuUsage(this.#lastCpu);
+    this.longestMs = Math.max(this.longestMs, Math.min(lateMs, (user + system) / 1000));
+    this.turns++;
+    this.#lastMs = performance.now();
+    this.#lastCpu = process.cpuUsage();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+}
+
 async function untilReady(url: string, asked: string): Promise<Answer> {
   for (let tries = 0; tries < 2000; tries++) {
     const got = await ask(url, asked);
@@ -160,7 +184,7 @@ async function untilReady(url: string, asked: string): Promise<Answer> {
 
 /** Fetches all of a delta and checks every digest. */
 async function expectWholeDelta(url: string, listed: Answer): Promise<string> {
-  expect([listed.status, listed.headers['whittle-delta']]).toEqual([200, 'ready']);
+  expect([listed.status, listed.headers['whittle-delta'], listed.headers['whittle-problem']]).toEqual([200, 'ready', undefined]);
   const [entry] = (json(listed) as { manifests: { digest: string }[] }).manifests;
   const manifest = await ask(url, `/v2/app/manifests/${entry!.digest}`);
   expect(digestOf(manifest.body)).toBe(entry!.digest);
@@ -177,8 +201,8 @@ describe('delta-server serve', () => {
       for (const image of [old!, target!, slow!]) {
         const inspected = JSON.parse((await runOk(['skopeo', 'inspect', '--tls-verify=false', `docker://${host}/app:${image.tag}`])).stdout) as { Digest: string; RepoTags: string[] };
         expect([inspected.Digest, inspected.RepoTags]).toEqual([image.manifestDigest, ['1.0', '1.1', '2.0']]);
-        await runOk(['skopeo', 'copy', '--src-tls-verify=false', `docker://${host}/app@${image.manifestDigest}`, `oci:${join(folder, 'copied')}:${image.tag}`]);
-        for (const layer of image.layers) expect(digestOf(await readFile(join(folder, 'copied/blobs/sha256', layer.digest.slice(7))))).toBe(layer.digest);
+        await runOk(['skopeo', 'copy', '--src-tls-verify=false', `docker://${host}/app@${image.manifestDigest}`, `dir:${join(folder, `copied-${image.tag}`)}`]);
+        for (const layer of image.layers) expect(digestOf(await readFile(join(folder, `copied-${image.tag}`, layer.digest.slice(7))))).toBe(layer.digest);
       }
     } finally {
       expect(await server.end('SIGTERM')).toBe(0);
@@ -243,18 +267,17 @@ describe('delta-server serve', () => {
     const { server, url, events } = await startTestServer({
       images: [source('1.0'), source('1.1'), source('2.0')], root: join(folder, 'root-loop'), profile: 'small', workerPath: join(projectRoot, 'dist/server/worker.js'),
     });
-    const delay = monitorEventLoopDelay({ resolution: 5 });
+    const watch = new LoopWatch();
     try {
       const asked = referrersTarget('app', slow!.manifestDigest, old!.configDigest);
       await Promise.all(Array.from({ length: 50 }, () => ask(url, asked)));
-      delay.enable();
       await expectWholeDelta(url, await untilReady(url, asked));
-      delay.disable();
     } finally {
+      watch.stop();
       await server.close();
     }
     expect(events.filter((event) => event.event === 'started')).toHaveLength(1);
-    // The 99th percentile, not the maximum: on a shared machine the whole process may be off the processor for a while.
-    expect(delay.percentile(99) / 1e6).toBeLessThan(50);
+    expect(watch.longestMs).toBeLessThan(50);
+    expect(watch.turns).toBeGreaterThan(20);
   });
 });
