@@ -55,7 +55,7 @@ export async function applyFetchedDelta(context: PullContext, stage: Stage, offe
     spool = await Spool.open(store.fs, stage.spool.path, spoolName('data', offer.data.digest), index.frames);
     const frames = fetchFrames({ ...context, source: context.source.blob(offer.data), spool, events: context.meter.transfer('data', true) });
     timer.start();
-    await applyDelta({ index, data: timer.watch(frames), basis, sink: stage, signal });
+    await applyDelta({ index, data: timer.watch(frames), basis, sink: stage, scratchDir: stage.spool.absolutePath, signal });
   } finally {
     timer.stop();
     await spool?.close();
