@@ -121,6 +121,7 @@ const deviceAllowList = [
   'commander', // the command line
   'p-retry', // retries with backoff and jitter
   'undici', // HTTP with ranges and timeouts
+  'pako', // members of zips, compressed as stock zlib does
   'zstd-napi', // zstd layers
 ];
 
