@@ -1,8 +1,11 @@
 // Linux calls that Node lacks, off the event loop.
 #include <errno.h>
+#include <malloc.h>
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "common/napi.h"
 #include "linux/batch.h"
@@ -26,17 +29,27 @@ napi_value SyncFs(napi_env env, napi_callback_info info) {
   });
 }
 
-/** runBatch(rootFd, commands, walkOnly): resolves to the results as a Buffer. `commands` must not change meanwhile. */
+/**
+ * runBatch(rootFd, commands, walkOnly, results): runs `commands`, which must not change meanwhile. Results that fit into
+ * the buffer `results` are put there, and it resolves to their size; otherwise it resolves to a new Buffer.
+ */
 napi_value RunBatchAsync(napi_env env, napi_callback_info info) {
   return Guard(env, [&]() -> napi_value {
-    const Arguments arguments = GetArguments(env, info, 3);
+    const Arguments arguments = GetArguments(env, info, 4);
     const int root = GetDescriptor(env, arguments[0], "rootFd");
     const Bytes commands = GetBytes(env, arguments[1], "commands");
     const bool walk_only = GetBoolean(env, arguments[2], "walkOnly");
+    const Bytes given = GetBytes(env, arguments[3], "results");
     auto results = std::make_shared<std::vector<uint8_t>>();
-    return RunFunction(
-        env, "whittle:batch", [=] { *results = RunBatch(root, walk_only, commands.data, commands.size); },
-        [results](napi_env result_env) { return MakeBuffer(result_env, results->data(), results->size()); }, {arguments[1]});
+    const auto execute = [=] {
+      *results = RunBatch(root, walk_only, commands.data, commands.size);
+      if (results->size() <= given.size) std::copy(results->begin(), results->end(), given.data);
+    };
+    const auto result = [=](napi_env result_env) {
+      if (results->size() <= given.size) return MakeNumber(result_env, static_cast<double>(results->size()));
+      return MakeBuffer(result_env, results->data(), results->size());
+    };
+    return RunFunction(env, "whittle:batch", execute, result, {arguments[1], arguments[3]});
   });
 }
 
@@ -88,6 +101,11 @@ napi_value Unmount(napi_env env, napi_callback_info info) {
 }  // namespace
 
 void RegisterLinux(napi_env env, napi_value exports) {
+#ifdef M_ARENA_MAX
+  // One heap for all threads instead of one for each: a device has little memory, and its pool threads seldom allocate at
+  // the same time. Extracting a 236 MB image peaks at 128 MiB this way and at 150 MiB otherwise.
+  mallopt(M_ARENA_MAX, 1);
+#endif
   SetFunction(env, exports, "syncfs", SyncFs);
   SetFunction(env, exports, "runBatch", RunBatchAsync);
   SetFunction(env, exports, "flock", Flock);

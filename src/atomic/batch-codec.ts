@@ -26,9 +26,9 @@ export class BatchEncoder {
   #buffer: Buffer;
   #length = 0;
 
-  /** `expectedBytes` saves copying when it is near the truth. */
-  constructor(expectedBytes = initialBytes) {
-    this.#buffer = Buffer.allocUnsafe(expectedBytes);
+  /** Builds in `buffer` for as long as it fits. */
+  constructor(buffer: Buffer = Buffer.allocUnsafe(initialBytes)) {
+    this.#buffer = buffer;
   }
 
   #reserve(count: number): number {
@@ -104,6 +104,11 @@ export class BatchEncoder {
 
   get length(): number {
     return this.#length;
+  }
+
+  /** The whole buffer, for the next encoder. */
+  get buffer(): Buffer {
+    return this.#buffer;
   }
 
   /** A view of what was built; the encoder must not be used afterwards. */

@@ -139,8 +139,8 @@ export interface DurableFs {
   xattrs(path: FsPath): Promise<Xattr[]>;
   /** The whole of a regular file of at most `maxBytes` (EFBIG otherwise). Undefined when there is no such file. */
   readFile(path: FsPath, maxBytes: number): Promise<Buffer | undefined>;
-  /** `readFile` of many small files, one hop. */
-  readFiles(paths: readonly FsPath[], maxBytesEach: number): Promise<(Buffer | undefined)[]>;
+  /** `readFile` of many small files, one hop. With a `scratch` buffer that they fit into, the contents are views of it. */
+  readFiles(paths: readonly FsPath[], maxBytesEach: number, scratch?: Buffer): Promise<(Buffer | undefined)[]>;
   /** The entries of the directory are durable when it returns. */
   fsyncDir(path: FsPath): Promise<void>;
   /** Everything written to the root's filesystem before the call is durable when it returns; reports write errors since the root was opened. After EIO every further call fails with EIO. */

@@ -112,13 +112,17 @@ export interface LinuxFsOptions {
   readonly walkOnly?: boolean;
 }
 
-/** A guess at what a step takes besides content. */
-const bytesPerOp = 384;
+const noResults = Buffer.alloc(0);
+
+/** Buffers of finished batches that are kept for the next ones. */
+const maxSpareBuffers = 2;
+const maxSpareBytes = 4 * 1024 * 1024;
 
 /** The real filesystem behind the port. */
 export class LinuxFs implements DurableFs {
   #rootFd: number;
   #syncFailed = false;
+  readonly #spare: Buffer[] = [];
 
   private constructor(readonly root: string, rootFd: number, private readonly walkOnly: boolean, private readonly addon: DeviceAddon) {
     this.#rootFd = rootFd;
@@ -137,8 +141,9 @@ export class LinuxFs implements DurableFs {
     return new LinuxFs(absolute, fd, options.walkOnly ?? false, addon);
   }
 
-  async #run(encoder: BatchEncoder): Promise<RawResult[]> {
-    return splitResults(await this.addon.runBatch(this.#rootFd, encoder.finish(), this.walkOnly));
+  async #run(encoder: BatchEncoder, results: Buffer = noResults): Promise<RawResult[]> {
+    const out = await this.addon.runBatch(this.#rootFd, encoder.finish(), this.walkOnly, results);
+    return splitResults(typeof out === 'number' ? results.subarray(0, out) : out);
   }
 
   async #one(encoder: BatchEncoder, syscall: string, path: FsPath): Promise<Buffer> {
@@ -155,9 +160,10 @@ export class LinuxFs implements DurableFs {
 
   async batch(ops: readonly BatchOp[]): Promise<BatchResult[]> {
     if (ops.length === 0) return [];
-    const encoder = new BatchEncoder(ops.reduce((sum, op) => sum + (op.op === 'putFile' ? op.content.length : 0) + bytesPerOp, 0));
+    const encoder = new BatchEncoder(this.#spare.pop());
     for (const op of ops) encoder.op(op);
     const results = await this.#run(encoder);
+    if (this.#spare.length < maxSpareBuffers && encoder.buffer.length <= maxSpareBytes) this.#spare.push(encoder.buffer);
     return results.map((result, index) => {
       const op = ops[index];
       if (op === undefined) throw systemError(5, 'batch', '');
@@ -237,11 +243,11 @@ export class LinuxFs implements DurableFs {
     return content;
   }
 
-  async readFiles(paths: readonly FsPath[], maxBytesEach: number): Promise<(Buffer | undefined)[]> {
+  async readFiles(paths: readonly FsPath[], maxBytesEach: number, scratch: Buffer = noResults): Promise<(Buffer | undefined)[]> {
     if (paths.length === 0) return [];
     const encoder = new BatchEncoder();
     for (const path of paths) encoder.u8(step.readFile | goOn).bytes(path).i64(maxBytesEach);
-    return (await this.#run(encoder)).map((result, index) => absentOr(result, (payload) => payload, 'read', paths[index] ?? ''));
+    return (await this.#run(encoder, scratch)).map((result, index) => absentOr(result, (payload) => payload, 'read', paths[index] ?? ''));
   }
 
   async fsyncDir(path: FsPath): Promise<void> {

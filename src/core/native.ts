@@ -60,8 +60,11 @@ export interface PatchDecoder {
 export interface DeviceAddon {
   /** Writes back the whole filesystem that holds `fd`, durably. Rejects with the errno's name as `code`. */
   syncfs(fd: number): Promise<void>;
-  /** Runs encoded filesystem steps below the directory `rootFd` (`src/atomic/batch-codec.ts`); resolves to their results. `commands` must not change meanwhile. */
-  runBatch(rootFd: number, commands: Uint8Array, walkOnly: boolean): Promise<Buffer>;
+  /**
+   * Runs encoded filesystem steps below the directory `rootFd` (`src/atomic/batch-codec.ts`). Resolves to the size of the
+   * results, which are then in `results`, or to a Buffer with them when they do not fit. `commands` must not change meanwhile.
+   */
+  runBatch(rootFd: number, commands: Uint8Array, walkOnly: boolean, results: Uint8Array): Promise<Buffer | number>;
   /** Takes an advisory lock on an open file without waiting; false when another holder has it. It goes with the descriptor. */
   flock(fd: number, exclusive: boolean): boolean;
   /** Mounts an overlay of absolute paths, topmost layer first; `upper` and `work` empty for a read-only one. */

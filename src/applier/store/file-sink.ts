@@ -40,7 +40,8 @@ const blockBytes = 512 * 1024;
  * write in flight; over a leftover of the same file, what is there already is compared instead of written.
  */
 export class FileSink {
-  readonly #small: Buffer | null;
+  readonly #isSmall: boolean;
+  #small: Buffer | null = null;
   #done = 0;
   #file: DurableFile | null = null;
   /** The leftover agrees with the content so far. */
@@ -54,11 +55,12 @@ export class FileSink {
 
   constructor(private readonly options: FileSinkOptions) {
     const { sizeBytes, target } = options;
-    this.#small = target.layout === null && sizeBytes <= smallFileBytes ? Buffer.allocUnsafe(sizeBytes) : null;
+    this.#isSmall = target.layout === null && sizeBytes <= smallFileBytes;
   }
 
   async write(chunk: Buffer): Promise<void> {
-    if (this.#small !== null) {
+    if (this.#isSmall) {
+      this.#small ??= await this.options.queue.allocate(this.options.sizeBytes);
       this.#done += chunk.copy(this.#small, this.#done);
       return;
     }

@@ -12,6 +12,8 @@ const groupFiles = 96;
 const groupBytes = 768 * 1024;
 const smallBytes = 128 * 1024;
 const chunkBytes = 256 * 1024;
+/** Room for a group's contents and what the results say of each. */
+const scratchBytes = groupBytes + smallBytes + groupFiles * 64;
 
 /** Where the content of an entry is. */
 export interface ContentPlace {
@@ -77,10 +79,11 @@ export class Layer {
   async *tar(signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
     const { entries } = this.meta;
     const buffer = Buffer.allocUnsafe(chunkBytes);
+    const scratch = Buffer.allocUnsafe(scratchBytes);
     for (let start = 0; start < entries.length;) {
       throwIfAborted(signal);
       const { end, small } = this.#group(start);
-      const contents = await this.fs.readFiles(small.map((entry) => this.place(entry).path), smallBytes);
+      const contents = await this.fs.readFiles(small.map((entry) => this.place(entry).path), smallBytes, scratch);
       const byEntry = new Map(small.map((entry, at) => [entry, contents[at]]));
       for (let at = start; at < end; at++) {
         const entry = entries[at];

@@ -3,6 +3,8 @@ import { WhittleError } from '../../core/errors.js';
 
 const opsPerBatch = 160;
 const bytesPerBatch = 768 * 1024;
+/** Small files' contents of one batch. */
+const arenaBytes = 1024 * 1024;
 
 /** Errors with which a filesystem says that it cannot hold an attribute, as opposed to being broken or full. */
 const unsupported = new Set(['EPERM', 'EACCES', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ERANGE', 'E2BIG', 'ENOSYS']);
@@ -23,6 +25,9 @@ export class OpQueue {
   #ops: BatchOp[] = [];
   #bytes = 0;
   #running: Promise<void> | null = null;
+  #arena = Buffer.allocUnsafeSlow(arenaBytes);
+  #spareArena = Buffer.allocUnsafeSlow(arenaBytes);
+  #arenaUsed = 0;
   #failure: { readonly error: unknown } | null = null;
   readonly skipped = new Set<string>();
 
@@ -43,6 +48,17 @@ export class OpQueue {
     this.#start();
   }
 
+  /** Memory for the content of the next step to be added; of at most `arenaBytes`. It is reused after that step was run. */
+  async allocate(sizeBytes: number): Promise<Buffer> {
+    if (this.#arenaUsed + sizeBytes > arenaBytes) {
+      await this.#settle();
+      this.#start();
+    }
+    const start = this.#arenaUsed;
+    this.#arenaUsed += sizeBytes;
+    return this.#arena.subarray(start, this.#arenaUsed);
+  }
+
   /** Returns when every step added so far was run. */
   async flush(): Promise<void> {
     await this.#settle();
@@ -55,6 +71,9 @@ export class OpQueue {
     if (ops.length === 0) return;
     this.#ops = [];
     this.#bytes = 0;
+    // The batch that used the spare arena has ended: callers settle before they start.
+    [this.#arena, this.#spareArena] = [this.#spareArena, this.#arena];
+    this.#arenaUsed = 0;
     // The failure is kept for whoever waits next, so that the promise itself never rejects.
     this.#running = this.#run(ops).catch((error: unknown) => { this.#failure ??= { error }; });
   }
