@@ -4,7 +4,8 @@ import { pullDefaults, type PullOptions } from '../applier/pull/options.js';
 import { pullImage, type PullResult } from '../applier/pull/pull.js';
 import { hostPlatform, parsePlatform, parseReference } from '../oci/index.js';
 import { parseTime, usage, type Command, type CommandContext } from './device-command.js';
-import { openImageSource, sourceFlags, withStore } from './device-open.js';
+import { withStore } from './device-open.js';
+import { openImageSource, sourceFlags } from './device-source.js';
 import type { Output } from './output.js';
 import { createProgress, type Progress } from './progress.js';
 

@@ -1,7 +1,6 @@
 import { resolve } from 'node:path';
 import { WhittleError } from '../core/errors.js';
 import { formatBytes, formatExact, shortDigest } from '../core/format.js';
-import { exportImage } from '../applier/export.js';
 import { storeName } from '../applier/pull/options.js';
 import type { StoredImage, StoreReference, StoreStatus } from '../applier/store/types.js';
 import { parseReference } from '../oci/index.js';
@@ -124,6 +123,8 @@ export const exportCommand: Command = {
     const file = /^oci-archive:(.+)$/s.exec(target)?.[1];
     if (file === undefined) throw usage(exportCommand, `the target is written oci-archive:FILE, not ${JSON.stringify(target.slice(0, 200))}`);
     const { image, name } = await findImage(store, text);
+    // Only this command writes archives; the others start faster without it.
+    const { exportImage } = await import('../applier/export.js');
     const written = await exportImage(store, image, resolve(file), name ?? image.names[0] ?? null);
     context.output.json({ event: 'exported', file: resolve(file), configDigest: image.configDigest, ...written });
     context.output.print(`${file}: image ${shortDigest(image.configDigest)}, ${formatExact(written.sizeBytes)} bytes`);

@@ -6,7 +6,8 @@ import { repairImage } from '../applier/pull/repair.js';
 import type { Store, StoredImage, VerifyReport } from '../applier/store/types.js';
 import { parseReference } from '../oci/index.js';
 import type { Command, CommandContext } from './device-command.js';
-import { findImage, openImageSource, sourceFlags, withStore } from './device-open.js';
+import { findImage, withStore } from './device-open.js';
+import { openImageSource, sourceFlags } from './device-source.js';
 import { toWhittleError } from './output.js';
 import { createProgress, type Progress } from './progress.js';
 

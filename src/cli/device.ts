@@ -1,15 +1,22 @@
 import { exitCodes } from '../core/error-codes.js';
 import { WhittleError } from '../core/errors.js';
 import { commandHelp, parseCommand, programHelp, type Command } from './device-command.js';
-import { pullCommand } from './device-pull.js';
-import { exportCommand, gcCommand, imagesCommand, mountCommand, removeCommand, rollbackCommand, statusCommand, umountCommand } from './device-store.js';
-import { verifyCommand } from './device-verify.js';
 import { createOutput, runProgram } from './output.js';
 import { readVersion } from './version.js';
 
-const commands: readonly Command[] = [
-  pullCommand, imagesCommand, statusCommand, verifyCommand, rollbackCommand, removeCommand, gcCommand, exportCommand, mountCommand, umountCommand,
-];
+/** A device is small: only the code of the command that runs is loaded. In the order of the help. */
+const loaders: Readonly<Record<string, () => Promise<Command>>> = {
+  pull: async () => (await import('./device-pull.js')).pullCommand,
+  images: async () => (await import('./device-store.js')).imagesCommand,
+  status: async () => (await import('./device-store.js')).statusCommand,
+  verify: async () => (await import('./device-verify.js')).verifyCommand,
+  rollback: async () => (await import('./device-store.js')).rollbackCommand,
+  remove: async () => (await import('./device-store.js')).removeCommand,
+  gc: async () => (await import('./device-store.js')).gcCommand,
+  export: async () => (await import('./device-store.js')).exportCommand,
+  mount: async () => (await import('./device-store.js')).mountCommand,
+  umount: async () => (await import('./device-store.js')).umountCommand,
+};
 
 /** Runs the program `device` with the arguments after its name. Sets the process's exit code. */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -23,15 +30,20 @@ async function runCommand(argv: readonly string[], output: ReturnType<typeof cre
   if (first === '--version' || first === '-V') return say(readVersion());
   if (first === undefined || first === '--help' || first === '-h') {
     if (first === undefined) throw new WhittleError('USAGE', 'no command given', { hint: 'See: device --help' });
-    return say(programHelp(commands));
+    return say(await helpForAll());
   }
   const name = first === 'help' ? rest[0] : first;
-  if (name === undefined) return say(programHelp(commands));
-  const command = commands.find((each) => each.name === name);
-  if (command === undefined) throw new WhittleError('USAGE', `no such command: ${JSON.stringify(name.slice(0, 60))}`, { hint: `The commands are: ${commands.map((each) => each.name).join(', ')}` });
+  if (name === undefined) return say(await helpForAll());
+  const load = Object.hasOwn(loaders, name) ? loaders[name] : undefined;
+  if (load === undefined) throw new WhittleError('USAGE', `no such command: ${JSON.stringify(name.slice(0, 60))}`, { hint: `The commands are: ${Object.keys(loaders).join(', ')}` });
+  const command = await load();
   if (first === 'help') return say(commandHelp(command));
   const parsed = parseCommand(command, rest);
   return parsed.has('help') ? say(commandHelp(command)) : command.run({ ...parsed, output, signal });
+}
+
+async function helpForAll(): Promise<string> {
+  return programHelp(await Promise.all(Object.values(loaders).map((load) => load())));
 }
 
 /** Help and version go to stdout whatever the flags: they are the result that was asked for. */
