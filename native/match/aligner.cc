@@ -15,7 +15,7 @@ namespace {
 constexpr size_t kMaxTracks = 10;
 constexpr size_t kHistory = 8192;  // positions that a new track may start back
 constexpr size_t kBulkRun = 32;    // equal bytes from which on a run is taken at once
-constexpr size_t kFirstCollection = size_t{1} << 18;
+constexpr size_t kFirstCollection = size_t{1} << 16;
 
 struct Node {
   size_t start;

@@ -60,9 +60,9 @@ struct SlicePlan {
 SlicePlan PlanSlices(uint64_t limit) {
   SlicePlan plan{};
   plan.table_bytes = limit / 8;
-  plan.slice_bytes = std::min<uint64_t>(limit / 20, uint64_t{256} << 20);
-  plan.regions_bytes = 2 * plan.slice_bytes;
-  while (plan.regions_bytes > (1u << 20) && plan.regions_bytes + SuffixIndex::MemoryBytes(plan.regions_bytes) + 2 * plan.slice_bytes > limit - plan.table_bytes) {
+  plan.slice_bytes = std::min<uint64_t>(limit / 24, uint64_t{256} << 20);
+  plan.regions_bytes = 3 * plan.slice_bytes;
+  while (plan.regions_bytes > (1u << 20) && plan.regions_bytes + SuffixIndex::MemoryBytes(plan.regions_bytes) + 2 * plan.slice_bytes > limit - limit / 16 - plan.table_bytes) {
     plan.regions_bytes -= plan.regions_bytes / 8;
   }
   return plan;

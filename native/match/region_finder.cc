@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <unordered_map>
+#include <utility>
 
 #include "match/sampler.h"
 
@@ -12,11 +13,34 @@ namespace {
 
 constexpr uint64_t kMinGranule = 16 * 1024;
 constexpr size_t kProbes = 8;
+constexpr uint64_t kMaxHole = 64;  // granules
 
 uint64_t Mix(uint64_t hash) {
   hash ^= hash >> 32;
   hash *= 0xD6E8FEB86659FD93u;
   return hash ^ hash >> 32;
+}
+
+/**
+ * Adds, with one vote each, the granules between others that are not far apart and those beside them: content that changed
+ * everywhere, as code does whose addresses moved, has no window in common and yet lies where its neighbours lie.
+ */
+void FillHoles(std::vector<std::pair<uint64_t, uint64_t>>& ranked, uint64_t granules) {
+  std::vector<uint64_t> voted;
+  for (const auto& entry : ranked) voted.push_back(entry.second);
+  std::sort(voted.begin(), voted.end());
+  for (size_t i = 0; i < voted.size(); i++) {
+    const uint64_t next = i + 1 < voted.size() ? voted[i + 1] : granules;
+    const uint64_t hole = next - voted[i] - 1;
+    const bool is_last = i + 1 == voted.size();
+    if (i == 0 && voted[0] > 0) ranked.push_back({1, voted[0] - 1});
+    if (hole <= kMaxHole && !is_last) {
+      for (uint64_t granule = voted[i] + 1; granule < next; granule++) ranked.push_back({1, granule});
+    } else if (hole > 0) {
+      ranked.push_back({1, voted[i] + 1});
+      if (!is_last) ranked.push_back({1, next - 1});
+    }
+  }
 }
 
 }  // namespace
@@ -56,14 +80,11 @@ std::vector<Region> RegionFinder::Find(ContentReader& target, uint64_t from, uin
   });
   const uint64_t granules = (source_.size() + granule_bytes_ - 1) / granule_bytes_;
   // Where the slice before left off is as good a guess as any, and content moves by less than a granule more often than not.
-  const uint64_t expected_granules = std::min((to - from) / granule_bytes_ + 1, budget_bytes / granule_bytes_ / 2);
+  const uint64_t expected_granules = std::min((to - from) / granule_bytes_ + 1, budget_bytes / granule_bytes_ * 3 / 4);
   for (uint64_t i = 0; i < expected_granules && expected / granule_bytes_ + i < granules; i++) votes[expected / granule_bytes_ + i] += 2;
   std::vector<std::pair<uint64_t, uint64_t>> ranked;  // votes, granule
-  for (const auto& [granule, count] : votes) {
-    ranked.push_back({count, granule});
-    if (granule > 0 && votes.count(granule - 1) == 0) ranked.push_back({1, granule - 1});
-    if (granule + 1 < granules && votes.count(granule + 1) == 0) ranked.push_back({1, granule + 1});
-  }
+  for (const auto& [granule, count] : votes) ranked.push_back({count, granule});
+  FillHoles(ranked, granules);
   std::sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
   std::vector<uint64_t> chosen;
   for (const auto& entry : ranked) {

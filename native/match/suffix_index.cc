@@ -13,6 +13,7 @@ namespace {
 constexpr size_t kMatchCap = 4096;
 constexpr size_t kWideBucketText = size_t{32} << 20;
 constexpr size_t kBucketText = 4096;
+constexpr size_t kFilterPrefetch = 24;
 
 inline uint64_t Load64(const uint8_t* bytes) {
   uint64_t word;
@@ -66,6 +67,7 @@ void SuffixIndex::BuildFilter() {
   uint8_t tail[16] = {0};
   for (size_t i = 0; i + seed_length_ <= size_; i++) {
     const uint8_t* seed = text_ + i;
+    if (i + kFilterPrefetch + 8 <= size_) __builtin_prefetch(filter_.data() + SeedHash(seed + kFilterPrefetch) / 64, 1);
     if (i + 8 > size_) seed = static_cast<const uint8_t*>(std::memcpy(tail, text_ + i, size_ - i));
     const uint64_t hash = SeedHash(seed);
     filter_[hash / 64] |= uint64_t{1} << (hash % 64);
