@@ -45,7 +45,7 @@ async function storeWithV1(): Promise<string> {
 }
 
 function codeOf(error: unknown): string | null {
-  return error === null ? null : isWhittleError(error) ? error.code : `not a WhittleError: ${String(error)}`;
+  return error === null ? null : isWhittleError(error) ? error.code : `not a WhittleError: ${error instanceof Error ? error.message : typeof error}`;
 }
 
 const scripts: readonly [string, Fault[]][] = [
