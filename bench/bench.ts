@@ -8,7 +8,7 @@ import { layerPullBytes, missingLayers, writeTars } from './image.js';
 import { fixturePairs, folderPairs, type Pair } from './pairs.js';
 import { knownPeers, measurePeer, sha256, shellPeer, type Figures, type Peer } from './peers.js';
 import { hasProgram, projectRoot, withScratch } from './process.js';
-import { howMeasured, markdown, pairTable, picture, type BenchResult, type PairResult, type ToolResult } from './report.js';
+import { howMeasured, markdown, pairTable, picture, withoutFigures, type BenchResult, type PairResult, type ToolResult } from './report.js';
 import { measureCompute, measureDevice, type DeviceFigures, type WhittleFigures } from './whittle.js';
 
 const usage = `usage: npm run bench -- [options]
@@ -50,7 +50,7 @@ async function readOptions(): Promise<Options | null> {
   return {
     pairs: values.only === undefined ? all : all.filter((pair) => values.only?.includes(pair.name)),
     profiles: profiles.map((name) => (name === 'fast' ? 'fast' : 'small')),
-    peers: values['no-peers'] === true ? [] : [...knownPeers(projectRoot), ...extraPeers(values.peer ?? [], values['peer-apply'] ?? [])],
+    peers: values['no-peers'] === true ? [] : [...knownPeers(), ...extraPeers(values.peer ?? [], values['peer-apply'] ?? [])],
     device: values['no-device'] !== true,
     timeoutMs: Number(values.timeout ?? 600) * 1000,
     out: resolve(values.out ?? join(projectRoot, 'bench/results')),
@@ -116,6 +116,7 @@ async function main(options: Options, work: string): Promise<void> {
     const result = await measurePair(pair, options, work);
     pairs.push(result);
     process.stdout.write(`\n${pair.name}\n${formatTable(pairTable(result), { header: true, indent: '  ' })}\n`);
+    for (const line of withoutFigures(result)) process.stdout.write(`  ${line}\n`);
   }
   const how = { ...howMeasured, ...Object.fromEntries(options.peers.map((peer) => [`command of ${peer.name}`, peer.how])) };
   const machine = `${String(cpus().length)} cores, ${process.arch}, ${process.platform}`;

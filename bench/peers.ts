@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { hasProgram, run, type Outcome } from './process.js';
+import { hasProgram, projectRoot, run, type Outcome } from './process.js';
 
 /** What is measured: two files, the basis's and the target's uncompressed layers, each as one file. */
 export interface Job {
@@ -74,7 +74,7 @@ function figures(deltaBytes: number, compute: Outcome, applied: Outcome | null):
 
 function fill(command: string, job: Job, out: string, restored: string): string {
   const words: Readonly<Record<string, string>> = {
-    old: job.oldTar, new: job.newTar, out, restored, work: job.work, window: String(Math.max(2 ** 26, 2 ** Math.ceil(Math.log2(job.oldBytes + 1)))),
+    project: projectRoot, old: job.oldTar, new: job.newTar, out, restored, work: job.work, window: String(Math.max(2 ** 26, 2 ** Math.ceil(Math.log2(job.oldBytes + 1)))),
   };
   return command.replace(/\{(\w+)\}/g, (whole, name: string) => words[name] ?? whole);
 }
@@ -149,14 +149,13 @@ async function filesBelow(folder: string): Promise<{ name: string; sizeBytes: nu
 const bsdiffNode = (call: string): string => `cd {project} && node -e "require('bsdiff-node').${call}"`;
 
 /** The peers that the bench knows, whether installed or not. */
-export function knownPeers(projectRoot: string): Peer[] {
-  const inProject = (command: string): string => command.replaceAll('{project}', projectRoot);
+export function knownPeers(): Peer[] {
   return [
     shellPeer('xdelta3 -9', 'xdelta3 -e -f -9 -B {window} -s {old} {new} {out}', 'xdelta3 -d -f -B {window} -s {old} {out} {restored}', { needs: ['xdelta3'] }),
     shellPeer('zstd -19 --patch-from', 'zstd -q -f -19 --long=31 --patch-from={old} {new} -o {out}',
       'zstd -q -d -f --long=31 --memory=2048MB --patch-from={old} {out} -o {restored}', { needs: ['zstd'] }),
     shellPeer('bsdiff', 'bsdiff {old} {new} {out}', 'bspatch {old} {restored} {out}', { needs: ['bsdiff', 'bspatch'], maxOldBytes: 32e6 }),
-    shellPeer('bsdiff-node', inProject(bsdiffNode('diffSync(\'{old}\', \'{new}\', \'{out}\')')), inProject(bsdiffNode('patchSync(\'{old}\', \'{restored}\', \'{out}\')')),
+    shellPeer('bsdiff-node', bsdiffNode('diffSync(\'{old}\', \'{new}\', \'{out}\')'), bsdiffNode('patchSync(\'{old}\', \'{restored}\', \'{out}\')'),
       { needs: ['node'], maxOldBytes: 32e6 }),
     shellPeer('rdiff 512 + gzip', 'rdiff -b 512 -f signature {old} {work}/sig && rdiff -f delta {work}/sig {new} {work}/raw && gzip -c {work}/raw > {out}',
       'gzip -dc {out} > {work}/raw2 && rdiff -f patch {old} {work}/raw2 {restored}', { needs: ['rdiff', 'gzip'] }),

@@ -58,7 +58,7 @@ function updateTime(deltaBytes: number, applyMs: number | null, bitsPerSecond: n
   return time((deltaBytes * 8000) / bitsPerSecond + (applyMs ?? 0));
 }
 
-/** Rows of the table of one pair, its header first. */
+/** Rows of the table of one pair, its header first; tools without figures have none. */
 export function pairTable(pair: PairResult): string[][] {
   const rows = [['tool', 'bytes', 'x less', 'compute', 'memory', 'apply', 'memory', ...links.map((link) => link.name)]];
   const device = Object.values(pair.device)[0];
@@ -66,15 +66,17 @@ export function pairTable(pair: PairResult): string[][] {
   rows.push(['layer pull', formatExact(pair.layerPullBytes), '1.0', '-', '-', time(layerApplyMs), memory(device?.layerPullPeakRssBytes ?? null),
     ...links.map((link) => updateTime(pair.layerPullBytes, layerApplyMs, link.bitsPerSecond))]);
   for (const { tool, figures } of pair.tools) {
-    if (typeof figures === 'string') {
-      rows.push([tool, figures, ...Array.from({ length: rows[0]!.length - 2 }, () => '')]);
-      continue;
-    }
+    if (typeof figures === 'string') continue;
     const { deltaBytes, computeMs, computePeakRssBytes, applyMs, applyPeakRssBytes } = figures;
     rows.push([tool, formatExact(deltaBytes), (pair.layerPullBytes / deltaBytes).toFixed(1), time(computeMs), memory(computePeakRssBytes), time(applyMs),
       memory(applyPeakRssBytes), ...links.map((link) => updateTime(deltaBytes, applyMs, link.bitsPerSecond))]);
   }
   return rows;
+}
+
+/** Tools that gave no figures on a pair, each with the reason. */
+export function withoutFigures(pair: PairResult): string[] {
+  return pair.tools.flatMap(({ tool, figures }) => (typeof figures === 'string' ? [`${tool}: no figures: ${figures}`] : []));
 }
 
 /** The run as a Markdown page. */
@@ -83,7 +85,7 @@ export function markdown(result: BenchResult, command: string): string {
   for (const pair of result.pairs) {
     lines.push(`## ${pair.pair}`, '', `Basis ${formatBytes(pair.basisBytes)}, target ${formatBytes(pair.targetBytes)} of layers that the basis lacks, both uncompressed.`, '');
     const [header, ...rows] = pairTable(pair);
-    lines.push(`| ${header!.join(' | ')} |`, `|${header!.map(() => '---').join('|')}|`, ...rows.map((row) => `| ${row.join(' | ')} |`), '');
+    lines.push(`| ${header!.join(' | ')} |`, `|${header!.map(() => '---').join('|')}|`, ...rows.map((row) => `| ${row.join(' | ')} |`), '', ...withoutFigures(pair).flatMap((line) => [line, '']));
   }
   lines.push('## How each figure was measured', '', ...Object.entries(result.how).map(([name, how]) => `- **${name}**: ${how}`), '');
   return lines.join('\n');
