@@ -1,5 +1,6 @@
 #include "codec/encode.h"
 
+#include <algorithm>
 #include <exception>
 #include <thread>
 
@@ -56,10 +57,18 @@ std::vector<SegmentShift> FindShifts(const ElfImage& old, const ElfImage& target
   for (size_t index = 0; index < std::min(old.segments.size(), target.segments.size()); index++) {
     const Segment& from = old.segments[index];
     const Segment& to = target.segments[index];
-    shifts[index].bias = static_cast<int64_t>(to.address - to.offset) - static_cast<int64_t>(from.address - from.offset);
-    if (from.memory_size > from.file_size) shifts[index].tail = static_cast<int64_t>(to.address + to.file_size) - static_cast<int64_t>(from.address + from.file_size);
+    shifts[index].bias = static_cast<int64_t>(to.address - to.offset - (from.address - from.offset));
+    if (from.memory_size > from.file_size) shifts[index].tail = static_cast<int64_t>(to.address + to.file_size - (from.address + from.file_size));
   }
   return shifts;
+}
+
+/** Shifts that the stream can tell; those of a broken file may be anything. */
+bool AreSmall(const std::vector<SegmentShift>& shifts) {
+  constexpr int64_t kLimit = int64_t{1} << 50;
+  return std::all_of(shifts.begin(), shifts.end(), [](const SegmentShift& shift) {
+    return shift.bias < kLimit && shift.bias > -kLimit && shift.tail < kLimit && shift.tail > -kLimit;
+  });
 }
 
 /** Whether fewer bytes differ when references are rewritten. */
@@ -93,6 +102,7 @@ std::unique_ptr<References> FindReferences(const EncodeFile& file, uint32_t kind
   ElfImage image;
   if (!ParseElf(old, references->image) || !ParseElf(target, image)) return nullptr;
   references->shifts = FindShifts(references->image, image);
+  if (!AreSmall(references->shifts)) return nullptr;
   references->map.Build(references->image, references->shifts, file.ops);
   if (!RewritingPays(file, references->rewriter)) return nullptr;
   return references;

@@ -71,7 +71,7 @@ void AddressMap::Build(const ElfImage& image, const std::vector<SegmentShift>& s
 
 int64_t AddressMap::NewBias(size_t segment) const {
   const Segment& old = image_->segments[segment];
-  return static_cast<int64_t>(old.address - old.offset) + shifts_[segment].bias;
+  return static_cast<int64_t>(old.address - old.offset + static_cast<uint64_t>(shifts_[segment].bias));
 }
 
 /** How far the byte at an old offset moved; what no copy covers moves with the copy before it. */

@@ -1,0 +1,155 @@
+// Fuzzing of the codec with sanitizers. The input's first bytes choose profile, sizes and sources; the rest is the
+// segment. Built with -fsanitize=fuzzer it is a libFuzzer target; with -DWHITTLE_FUZZ_MAIN a program that mutates
+// segments which the encoder makes of the files given, old and new by turns:
+//   g++ -std=c++17 -g -O1 -fsanitize=address,undefined -DWHITTLE_FUZZ_MAIN -I native native/fuzz/codec_fuzz.cc \
+//     native/codec/{encode,decode,mixing,old_content,elf_image,references}.cc native/common/content.cc -o codec_fuzz
+//   ./codec_fuzz 10000 old new [old new ...]
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "codec/decode.h"
+#ifdef WHITTLE_FUZZ_MAIN
+#include "codec/encode.h"
+#endif
+
+namespace {
+
+using whittle::CodedError;
+using whittle::Content;
+using whittle::codec::Decoder;
+using whittle::codec::MakeDecoder;
+using whittle::codec::ProfileName;
+
+/** Bytes in an anonymous file. */
+Content MakeContent(const uint8_t* bytes, size_t size) {
+  Content content;
+  content.fd = memfd_create("content", 0);
+  if (content.fd < 0 || write(content.fd, bytes, size) != static_cast<ssize_t>(size)) abort();
+  if (size > 0) content.extents.push_back({0, size});
+  content.size = size;
+  return content;
+}
+
+/** Decodes one file of one segment; true when it came through without an error. */
+bool Decode(ProfileName profile, const Content& source, uint64_t size, const uint8_t* segment, size_t segment_size) {
+  const auto decoder = MakeDecoder(profile);
+  uint8_t out[10000];
+  uint64_t total = 0;
+  try {
+    decoder->Segment(segment, segment_size);
+    decoder->Begin({source}, size);
+    while (const size_t count = decoder->Next(out, sizeof out)) total += count;
+    decoder->End();
+  } catch (const CodedError& error) {
+    if (error.code != "DELTA_CORRUPT") abort();
+    return false;
+  }
+  if (total != size) abort();
+  return true;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size < 6) return 0;
+  const ProfileName profile = data[0] & 1 ? ProfileName::kFast : ProfileName::kSmall;
+  const uint64_t target_size = static_cast<uint64_t>(data[1] | data[2] << 8 | (data[0] >> 1) << 16) & 0x3ffff;
+  const size_t old_size = static_cast<size_t>(data[3] | data[4] << 8) % (size - 4);
+  const Content source = MakeContent(data + 5, old_size < size - 5 ? old_size : size - 5);
+  Decode(profile, source, target_size, data + 5 + source.size, size - 5 - source.size);
+  close(source.fd);
+  return 0;
+}
+
+#ifdef WHITTLE_FUZZ_MAIN
+namespace {
+
+struct Random {
+  uint64_t state;
+  uint32_t Next(uint32_t limit) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<uint32_t>((state >> 33) % limit);
+  }
+};
+
+std::vector<uint8_t> ReadFile(const char* path, size_t limit) {
+  std::vector<uint8_t> bytes(limit);
+  const int fd = open(path, O_RDONLY);
+  const ssize_t count = fd < 0 ? -1 : read(fd, bytes.data(), limit);
+  if (count < 0) abort();
+  close(fd);
+  bytes.resize(static_cast<size_t>(count));
+  return bytes;
+}
+
+void Mutate(std::vector<uint8_t>& bytes, Random& random) {
+  for (uint32_t count = 1 + random.Next(4); count > 0 && !bytes.empty(); count--) {
+    const size_t at = random.Next(static_cast<uint32_t>(bytes.size()));
+    switch (random.Next(6)) {
+      case 0: bytes[at] = static_cast<uint8_t>(random.Next(256)); break;
+      case 1: bytes[at] ^= static_cast<uint8_t>(1u << random.Next(8)); break;
+      case 2: bytes.resize(at); break;
+      case 3: bytes.insert(bytes.begin() + static_cast<ptrdiff_t>(at), static_cast<uint8_t>(random.Next(256))); break;
+      case 4: bytes[at] = 0xff; break;
+      default: std::memset(&bytes[at], 0, std::min<size_t>(bytes.size() - at, 1 + random.Next(16)));
+    }
+  }
+}
+
+/** Ops as a careless matcher would make them: in valid ranges, but anywhere. */
+std::vector<whittle::codec::Op> RandomOps(uint64_t old_size, uint64_t new_size, Random& random) {
+  std::vector<whittle::codec::Op> ops;
+  uint64_t position = 0;
+  while (position < new_size && old_size > 0) {
+    position += random.Next(3) == 0 ? random.Next(300) : 0;
+    if (position >= new_size) break;
+    const uint64_t old_position = random.Next(2) == 0 ? std::min(position, old_size - 1) : random.Next(static_cast<uint32_t>(old_size));
+    const uint64_t length = std::min({uint64_t{1} + random.Next(5000), new_size - position, old_size - old_position});
+    ops.push_back({position, old_position, length});
+    position += length;
+  }
+  return ops;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count < 4) return 2;
+  const int rounds = atoi(arguments[1]);
+  Random random{12345};
+  long sound = 0;
+  for (int round = 0; round < rounds; round++) {
+    const int pair = 2 + 2 * static_cast<int>(random.Next(static_cast<uint32_t>((count - 2) / 2)));
+    std::vector<uint8_t> old_bytes = ReadFile(arguments[pair], 20000 + random.Next(60000));
+    const std::vector<uint8_t> new_bytes = ReadFile(arguments[pair + 1], 20000 + random.Next(60000));
+    if (random.Next(2) == 0 && old_bytes.size() > 300) {
+      std::vector<uint8_t> header(old_bytes.begin(), old_bytes.begin() + 300);
+      Mutate(header, random);
+      std::copy(header.begin(), header.begin() + static_cast<ptrdiff_t>(std::min<size_t>(header.size(), 300)), old_bytes.begin());
+    }
+    whittle::codec::EncodeFile file;
+    const ProfileName profile = random.Next(2) ? ProfileName::kFast : ProfileName::kSmall;
+    file.sources = {MakeContent(old_bytes.data(), old_bytes.size())};
+    file.target = MakeContent(new_bytes.data(), new_bytes.size());
+    file.ops = RandomOps(old_bytes.size(), new_bytes.size(), random);
+    whittle::codec::EncodeStats stats;
+    std::vector<uint8_t> segment = whittle::codec::MakeEncoder(profile)->Segment({file}, 2, stats);
+    if (!Decode(profile, file.sources[0], file.target.size, segment.data(), segment.size())) abort();
+    for (int mutation = 0; mutation < 3; mutation++) {
+      std::vector<uint8_t> mutated = segment;
+      Mutate(mutated, random);
+      const uint64_t size = random.Next(4) == 0 ? random.Next(200000) : file.target.size;
+      sound += Decode(profile, file.sources[0], size, mutated.data(), mutated.size());
+    }
+    close(file.sources[0].fd);
+    close(file.target.fd);
+  }
+  std::printf("%d round trips, %d mutants, %ld of them without an error\n", rounds, rounds * 3, sound);
+  return 0;
+}
+#endif
