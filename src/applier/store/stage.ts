@@ -372,7 +372,12 @@ export class DiskStage implements Stage {
       if (options.name !== null) await this.#point(options.name);
       return image;
     }, options.signal);
-    await this.#drop();
+    try {
+      await this.#drop();
+    } catch (error) {
+      // The image is committed; what could not be removed here is removed by the next recovery.
+      this.options.onNote?.(`the stage could not be removed: ${String(error)}`);
+    }
     return { ...record, names: options.name === null ? [] : [options.name] };
   }
 
