@@ -82,12 +82,11 @@ for (const operation of ['syncfs', 'file.fsync', 'fsyncDir', 'rename', 'batch', 
     await withStore(root, (store) => install(store, [small], 'n'));
     let failures = 0;
     for (let at = 1; ; at++) {
-      let failed = false;
-      let after = 0;
+      const seen = { failed: false, after: 0 };
       const { fs } = failing(await LinuxFs.open(root), (name, count) => {
         if (name !== operation) return undefined;
-        if (failed) after++;
-        failed ||= count === at;
+        if (seen.failed) seen.after++;
+        seen.failed ||= count === at;
         return count === at ? 'EIO' : undefined;
       });
       let error: unknown;
@@ -107,9 +106,9 @@ for (const operation of ['syncfs', 'file.fsync', 'fsyncDir', 'rename', 'batch', 
       } catch (caught) {
         error = caught;
       }
-      if (!failed) break;
+      if (!seen.failed) break;
       failures++;
-      if (operation === 'syncfs' || operation === 'file.fsync') expect(after).toBe(0);
+      if (operation === 'syncfs' || operation === 'file.fsync') expect(seen.after).toBe(0);
       if (error !== undefined) expect(error).toMatchObject({ code: 'STORAGE_IO' });
       await withStore(root, async (store) => {
         const image = await store.resolve('n');
