@@ -1,22 +1,20 @@
-import {
-  acquireLock, asideSuffix, discardTree, isSystemError, makeDirectoryDurably, moveTrees, readRecord, removeTree, storageError, writeRecord,
-  type FsLock, type TreeMove,
-} from '../../atomic/index.js';
+import { acquireLock, discardTree, removeTree, storageError, type FsLock } from '../../atomic/index.js';
 import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors.js';
 import type { BasisContent } from '../../delta/basis.js';
 import type { ContentOrigin } from '../../delta/sink.js';
 import { LayerMetaBuilder, type LayerMeta, type TarHeader } from '../../tar/index.js';
-import { sameInodeAttributes } from './attributes.js';
 import { LayersBasis } from './basis.js';
 import { checkLayer } from './check.js';
+import { findDamaged, moveLayers, point, recordImage } from './commit.js';
 import type { StoreContext } from './context.js';
 import type { WriterCounters } from './file-sink.js';
 import { contentPlace, Layer, throwIfAborted, type ContentPlace } from './layer.js';
-import { pathOf, type LayerTree } from './layer-tree.js';
+import type { LayerTree } from './layer-tree.js';
 import { LayerWriter } from './layer-writer.js';
 import { hexOf, layerPath, layout, stageLockPath, stagePath } from './layout.js';
-import { readImage, readImages, References, writeImage, type ImageRecord } from './records.js';
+import { LinkRule, type CopyOrigin } from './link-rule.js';
 import { sparseLayout } from './sparse.js';
+import { mayMakeDevices, prepareStage } from './stage-directory.js';
 import type { Target } from './target.js';
 import type { CommitOptions, Stage, StageCounters, StageOptions, StoreBasis, StoredImage } from './types.js';
 
@@ -29,23 +27,13 @@ interface StagedLayer {
   next: number;
 }
 
-/** Content that the target shall have again. */
-interface CopyOrigin {
-  readonly place: ContentPlace;
-  readonly header: TarHeader | undefined;
-  /** The basis layer that it is in; undefined for content of the target itself. */
-  readonly basis: Layer | undefined;
-  readonly origin: ContentOrigin;
-}
-
 /** An uncommitted apply on disk, held by one process at a time. */
 export class DiskStage implements Stage {
   readonly #counters: WriterCounters = { writtenBytes: 0, writtenFiles: 0, linkedBytes: 0, linkedFiles: 0, keptBytes: 0, keptFiles: 0 };
   readonly #staged = new Map<string, StagedLayer>();
   /** diffIDs known to be whole: staged here, or committed and not to be replaced. */
   readonly #whole = new Map<string, 'stage' | 'store'>();
-  /** Inodes given to the target, and the one path under which they may appear. */
-  readonly #linked = new Map<string, string>();
+  readonly #links: LinkRule;
   #basis: LayersBasis | null = null;
   #failed = false;
   #closed = false;
@@ -53,7 +41,9 @@ export class DiskStage implements Stage {
   private constructor(
     private readonly context: StoreContext, private readonly target: Target, private readonly options: StageOptions,
     private readonly locks: readonly FsLock[], readonly resumed: boolean, private readonly privileged: boolean,
-  ) {}
+  ) {
+    this.#links = new LinkRule(target.diffIds, privileged);
+  }
 
   /** Opens the stage of `target`. On disk when it returns: its directory and record. */
   static async open(context: StoreContext, target: Target, options: StageOptions): Promise<DiskStage> {
@@ -239,7 +229,7 @@ export class DiskStage implements Stage {
         await this.#copyByReading(staged.writer, origin);
         return;
       }
-      const linkable = this.#mayLink(staged, entry, header, source);
+      const linkable = this.#links.mayLink(staged.tree.nodeOf(entry), header, source);
       await staged.writer.copy({ path: source.place.path, sizeBytes: header.sizeBytes, linkable });
     });
   }
@@ -248,35 +238,11 @@ export class DiskStage implements Stage {
     if (origin.from === 'basis') {
       const basis = this.#basis?.storeLayers[origin.layer];
       if (basis === undefined) throw new WhittleError('INTERNAL', 'content of a basis that the stage was not told of');
-      return { place: basis.place(origin.entry), header: basis.meta.entries[origin.entry]?.header, basis, origin };
+      return { place: basis.place(origin.entry), header: basis.meta.entries[origin.entry]?.header, basis, entry: origin.entry, stat: this.#basis?.checkedStat(origin.layer, origin.entry) };
     }
     const from = this.#layer(origin.layer);
     await from.writer?.flush();
-    return { place: contentPlace(from.path, from.tree, from.meta, origin.entry), header: from.meta.entries[origin.entry]?.header, basis: undefined, origin };
-  }
-
-  /**
-   * Whether the target's file may be another name of the basis file's inode. It may when everything on the inode is the
-   * same, checked on disk, and no two paths of the target would share it: programs take such files for hard links.
-   */
-  #mayLink(staged: StagedLayer, entry: number, header: TarHeader, source: CopyOrigin): boolean {
-    const { place, basis, origin } = source;
-    if (basis === undefined || source.header === undefined || this.#basis === null) return false;
-    const node = staged.tree.nodeOf(entry);
-    if (node === undefined) return place.node === undefined;
-    if (place.node === undefined || place.node.inode.names.length !== 1 || basis.privileged !== this.privileged) return false;
-    if (!sameInodeAttributes(header, source.header)) return false;
-    const stat = this.#basis.checkedStat(origin.layer, origin.entry);
-    const right = stat !== undefined && stat.mtimeSec === header.mtimeSec && stat.mtimeNsec === header.mtimeNsec
-      && (!this.privileged || (stat.mode === (header.mode & 0o7777) && stat.uid === header.uid && stat.gid === header.gid));
-    if (!right) return false;
-    const path = pathOf(node).toString('latin1');
-    const key = `${basis.meta.diffId}:${String(origin.entry)}`;
-    const inTarget = this.target.diffIds.includes(basis.meta.diffId) ? pathOf(place.node).toString('latin1') : undefined;
-    const shown = this.#linked.get(key) ?? inTarget ?? path;
-    if (shown !== path) return false;
-    this.#linked.set(key, path);
-    return true;
+    return { place: contentPlace(from.path, from.tree, from.meta, origin.entry), header: from.meta.entries[origin.entry]?.header, basis: undefined, entry: origin.entry, stat: undefined };
   }
 
   async #copyByReading(writer: LayerWriter, origin: ContentOrigin): Promise<void> {
@@ -366,10 +332,13 @@ export class DiskStage implements Stage {
     await context.fs.syncfs();
     if (options.verify !== false) await this.#prove(distinct, options);
     throwIfAborted(options.signal);
+    const staged = distinct.filter((diffId) => this.#whole.get(diffId) === 'stage').map((diffId) => ({
+      diffId, path: this.#layerPath(diffId), replace: this.options.replaceLayers?.includes(diffId) === true,
+    }));
     const record = await context.exclusively(async () => {
-      await this.#moveLayers(distinct);
-      const image = await this.#recordImage(options.source);
-      if (options.name !== null) await this.#point(options.name);
+      await moveLayers(context, staged);
+      const image = await recordImage(context, target, options.source);
+      if (options.name !== null) await point(context, options.name, target.manifestDigest);
       return image;
     }, options.signal);
     try {
@@ -381,63 +350,18 @@ export class DiskStage implements Stage {
     return { ...record, names: options.name === null ? [] : [options.name] };
   }
 
+  /** Reads every layer back from disk. What turns out wrong in the stage is deleted, and named with what is wrong in the store. */
   async #prove(diffIds: readonly string[], options: CommitOptions): Promise<void> {
     const layers: Layer[] = [];
     for (const diffId of diffIds) layers.push(await this.#loadWhole(diffId));
-    const totalBytes = layers.reduce((sum, layer) => sum + layer.meta.sizeBytes, 0);
-    let doneBytes = 0;
-    const onBytes = (count: number): void => {
-      doneBytes += count;
-      options.onProgress?.(doneBytes, totalBytes);
-    };
-    const damaged: string[] = [];
-    let detail = '';
-    for (const layer of layers) {
-      const findings = await checkLayer(this.context.fs, layer, { signal: options.signal, onBytes });
-      const [first] = findings.damages;
-      if (first === undefined) continue;
-      damaged.push(layer.meta.diffId);
-      detail ||= `: ${first.path} ${first.detail}`;
+    const { damaged, detail } = await findDamaged(this.context, layers, options);
+    for (const layer of damaged) {
       this.#whole.delete(layer.meta.diffId);
       if (layer.path !== layerPath(layer.meta.diffId)) await removeTree(this.context.fs, layer.path);
     }
     if (damaged.length > 0) {
-      throw new WhittleError('STORE_DAMAGED', `${String(damaged.length)} of the image's layers did not verify on disk${detail}`, { data: { layers: damaged.join(',') } });
+      throw new WhittleError('STORE_DAMAGED', `${String(damaged.length)} of the image's layers did not verify on disk: ${detail}`, { data: { layers: damaged.map((layer) => layer.meta.diffId).join(',') } });
     }
-  }
-
-  async #moveLayers(diffIds: readonly string[]): Promise<void> {
-    const { context } = this;
-    const moves: TreeMove[] = [];
-    for (const diffId of diffIds) {
-      if (this.#whole.get(diffId) !== 'stage') continue;
-      const to = layerPath(diffId);
-      const there = await context.fs.stat(to);
-      const replace = there !== undefined;
-      // Another pull may have brought the same layer meanwhile; only what is to be replaced is.
-      if (replace && this.options.replaceLayers?.includes(diffId) !== true && (await context.loadLayer(diffId)) !== undefined) continue;
-      await removeTree(context.fs, to + asideSuffix);
-      moves.push({ from: this.#layerPath(diffId), to, replace });
-    }
-    await moveTrees(context.fs, moves);
-  }
-
-  async #recordImage(source: string): Promise<ImageRecord> {
-    const { context, target } = this;
-    const known = await readImage(context.fs, target.manifestDigest);
-    const { values } = await readImages(context.fs);
-    const sequence = values.reduce((highest, image) => Math.max(highest, image.sequence), 0) + 1;
-    if (known !== undefined && known !== 'damaged' && known.sequence === sequence - 1 && known.source === source) return known;
-    const record: ImageRecord = { ...target, source, committedAt: new Date().toISOString(), sequence };
-    await writeImage(context.fs, record);
-    return record;
-  }
-
-  async #point(name: string): Promise<void> {
-    const references = new References(this.context.fs);
-    const before = await references.read(name);
-    if (before?.current === this.target.manifestDigest) return;
-    await references.write({ name, current: this.target.manifestDigest, previous: before?.current ?? null });
   }
 
   async discard(): Promise<void> {
@@ -493,34 +417,4 @@ function isRefused(error: unknown): boolean {
 
 function isWholeFile(place: ContentPlace): boolean {
   return place.extents.length === 1 && place.extents[0]?.offset === 0;
-}
-
-/** In some containers root may make no devices; whiteouts are devices, so such a root extracts as any user does. */
-async function mayMakeDevices(context: StoreContext): Promise<boolean> {
-  const path = `${layout.trash}/probe-${String(process.pid)}`;
-  try {
-    const [result] = await context.fs.batch([{ op: 'mknod', path, kind: 'char', deviceMajor: 0, deviceMinor: 0, attributes: { uid: 1, gid: 1 } }]);
-    await context.fs.unlink(path);
-    return result?.attributeErrors.length === 0;
-  } catch (error) {
-    if (isSystemError(error, 'EPERM', 'EACCES', 'EEXIST')) return false;
-    throw error;
-  }
-}
-
-/** Makes or takes over the stage's directory; whether something usable was there. */
-async function prepareStage(context: StoreContext, path: string, target: Target, privileged: boolean): Promise<boolean> {
-  const { fs } = context;
-  const wanted = Buffer.from(JSON.stringify({ manifest: target.manifestDigest, privileged }));
-  const record = await readRecord(fs, `${path}/stage`);
-  if (record !== 'absent' && record !== 'damaged' && record.payload.equals(wanted)) {
-    await fs.batch(['layers', 'spool'].map((name) => ({ op: 'mkdir', path: `${path}/${name}`, mode: 0o700, existOk: true })));
-    return true;
-  }
-  await discardTree(fs, path, layout.trash);
-  await makeDirectoryDurably(fs, path);
-  await fs.mkdir(`${path}/layers`);
-  await fs.mkdir(`${path}/spool`);
-  await writeRecord(fs, `${path}/stage`, wanted);
-  return false;
 }

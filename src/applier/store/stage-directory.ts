@@ -1,0 +1,38 @@
+import { discardTree, isSystemError, makeDirectoryDurably, readRecord, writeRecord } from '../../atomic/index.js';
+import type { StoreContext } from './context.js';
+import { layout } from './layout.js';
+
+/** What a stage's record says of its target. */
+interface TargetName {
+  readonly manifestDigest: string;
+}
+
+/** In some containers root may make no devices; whiteouts are devices, so such a root extracts as any user does. */
+export async function mayMakeDevices(context: StoreContext): Promise<boolean> {
+  const path = `${layout.trash}/probe-${String(process.pid)}`;
+  try {
+    const [result] = await context.fs.batch([{ op: 'mknod', path, kind: 'char', deviceMajor: 0, deviceMinor: 0, attributes: { uid: 1, gid: 1 } }]);
+    await context.fs.unlink(path);
+    return result?.attributeErrors.length === 0;
+  } catch (error) {
+    if (isSystemError(error, 'EPERM', 'EACCES', 'EEXIST')) return false;
+    throw error;
+  }
+}
+
+/** Makes or takes over the stage's directory; whether something usable was there. */
+export async function prepareStage(context: StoreContext, path: string, target: TargetName, privileged: boolean): Promise<boolean> {
+  const { fs } = context;
+  const wanted = Buffer.from(JSON.stringify({ manifest: target.manifestDigest, privileged }));
+  const record = await readRecord(fs, `${path}/stage`);
+  if (record !== 'absent' && record !== 'damaged' && record.payload.equals(wanted)) {
+    await fs.batch(['layers', 'spool'].map((name) => ({ op: 'mkdir', path: `${path}/${name}`, mode: 0o700, existOk: true })));
+    return true;
+  }
+  await discardTree(fs, path, layout.trash);
+  await makeDirectoryDurably(fs, path);
+  await fs.mkdir(`${path}/layers`);
+  await fs.mkdir(`${path}/spool`);
+  await writeRecord(fs, `${path}/stage`, wanted);
+  return false;
+}
