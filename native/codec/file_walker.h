@@ -28,7 +28,7 @@ class FileWalker {
   /** A null model leaves its stretches alone: the encoder runs one model per thread. All are borrowed. */
   FileWalker(Coder* residue_coder, Residue* residue, Coder* literal_coder, Literals* literals)
       : residue_coder_(residue_coder), literal_coder_(literal_coder), residue_(residue), literals_(literals),
-        page_(kMargin + kPageBytes), old_(ReferenceRewriter::kLead + kPageBytes + ReferenceRewriter::kTrail), backward_(kPageBytes), marks_(kPageBytes + 1) {}
+        page_(kMargin + kPageBytes), old_(ReferenceRewriter::kLead + kPageBytes + ReferenceRewriter::kTrail), backward_(kPageBytes), marks_(kPageBytes + 2) {}
 
   /** Starts a file. `old` and `rewriter` (null: references stay as they are) are borrowed until the file ends. */
   void Begin(uint32_t kind, uint64_t size, OldContent* old, ReferenceRewriter* rewriter, NextOp next_op) {

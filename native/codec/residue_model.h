@@ -14,8 +14,9 @@ namespace whittle::codec {
 
 /** How much modelling a profile pays for. Histories are in tables of 2^n. */
 struct SmallProfile {
-  static constexpr int kFlagInputs = 8;
+  static constexpr int kFlagInputs = 6;
   static constexpr int kFlagBits = 20;
+  static constexpr bool kGuesses = false;
   static constexpr int kValueInputs = 7;
   static constexpr int kValueBits = 13;
   static constexpr int kOrders = 5;
@@ -24,7 +25,8 @@ struct SmallProfile {
 };
 struct FastProfile {
   static constexpr int kFlagInputs = 3;
-  static constexpr int kFlagBits = 17;
+  static constexpr int kFlagBits = 16;
+  static constexpr bool kGuesses = true;
   static constexpr int kValueInputs = 3;
   static constexpr int kValueBits = 12;
   static constexpr int kOrders = 2;
@@ -68,7 +70,7 @@ class ResidueModel {
    */
   template <class Coder>
   void Code(Coder& coder, const uint8_t* old, const uint8_t* marks, uint8_t* bytes, size_t size, uint64_t position, bool begins_op) {
-    ahead_of_ = nullptr;  // the buffer holds other bytes than at the last call
+    first_ = ahead_ = old;
     size_t done = 0;
     while (done < size) {
       const uint64_t at = position + done;
@@ -88,6 +90,8 @@ class ResidueModel {
   }
 
  private:
+  static constexpr int kGuessBits = 14;
+  static constexpr uint8_t kSure = 2;
   static constexpr uint16_t kQuiet = 700;
   static constexpr size_t kFlags = Profile::kFlagInputs;
   static constexpr size_t kValues = Profile::kValueInputs;
@@ -219,21 +223,19 @@ class ResidueModel {
   }
 
   /**
-   * Where the histories of a byte's flag are, so far as old bytes tell: asked for one byte ahead, so that they are
-   * in the cache when it comes.
+   * Where the histories of a byte's flag are, so far as old bytes tell: asked for before the byte's turn, so that
+   * they are in the cache when it comes.
    */
-  void FindFlagBases(const uint8_t* old, uint32_t mark, uint64_t position) {
-    ahead_of_ = old;
-    bases_[0] = Top(Hash(Word(old - 1) << 16, Field(old, position)), 3);
-    bases_[1] = Top(Hash(Word(old), 1), 2);
-    bases_[2] = Top(Hash(Word(old - 3), 2), 2);
+  void FindFlagBases(const uint8_t* old, uint32_t mark, uint64_t position, uint32_t* bases) {
+    const uint32_t field = Field(old, position);
+    bases[0] = Top(Hash(Word(old - 1) << 16, field), 3);
+    bases[1] = Top(Hash(Word(old), 1), 2);
     if (kFlags > 3) {
-      bases_[4] = Top(Hash(Word(old - 2) & 0xffffff, 4), 4);
-      bases_[6] = Top(Hash(Word(old - 7), Word(old - 3)), 0);
-      bases_[7] = Top(Hash(Field(old, position), mark << 8 | old[0]), 4);
+      bases[3] = Top(Hash(field, mark << 8 | old[0]), 4);
+      bases[5] = Top(Hash(Word(old - 7), Word(old - 3)), 0);
     }
-    for (size_t index : {0, 1, 2, 4, 6, 7}) {
-      if (index < kFlags) __builtin_prefetch(&flag_histories_[(index << Profile::kFlagBits) + bases_[index]]);
+    for (size_t index : {0, 1, 3, 5}) {
+      if (index < kFlags) __builtin_prefetch(&flag_histories_[(index << Profile::kFlagBits) + bases[index]]);
     }
   }
 
@@ -245,19 +247,18 @@ class ResidueModel {
     const uint32_t flags = flags_;
     const uint32_t distance = Distance();
     const uint32_t mark = *marks;
-    if (ahead_of_ != old) FindFlagBases(old, mark, position);
-    uint32_t indexes[8];
-    indexes[0] = bases_[0] | (flags & 7);
-    indexes[1] = bases_[1] | (flags & 3);
-    indexes[2] = bases_[2] | (flags & 3);
+    if (ahead_ < old) ahead_ = old;
+    for (; ahead_ <= old + 2; ahead_++) FindFlagBases(ahead_, marks[ahead_ - old], position + static_cast<uint64_t>(ahead_ - old), bases_[(ahead_ - first_) & 3]);
+    const uint32_t* bases = bases_[(old - first_) & 3];
+    uint32_t indexes[6];
+    indexes[0] = bases[0] | (flags & 7);
+    indexes[1] = bases[1] | (flags & 3);
+    indexes[2] = Top(Hash((flags & 0xfff) << 3 | (position & 7), 0x100 | mark), 0);
     if (kFlags > 3) {
-      indexes[3] = Top(Hash((flags & 0xfff) << 3 | (position & 7), 0x100 | mark), 0);
-      indexes[4] = bases_[4] | (flags & 15);
-      indexes[5] = Top(Hash(static_cast<uint32_t>(last_) << 16 | static_cast<uint32_t>(old[0]) << 8 | before, distance), 0);
-      indexes[6] = bases_[6];
-      indexes[7] = bases_[7] | (flags & 15);
+      indexes[3] = bases[3] | (flags & 15);
+      indexes[4] = Top(Hash(static_cast<uint32_t>(last_) << 16 | static_cast<uint32_t>(old[0]) << 8 | before, distance), 0);
+      indexes[5] = bases[5];
     }
-    FindFlagBases(old + 1, marks[1], position + 1);
     History* histories[kFlags];
     Mixer::Inputs inputs;
     for (size_t index = 0; index < kFlags; index++) {
@@ -291,6 +292,32 @@ class ResidueModel {
       hashes[5] = Hash(static_cast<uint32_t>(byte[-1]) << 16 | static_cast<uint32_t>(byte[-2]) << 8 | old[0], 0x600);
       hashes[6] = Hash(Field(old, position), static_cast<uint32_t>(before) << 8 | 0x80);
     }
+    if (!Profile::kGuesses) return CodeUnguessed(coder, hashes, value);
+    Guess* const guesses[2] = {&guesses_[hashes[0] >> (32 - kGuessBits)], &guesses_[hashes[1] >> (32 - kGuessBits)]};
+    const Guess& best = *guesses[guesses[1]->hits > guesses[0]->hits];
+    bool hit = false;
+    if (best.hits >= kSure) {
+      const size_t context = (best.hits * 2u + (guesses[0]->value == guesses[1]->value)) * 2 + (mark != 0);
+      hit = CodeAdaptive(coder, sure_[context], best.value == value, 250);
+    }
+    if (hit) value = best.value;
+    else value = CodeUnguessed(coder, hashes, value);
+    for (Guess* guess : guesses) guess->Update(value);
+    return value;
+  }
+
+  /** The value that differences had last in a context, and how often since it was new. */
+  struct Guess {
+    uint8_t value = 0, hits = 0;
+    void Update(uint8_t actual) {
+      if (actual == value) hits += hits < 15;
+      else if (hits > 3) hits /= 4;
+      else *this = {actual, 0};
+    }
+  };
+
+  template <class Coder>
+  uint8_t CodeUnguessed(Coder& coder, uint32_t* hashes, uint8_t value) {
     const uint32_t high = CodeNibble(coder, hashes, 0, value >> 4);
     for (size_t index = 0; index < kValues; index++) hashes[index] = Hash(hashes[index], 0x1000 + high);
     return static_cast<uint8_t>(high << 4 | CodeNibble(coder, hashes, 1 + high, value & 15));
@@ -322,11 +349,14 @@ class ResidueModel {
   std::array<HistoryMap, kValues> value_maps_;
   Mixer value_mixer_;
   std::vector<uint16_t> suspicion_;
+  std::vector<Guess> guesses_ = std::vector<Guess>(size_t{1} << kGuessBits);
+  std::array<AdaptiveBit, 64> sure_;
   std::array<AdaptiveBit, 128> pages_;
   std::array<AdaptiveBit, 256> quiet_;
   std::array<AdaptiveBit, 16 * 32 * 2> blocks_;
-  const uint8_t* ahead_of_ = nullptr;
-  uint32_t bases_[8] = {};
+  const uint8_t* first_ = nullptr;  // of the old bytes at hand
+  const uint8_t* ahead_ = nullptr;  // the first whose bases are not found
+  uint32_t bases_[4][6] = {};
   uint32_t kind_ = 0, flags_ = 0, page_flags_ = 0, block_flags_ = 0;
   uint8_t last_ = 0, before_last_ = 0;
   bool page_dirty_ = false;
