@@ -93,7 +93,7 @@ class Aligner {
       return;
     }
     if (!index_) index_ = std::make_unique<SuffixIndex>(old_, old_size_, seed_length_);
-    const SuffixIndex::Match match = index_->Find(fresh_ + position, fresh_size_ - position);
+    const SuffixIndex::Match match = index_->Find(fresh_ + position, fresh_size_ - position, static_cast<int64_t>(position) + (home_ == kNoDiagonal ? 0 : home_));
     next_query_ = position + 1;
     if (match.length == 0) return;
     next_query_ = position + match.length - seed_length_ + 1;

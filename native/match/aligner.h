@@ -22,12 +22,12 @@ struct MatchOp {
  */
 struct AlignmentCosts {
   int equal = 1;             // a byte of a copy that equals its old byte
-  int different = 150;       // one that does not: its place and its value
-  int also_different = 100;  // one after such a one
+  int different = 95;        // one that does not: its place and its value
+  int also_different = 112;  // one after such a one
   int literal = 44;          // what every literal costs
   int literal_scale = 4;     // sixteenths of what LiteralCost says, on top
   int enter_literal = 160;
-  int enter_copy = 500;
+  int enter_copy = 800;
   int resume_copy = 288;  // a copy that goes on where the last one would be by now
 };
 

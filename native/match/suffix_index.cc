@@ -1,6 +1,7 @@
 #include "match/suffix_index.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "match/suffix_array.h"
@@ -14,6 +15,8 @@ constexpr size_t kMatchCap = 4096;
 constexpr size_t kWideBucketText = size_t{32} << 20;
 constexpr size_t kBucketText = 4096;
 constexpr size_t kFilterPrefetch = 24;
+/** Suffixes on each side of the longest match's that may match as long and lie nearer. */
+constexpr int64_t kNeighbours = 32;
 
 inline uint64_t Load64(const uint8_t* bytes) {
   uint64_t word;
@@ -95,7 +98,7 @@ bool SuffixIndex::MayContain(const uint8_t* pattern) const {
   return (filter_[hash / 64] >> (hash % 64) & 1) != 0;
 }
 
-SuffixIndex::Match SuffixIndex::Find(const uint8_t* pattern, size_t available) const {
+SuffixIndex::Match SuffixIndex::Find(const uint8_t* pattern, size_t available, int64_t expected) const {
   if (available < 8 || size_ == 0 || !MayContain(pattern)) return {0, 0};
   const size_t cap = std::min(available, kMatchCap);
   int64_t low = 0;
@@ -109,13 +112,17 @@ SuffixIndex::Match SuffixIndex::Find(const uint8_t* pattern, size_t available) c
   size_t low_common = 0;
   size_t high_common = 0;
   Match best{0, 0};
+  int64_t best_rank = 0;
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
     const size_t position = static_cast<size_t>(suffixes_[static_cast<size_t>(middle)]);
     const size_t limit = std::min(cap, size_ - position);
     size_t common = std::min({low_common, high_common, limit});
     common += CommonPrefix(text_ + position + common, pattern + common, limit - common);
-    if (common > best.length) best = {position, common};
+    if (common > best.length) {
+      best = {position, common};
+      best_rank = middle;
+    }
     if (common == cap) break;
     if (common == limit || text_[position + common] < pattern[common]) {
       low = middle + 1;
@@ -125,7 +132,21 @@ SuffixIndex::Match SuffixIndex::Find(const uint8_t* pattern, size_t available) c
       high_common = common;
     }
   }
-  return best.length >= seed_length_ ? best : Match{0, 0};
+  if (best.length < seed_length_) return {0, 0};
+  return Nearest(pattern, best, best_rank, expected);
+}
+
+SuffixIndex::Match SuffixIndex::Nearest(const uint8_t* pattern, Match best, int64_t rank, int64_t expected) const {
+  const auto distance = [expected](size_t position) { return std::llabs(static_cast<long long>(position) - expected); };
+  size_t nearest = best.position;
+  for (const int step : {-1, 1}) {
+    for (int64_t other = rank + step; other >= 0 && other < static_cast<int64_t>(size_) && std::llabs(other - rank) <= kNeighbours; other += step) {
+      const size_t position = static_cast<size_t>(suffixes_[static_cast<size_t>(other)]);
+      if (size_ - position < best.length || std::memcmp(text_ + position, pattern, best.length) != 0) break;
+      if (distance(position) < distance(nearest)) nearest = position;
+    }
+  }
+  return {nearest, best.length};
 }
 
 }  // namespace whittle

@@ -24,10 +24,15 @@ class SuffixIndex {
   /** Memory beside the text that an index of `size` bytes takes, and what is needed for a moment while it is built. */
   static uint64_t MemoryBytes(uint64_t size);
 
-  /** The longest match of pattern[0, available) up to a cap of some kilobytes; length 0 when none reaches the seed length. */
-  Match Find(const uint8_t* pattern, size_t available) const;
+  /**
+   * The longest match of pattern[0, available) up to a cap of some kilobytes; length 0 when none reaches the seed length.
+   * Of several as long, one of those nearest to `expected` (of a bounded number that are looked at).
+   */
+  Match Find(const uint8_t* pattern, size_t available, int64_t expected) const;
+
 
  private:
+  Match Nearest(const uint8_t* pattern, Match best, int64_t rank, int64_t expected) const;
   bool MayContain(const uint8_t* pattern) const;
   uint64_t SeedHash(const uint8_t* pattern) const;
   void BuildFilter();
