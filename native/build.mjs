@@ -60,14 +60,12 @@ function lock() {
       if (error.code !== 'EEXIST') throw error;
     }
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 250);
-    let owner = 0;
     try {
-      owner = Number(readFileSync(lockPath, 'utf8'));
+      const owner = Number(readFileSync(lockPath, 'utf8'));
+      if (!isAlive(owner)) rmSync(lockPath, { force: true });
     } catch (error) {
       if (error.code !== 'ENOENT') throw error;
-      continue;
     }
-    if (!isAlive(owner)) rmSync(lockPath, { force: true });
   }
 }
 

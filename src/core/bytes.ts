@@ -1,4 +1,4 @@
-import { WhittleError } from './errors.js';
+import { type WhittleError } from './errors.js';
 
 /** Appends bytes, varints and fixed-width integers to a growing buffer. All multi-byte integers are little-endian. */
 export class ByteWriter {

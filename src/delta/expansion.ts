@@ -41,8 +41,8 @@ export function expandedSize(sizeBytes: number, expansion: Expansion | null): nu
 
 /** zlib's raw deflate of what is pushed; calls `onData` as output comes. Stock zlib's bytes, which Node's own zlib does not give. */
 export function stockDeflate(level: number, memLevel: number, onData: (bytes: Uint8Array) => void): Deflate {
-  const deflate = new Deflate({ level: level as 6, memLevel: memLevel as 8, raw: true, legacyHash: true, chunkSize: 65536 });
-  deflate.onData = (bytes): void => { onData(bytes as Uint8Array); };
+  const deflate = new Deflate({ level: level, memLevel: memLevel, raw: true, legacyHash: true, chunkSize: 65536 });
+  deflate.onData = (bytes): void => { onData(bytes); };
   deflate.onEnd = (): void => undefined;
   return deflate;
 }

@@ -63,7 +63,10 @@ export interface DeltaIndex {
  */
 export function encodeDeltaIndex(index: DeltaIndex): Buffer {
   const out = new ByteWriter().bytes(magic).varint(index.version).u8(profiles.indexOf(index.profile)).varint(index.memoryBytes);
-  for (const image of [index.basis, index.target]) putDigest(out, image.manifestDigest), putDigest(out, image.configDigest);
+  for (const image of [index.basis, index.target]) {
+    putDigest(out, image.manifestDigest);
+    putDigest(out, image.configDigest);
+  }
   out.varint(index.basisLayers.length);
   for (const diffId of index.basisLayers) putDigest(out, diffId);
   out.varint(index.layers.length);

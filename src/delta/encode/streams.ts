@@ -93,12 +93,12 @@ export function deflateParameters(bytes: Buffer, inflated: Buffer): { level: num
 }
 
 function givesBack(bytes: Buffer, inflated: Buffer, level: number, memLevel: number): boolean {
-  let at = 0;
-  let same = true;
+  const seen = { bytes: 0, same: true };
   const deflate = stockDeflate(level, memLevel, (out) => {
-    same &&= at + out.length <= bytes.length && bytes.subarray(at, at + out.length).equals(out);
-    at += out.length;
+    const end = seen.bytes + out.length;
+    seen.same &&= end <= bytes.length && bytes.subarray(seen.bytes, end).equals(out);
+    seen.bytes = end;
   });
-  for (let from = 0; from < inflated.length && same; from += trialBytes) deflate.push(inflated.subarray(from, from + trialBytes), from + trialBytes >= inflated.length);
-  return same && at === bytes.length;
+  for (let from = 0; from < inflated.length && seen.same; from += trialBytes) deflate.push(inflated.subarray(from, from + trialBytes), from + trialBytes >= inflated.length);
+  return seen.same && seen.bytes === bytes.length;
 }

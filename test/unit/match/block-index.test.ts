@@ -110,5 +110,6 @@ test('wrong arguments and foreign objects throw a TypeError', async () => {
   }
   expect(failure(() => index.query(undefined as never))).toMatchObject(typeError);
   const foreign: unknown[] = [{}, [], new Map(), Object.create(index) as object];
-  for (const self of foreign) expect(failure(() => { BlockIndex.prototype.query.call(self as never, content); })).toMatchObject(typeError);
+  const prototype = BlockIndex.prototype as unknown as { query: (this: unknown, content: unknown) => unknown };
+  for (const self of foreign) expect(failure(() => prototype.query.call(self, content))).toMatchObject(typeError);
 });

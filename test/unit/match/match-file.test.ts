@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { serverAddon, type MatchOptions } from '../../../src/core/native.js';
 import { ContentFiles, seededBytes } from '../../support/native-content.js';
 
-const { matchFile } = serverAddon();
+const matchFile = (options: MatchOptions): Promise<Float64Array> => serverAddon().matchFile(options);
 const memoryLimitBytes = 1 << 30;
 /** Below the least that the matcher works with: sources of a few megabytes are matched slice by slice. */
 const tightLimitBytes = 1;
