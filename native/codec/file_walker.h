@@ -64,6 +64,7 @@ class FileWalker {
       const size_t span = static_cast<size_t>(std::min(stretch_end, end) - position_);
       if (literal) CodeLiteral(bytes, span);
       else CodeCopy(bytes, span);
+      if (!literal && literals_ != nullptr) literals_->Observe(bytes, span, position_ == op_.new_position, position_ + span == stretch_end);
       position_ += span;
       bytes += span;
     }
@@ -93,7 +94,7 @@ class FileWalker {
 
   void CodeLiteral(uint8_t* bytes, size_t span) {
     if (literals_ == nullptr) return;
-    if (position_ == previous_end_) literals_->BeginRun(bytes);
+    if (position_ == previous_end_) literals_->BeginRun();
     content_->Fetch(static_cast<int64_t>(previous_old_end_ + (position_ - previous_end_)), span, old_.data());
     const int64_t before = has_op_ ? static_cast<int64_t>(op_.old_position) - static_cast<int64_t>(op_.new_position - position_)
                                    : static_cast<int64_t>(content_->size()) - static_cast<int64_t>(size_ - position_);

@@ -33,6 +33,16 @@ class MatchModel {
   uint32_t length() const { return length_; }
   uint32_t misses() const { return misses_; }
 
+  /** Appends a byte that no match is wanted for. */
+  void Insert(uint8_t byte) {
+    history_[size_ & mask_] = byte;
+    size_++;
+    recent_ = recent_ << 8 | byte;
+    uint32_t& head = heads_[Hash(static_cast<uint32_t>(recent_), static_cast<uint32_t>(recent_ >> 32) & 0xff) >> (32 - kHeadBits)];
+    candidate_ = head;
+    head = size_;
+  }
+
   /** Appends a byte and moves the match on. */
   void Append(uint8_t byte) {
     if (pointer_ != 0) {
@@ -45,32 +55,30 @@ class MatchModel {
         pointer_ = (misses_ & 255) == 255 ? 0 : pointer_ + 1;
       }
     }
-    history_[size_ & mask_] = byte;
-    size_++;
-    recent_ = recent_ << 8 | byte;
-    uint32_t& head = heads_[Hash(static_cast<uint32_t>(recent_), static_cast<uint32_t>(recent_ >> 32) & 0xff) >> (32 - kHeadBits)];
-    if (length_ == 0) TryCandidate(head);
-    head = size_;
+    Insert(byte);
+    if (length_ == 0) Look();
+  }
+
+  /** Takes up the match that the last bytes suggest, if they suggest one. */
+  void Look() {
+    if (candidate_ == 0 || size_ - candidate_ >= mask_) return;
+    uint32_t length = 0;
+    while (length < kLong && candidate_ > length && history_[(candidate_ - 1 - length) & mask_] == history_[(size_ - 1 - length) & mask_]) length++;
+    if (length < 5) return;
+    length_ = length;
+    pointer_ = candidate_;
+    misses_ = 0;
   }
 
  private:
   static constexpr int kHeadBits = 18;
-
-  void TryCandidate(uint32_t candidate) {
-    if (candidate == 0 || size_ - candidate >= mask_) return;
-    uint32_t length = 0;
-    while (length < kLong && candidate > length && history_[(candidate - 1 - length) & mask_] == history_[(size_ - 1 - length) & mask_]) length++;
-    if (length < 5) return;
-    length_ = length;
-    pointer_ = candidate;
-    misses_ = 0;
-  }
 
   std::vector<uint8_t> history_;
   uint32_t mask_;
   std::vector<uint32_t> heads_;
   uint32_t size_ = 1;  // position 0 means none
   uint32_t pointer_ = 0, length_ = 0, misses_ = 0;
+  uint32_t candidate_ = 0;  // where the last bytes were before
   uint64_t recent_ = 0;
 };
 
@@ -95,10 +103,21 @@ class LiteralModel {
     const uint8_t* backward;
   };
 
-  /** Starts a run of literals; `bytes` has kMargin bytes of the file before it. */
-  void BeginRun(const uint8_t* bytes) {
+  /**
+   * Takes note of a stretch of a copy, for matches to come: of its first and last kObserved bytes only, as what is
+   * near a literal is most like it. `begins` and `ends`: whether the copy does so with this stretch.
+   */
+  void Observe(const uint8_t* bytes, size_t size, bool begins, bool ends) {
+    const size_t head = begins ? std::min(size, kObserved) : 0;
+    const size_t tail = ends ? std::min(size - head, kObserved) : 0;
+    for (size_t index = 0; index < head; index++) match_.Insert(bytes[index]);
+    for (size_t index = size - tail; index < size; index++) match_.Insert(bytes[index]);
+  }
+
+  /** Starts a run of literals. */
+  void BeginRun() {
     match_.Break();
-    for (size_t index = 8; index > 0; index--) match_.Append(bytes[-static_cast<ptrdiff_t>(index)]);
+    match_.Look();
     word_ = 0;
     forward_hits_ = backward_hits_ = 0;
     run_ = 0;
@@ -127,6 +146,7 @@ class LiteralModel {
   }
 
  private:
+  static constexpr size_t kObserved = 1024;
   static constexpr size_t kOrders = Profile::kOrders;
   static constexpr size_t kInputs = kOrders + 3;
 
@@ -200,7 +220,7 @@ class LiteralModel {
       const int mixed = mixer_.Mix(inputs, (selected * 8 + static_cast<size_t>(base + place)) * 2 + (kind_ == kText));
       const uint32_t refined = refiner_.Refine(mixed, node);
       const int bit = coder.Code(static_cast<int>(value >> place) & 1, (Squash(mixed) + refined + 1) >> 1);
-      mixer_.Update(inputs, bit, 2);
+      mixer_.Update(inputs, bit, 1);
       refiner_.Update(bit);
       for (Guess& guess : guesses) guess.Update(bit);
       for (size_t index = 0; index < kOrders; index++) maps_[index].Update(slots[index]->histories[within - 1], bit);
