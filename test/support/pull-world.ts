@@ -12,7 +12,7 @@ import { parseReference } from '../../src/oci/index.js';
 import { makeImage, noise, type ImageFile, type MadeImage } from './images.js';
 
 /** Patience for servers on loopback that misbehave on purpose. */
-export const hurried: Patience = { ...defaultPatience, stallMs: 400, slowWindowMs: 3000, pauseMs: 1, maxPauseMs: 5, maxRetryAfterMs: 50 };
+export const hurried: Patience = { ...defaultPatience, stallMs: 3000, slowWindowMs: 3000, pauseMs: 1, maxPauseMs: 5, maxRetryAfterMs: 50 };
 
 /** Two versions of an image, served with deltas between them, and a folder for stores. */
 export interface PullWorld {
@@ -58,7 +58,7 @@ export interface Pulled {
 export async function pullHere(root: string, image: string, options: Partial<PullOptions> = {}): Promise<Pulled> {
   const events: PullEvent[] = [];
   const reference = parseReference(image);
-  const source = registrySource(reference, null, { limits: { attempts: 4, backoffMs: 1, backoffMaxMs: 5, headersTimeoutMs: 1000, bodyTimeoutMs: 1000, retryAfterMaxMs: 50 } });
+  const source = registrySource(reference, null, { limits: { attempts: 4, backoffMs: 1, backoffMaxMs: 5, headersTimeoutMs: 5000, bodyTimeoutMs: 5000, retryAfterMaxMs: 50 } });
   const store = await openStore(root, { create: true });
   try {
     const result = await pullImage(store, source, {

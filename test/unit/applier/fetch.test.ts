@@ -16,7 +16,7 @@ import { httpSource } from '../../support/http-source.js';
 
 const frameBytes = 64 * 1024;
 const blob = randomBytes(10 * frameBytes + 12345);
-const hurried: Patience = { ...defaultPatience, stallMs: 250, slowWindowMs: 2000, pauseMs: 1, maxPauseMs: 4, maxRetryAfterMs: 20 };
+const hurried: Patience = { ...defaultPatience, stallMs: 3000, slowWindowMs: 2000, pauseMs: 1, maxPauseMs: 4, maxRetryAfterMs: 20 };
 
 function declaredFrames(content: Buffer): SpoolFrame[] {
   return plainFrames(content.length, frameBytes).map((frame, index) => ({
