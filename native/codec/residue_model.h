@@ -48,7 +48,7 @@ class ResidueModel {
         flag_mixer_(256 + 32 * 8, kFlags, 16384 * 5 / 2 / kFlags),
         flag_refiner_(1024),
         value_table_(Profile::kValueBits + 3),
-        value_mixer_(128, kValues, 16384 * 5 / 2 / kValues),
+        value_mixer_(32 * 4 * 32, kValues, 16384 * 5 / 2 / kValues),
         suspicion_(1 << 16, 1500) {
     for (AdaptiveBit& bit : pages_) bit = AdaptiveBit(16384, 2);
     for (AdaptiveBit& bit : quiet_) bit = AdaptiveBit(4096, 2);
@@ -268,7 +268,7 @@ class ResidueModel {
     const int mixed = flag_mixer_.Mix(inputs, mark != 0 ? 256 + mark * 8u + distance : (kind_ * 4 + (position & 3)) * 8 + distance);
     const uint32_t refined = flag_refiner_.Refine(mixed, mark != 0 ? 256 + mark * 8 + (flags & 7) : flags & 255);
     differs = coder.Code(differs, Blend(Squash(mixed), refined));
-    flag_mixer_.Update(inputs, differs, 2);
+    flag_mixer_.Update(inputs, differs, 1);
     flag_refiner_.Update(differs);
     for (size_t index = 0; index < kFlags; index++) flag_maps_[index].Update(*histories[index], differs);
     return differs;
@@ -292,7 +292,7 @@ class ResidueModel {
       hashes[5] = Hash(static_cast<uint32_t>(byte[-1]) << 16 | static_cast<uint32_t>(byte[-2]) << 8 | old[0], 0x600);
       hashes[6] = Hash(Field(old, position), static_cast<uint32_t>(before) << 8 | 0x80);
     }
-    if (!Profile::kGuesses) return CodeUnguessed(coder, hashes, value);
+    if (!Profile::kGuesses) return CodeUnguessed(coder, mark, hashes, value);
     Guess* const guesses[2] = {&guesses_[hashes[0] >> (32 - kGuessBits)], &guesses_[hashes[1] >> (32 - kGuessBits)]};
     const Guess& best = *guesses[guesses[1]->hits > guesses[0]->hits];
     bool hit = false;
@@ -301,7 +301,7 @@ class ResidueModel {
       hit = CodeAdaptive(coder, sure_[context], best.value == value, 250);
     }
     if (hit) value = best.value;
-    else value = CodeUnguessed(coder, hashes, value);
+    else value = CodeUnguessed(coder, mark, hashes, value);
     for (Guess* guess : guesses) guess->Update(value);
     return value;
   }
@@ -317,14 +317,14 @@ class ResidueModel {
   };
 
   template <class Coder>
-  uint8_t CodeUnguessed(Coder& coder, uint32_t* hashes, uint8_t value) {
-    const uint32_t high = CodeNibble(coder, hashes, 0, value >> 4);
+  uint8_t CodeUnguessed(Coder& coder, uint32_t mark, uint32_t* hashes, uint8_t value) {
+    const uint32_t high = CodeNibble(coder, mark, hashes, 0, value >> 4);
     for (size_t index = 0; index < kValues; index++) hashes[index] = Hash(hashes[index], 0x1000 + high);
-    return static_cast<uint8_t>(high << 4 | CodeNibble(coder, hashes, 1 + high, value & 15));
+    return static_cast<uint8_t>(high << 4 | CodeNibble(coder, mark, hashes, 1 + high, value & 15));
   }
 
   template <class Coder>
-  uint32_t CodeNibble(Coder& coder, const uint32_t* hashes, uint32_t prefix, uint32_t value) {
+  uint32_t CodeNibble(Coder& coder, uint32_t mark, const uint32_t* hashes, uint32_t prefix, uint32_t value) {
     NibbleSlot* slots[kValues];
     value_table_.template Find<kValues>(hashes, slots);
     uint32_t node = 1;
@@ -332,7 +332,7 @@ class ResidueModel {
       Mixer::Inputs inputs;
       for (size_t index = 0; index < kValues; index++) inputs.values[index] = static_cast<int16_t>(value_maps_[index].Predict(slots[index]->histories[node - 1]));
       int bit = static_cast<int>(value >> place) & 1;
-      const int mixed = value_mixer_.Mix(inputs, (prefix == 0 ? 0 : 16) + node + 32 * ((flags_ >> 1) & 3));
+      const int mixed = value_mixer_.Mix(inputs, (prefix == 0 ? 0 : 16) + node + 32 * (((flags_ >> 1) & 3) + 4 * mark));
       bit = coder.Code(bit, Squash(mixed));
       value_mixer_.Update(inputs, bit, 2);
       for (size_t index = 0; index < kValues; index++) value_maps_[index].Update(slots[index]->histories[node - 1], bit);
