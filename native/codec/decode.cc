@@ -55,7 +55,7 @@ class ProfileDecoder final : public Decoder {
         ReadReferences();
         walker_.Begin(kind, size, old_.get(), &references_->rewriter, [this](Op& op) {
           if (next_op_ == file_ops_.size()) return false;
-          op = file_ops_[next_op_++];
+          op = file_ops_[next_op_++].Whole();
           return true;
         });
       } else {
@@ -120,7 +120,7 @@ class ProfileDecoder final : public Decoder {
     next_op_ = 0;
     for (Op op; ops_.Code(op_coder_, op, false);) {
       if (file_ops_.size() == AddressMap::kMaxOps) ThrowCorrupt("a file with references has too many copies");
-      file_ops_.push_back(op);
+      file_ops_.emplace_back(op);
     }
     references_->map.Build(references_->image, references_->shifts, file_ops_);
   }
@@ -141,7 +141,7 @@ class ProfileDecoder final : public Decoder {
   FileWalker<RangeDecoder, Profile> walker_;
   std::unique_ptr<OldContent> old_;
   std::unique_ptr<References> references_;
-  std::vector<Op> file_ops_;
+  std::vector<SmallOp> file_ops_;
   size_t next_op_ = 0;
   size_t page_used_ = 0, page_size_ = 0;
   bool has_segment_ = false, broken_ = false;

@@ -103,7 +103,7 @@ std::unique_ptr<References> FindReferences(const EncodeFile& file, uint32_t kind
   if (!ParseElf(old, references->image) || !ParseElf(target, image)) return nullptr;
   references->shifts = FindShifts(references->image, image);
   if (!AreSmall(references->shifts)) return nullptr;
-  references->map.Build(references->image, references->shifts, file.ops);
+  references->map.Build(references->image, references->shifts, std::vector<SmallOp>(file.ops.begin(), file.ops.end()));
   if (!RewritingPays(file, references->rewriter)) return nullptr;
   return references;
 }

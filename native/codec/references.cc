@@ -38,16 +38,14 @@ bool LooksRipRelative(const uint8_t* modrm) {
 
 }  // namespace
 
-void AddressMap::Build(const ElfImage& image, const std::vector<SegmentShift>& shifts, const std::vector<Op>& ops) {
+void AddressMap::Build(const ElfImage& image, const std::vector<SegmentShift>& shifts, const std::vector<SmallOp>& ops) {
   image_ = &image;
   shifts_ = shifts;
   shifts_.resize(image.segments.size());
   last_segment_ = last_interval_ = 0;
   std::vector<Interval> sorted;
   sorted.reserve(ops.size());
-  for (const Op& op : ops) {
-    sorted.push_back({static_cast<uint32_t>(op.old_position), static_cast<uint32_t>(op.old_position + op.length), static_cast<uint32_t>(op.new_position)});
-  }
+  for (const SmallOp& op : ops) sorted.push_back({op.old_position, op.old_position + op.length, op.new_position});
   std::sort(sorted.begin(), sorted.end(), [](const Interval& a, const Interval& b) { return a.start != b.start ? a.start < b.start : a.to < b.to; });
   // Where copies overlap, the longer one says where things went.
   size_t count = 0;

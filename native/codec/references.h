@@ -17,13 +17,21 @@ struct SegmentShift {
   int64_t tail = 0;  // new end of what the file holds of it - the old end, as addresses: where zero-filled memory moved
 };
 
+/** An op of a file below 4 GiB, in half the memory: a decoder holds all of a file's. */
+struct SmallOp {
+  uint32_t new_position, old_position, length;
+  explicit SmallOp(const Op& op)
+      : new_position(static_cast<uint32_t>(op.new_position)), old_position(static_cast<uint32_t>(op.old_position)), length(static_cast<uint32_t>(op.length)) {}
+  Op Whole() const { return {new_position, old_position, length}; }
+};
+
 /** Old addresses to new ones. */
 class AddressMap {
  public:
   static constexpr size_t kMaxOps = size_t{1} << 18;
 
-  /** `ops` in any order, at most kMaxOps; positions below 2^32. */
-  void Build(const ElfImage& image, const std::vector<SegmentShift>& shifts, const std::vector<Op>& ops);
+  /** `ops` in any order, at most kMaxOps. */
+  void Build(const ElfImage& image, const std::vector<SegmentShift>& shifts, const std::vector<SmallOp>& ops);
   /** The new address of an old one; false when it lies in no segment. */
   bool Map(uint64_t address, uint64_t& mapped);
   const ElfImage& image() const { return *image_; }
