@@ -25,8 +25,11 @@ export interface MatchedFile {
   close(): Promise<void>;
 }
 
-/** What a match takes beside its sources' and target's bytes: a suffix array of 32-bit positions. */
-const workBytesPerSourceByte = 6;
+/**
+ * What a match takes at most: sources and their suffix array, target and its costs, and the search's tables. With less
+ * the matcher turns to a coarser search, so this is rather too much than too little.
+ */
+const matchMemory = { perSourceByte: 8, perTargetByte: 4, tableBytes: 80 * 2 ** 20 } as const;
 
 /**
  * Matches files ahead of their encoding, as many at a time as threads and memory allow, and gives them in order.
@@ -69,7 +72,7 @@ export class MatchQueue {
 
   async #match(task: MatchTask): Promise<MatchedFile> {
     const sourceBytes = task.sources.reduce((sum, ref) => sum + (this.options.basis.layers[ref.layer]?.entries[ref.entry]?.header.sizeBytes ?? 0), 0) + inflatedBytes(task);
-    const bytes = Math.min(this.options.memoryBytes, sourceBytes * workBytesPerSourceByte + task.sizeBytes);
+    const bytes = Math.min(this.options.memoryBytes, sourceBytes * matchMemory.perSourceByte + task.sizeBytes * matchMemory.perTargetByte + Math.min(matchMemory.tableBytes, sourceBytes * 64));
     await this.#take(bytes);
     const opened: BasisContent[] = [];
     const close = async (): Promise<void> => { for (const content of opened.splice(0)) await content.close(); };
