@@ -42,7 +42,6 @@ interface Committed {
 const corpus = findCorpus();
 const wanting = [...corpus.wanting, ...['skopeo', 'umoci', 'docker-registry', 'python3'].filter((tool) => !hasTool(tool))];
 const test = testUnlessWanting(wanting);
-const report: string[] = [];
 
 /** One line for each entry of the image's file tree, as umoci unpacks it. */
 async function umociTree(layout: string, tag: string, work: string): Promise<string> {
@@ -74,7 +73,6 @@ describe('every pair of the corpus', () => {
   afterAll(async () => {
     await registry?.close();
     await rm(scratch, { recursive: true, force: true, maxRetries: 5 });
-    if (report.length > 0) process.stderr.write(`${report.join('\n')}\n`);
   });
 
   const device = (store: string, ...words: string[]): Promise<Outcome> => runOk([...program('device'), ...words, '--root', store]);
@@ -115,8 +113,8 @@ describe('every pair of the corpus', () => {
       }
       expect(update.configDigest).toBe(target.configDigest);
       const layers = layerPullBytes(basis, target);
-      report.push(`${name}: layer pull ${String(layers)}, delta ${String(update.deltaBytes)}, received ${String(update.downloadedBytes.total)} (${update.way}), `
-        + `${String(Math.round(update.wallMs))} ms, ${String(Math.round(update.peakRssBytes / 2 ** 20))} MiB`);
+      process.stderr.write(`${name}: layer pull ${String(layers)}, delta ${String(update.deltaBytes)}, received ${String(update.downloadedBytes.total)} (${update.way}), `
+        + `${String(Math.round(update.wallMs))} ms, ${String(Math.round(update.peakRssBytes / 2 ** 20))} MiB\n`);
       expect(update.downloadedBytes.total).toBeLessThanOrEqual(layers + askingBytes);
       const bound = tarDiffBytes[name];
       if (bound !== undefined) {
