@@ -27,6 +27,7 @@ const project = (name, extra = {}) => ({
 export default {
   maxWorkers: 2,
   testTimeout: 60_000,
+  testSequencer: '<rootDir>/test/support/longest-first.js',
   projects: [
     project('unit'),
     project('property'),
