@@ -3,7 +3,7 @@
 import { readdirSync } from 'node:fs';
 
 const foreignPrefix = { device: 'encode', server: 'decode' };
-const directories = { device: ['device', 'common', 'linux', 'codec'], server: ['server', 'common', 'match', 'codec'] };
+const directories = { device: ['device', 'common', 'linux', 'codec'], server: ['server', 'common', 'match', 'meter', 'codec'] };
 const addon = process.argv[2];
 if (!(addon in directories)) throw new Error(`usage: list-sources.mjs device|server, not ${String(addon)}`);
 

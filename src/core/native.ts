@@ -78,6 +78,12 @@ export interface DeviceAddon {
   };
 }
 
+/** A PatchDecoder that also tells what each stream cost, for accounts of a delta. */
+export interface PatchMeter extends Omit<PatchDecoder, 'close'> {
+  /** Bits of information read so far: ops, residue, literals (docs/format-codec.md). */
+  bits(): Float64Array;
+}
+
 export interface ServerAddon {
   /** Triples (newPos, oldPos, length): newPos ascending, not overlapping; what is not covered is literal. Deterministic. */
   matchFile(options: MatchOptions): Promise<Float64Array>;
@@ -85,6 +91,7 @@ export interface ServerAddon {
   suffixArray(bytes: Uint8Array): Int32Array;
   readonly BlockIndex: new (options: { readonly memoryLimitBytes: number }) => BlockIndex;
   readonly PatchEncoder: new (options: { readonly profile: CodecProfile; readonly threads: number }) => PatchEncoder;
+  readonly PatchMeter: new (options: { readonly profile: CodecProfile }) => PatchMeter;
 }
 
 const releaseDirectory = new URL('../../native/build/Release/', import.meta.url);

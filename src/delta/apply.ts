@@ -6,7 +6,7 @@ import { isWhittleError, WhittleError } from '../core/errors.js';
 import { entryHeaderBytes, entryPadding, trailerBytes } from '../tar/index.js';
 import type { LayerEntry, LayerMeta } from '../tar/types.js';
 import type { Basis, BasisContent } from './basis.js';
-import { BitDecoder } from './bits.js';
+import { BitDecoder, type BitPort } from './bits.js';
 import { DataReader } from './data-reader.js';
 import { Collapser, expandedSize } from './expansion.js';
 import { inflatedContent } from './inflated-content.js';
@@ -14,7 +14,7 @@ import type { DeltaIndex } from './index-blob.js';
 import { deltaLimits } from './limits.js';
 import { MetaCoder } from './meta-coder.js';
 import type { ContentPlan, ContentRef, LayerPlan } from './plan.js';
-import { SegmentDecoder } from './segments.js';
+import { SegmentDecoder, type SegmentCodec } from './segments.js';
 import type { TargetSink } from './sink.js';
 
 export interface ApplyOptions {
@@ -27,6 +27,20 @@ export interface ApplyOptions {
   /** Where streams of compressed basis files are inflated to, in files without a name. Default: the system's temporary directory. */
   readonly scratchDir?: string;
   readonly signal?: AbortSignal;
+  /** Keeps account of what the delta's bits are for. */
+  readonly observer?: DecodeObserver;
+}
+
+/** Watches a delta being decoded, so that its cost can be told file by file. */
+export interface DecodeObserver {
+  /** Decodes segments in place of the device's decoder. */
+  readonly codec: SegmentCodec;
+  /** What the tar metadata of a layer is read through: `bits`, or a port upon it. `sizeBytes`: of the coded metadata. */
+  metadata(layer: number, bits: BitDecoder, sizeBytes: number): BitPort;
+  /** The plan of a layer was read. */
+  planned(layer: number, plan: LayerPlan): void;
+  /** The content of this entry is decoded next. */
+  entry(layer: number, entry: number): void;
 }
 
 type PatchPlan = Extract<ContentPlan, { kind: 'patch' }>;
@@ -68,7 +82,7 @@ class Applier {
       return found;
     });
     this.#meta = new MetaCoder(this.#basisOrder.map((layer) => basis.layers[layer]).filter((layer) => layer !== undefined));
-    this.#segments = new SegmentDecoder(reader, index.profile, index.memoryBytes);
+    this.#segments = new SegmentDecoder(reader, index.profile, index.memoryBytes, options.observer?.codec);
   }
 
   async run(): Promise<void> {
@@ -81,7 +95,9 @@ class Applier {
   async #layer(layer: number, diffId: string): Promise<void> {
     const size = await this.reader.varint(Math.min(deltaLimits.metaBytes, this.#segments.budgetBytes), 'tar metadata size');
     const coded = new BitDecoder(await this.reader.bytes(size));
-    const plan = fromDelta(() => this.#meta.layer(coded, layer, diffId));
+    const port = this.options.observer?.metadata(layer, coded, size) ?? coded;
+    const plan = fromDelta(() => this.#meta.layer(port, layer, diffId));
+    this.options.observer?.planned(layer, plan);
     const entries = plan.meta.entries as LayerEntry[];
     this.#rebuilt.set(layer, entries);
     await this.options.sink.beginLayer(layer, plan.meta);
@@ -138,6 +154,7 @@ class Applier {
   }
 
   async #patched(layer: number, entry: number, record: LayerEntry, { sources: refs, expansion }: PatchPlan, hash: Hash): Promise<Buffer> {
+    this.options.observer?.entry(layer, entry);
     const sources: BasisContent[] = [];
     const own = createHash('sha256');
     const give = async (chunk: Buffer): Promise<void> => {

@@ -10,7 +10,12 @@ export interface BitPort {
   readonly decoding: boolean;
   /** Codes one bit; `one16` is the probability of a 1 in 1/65536, 1 to 65535. */
   code(one16: number, bit: number): number;
+  /** Told what the bits that follow are for, where somebody keeps account. */
+  enter?(part: MetaPart): void;
 }
+
+/** What bits of tar metadata are for: a layer as a whole, the name that begins the next entry, and what follows it. */
+export type MetaPart = 'layer' | 'name' | 'plan' | 'expansion' | 'attributes' | 'time';
 
 /** Decodes bits from `bytes`; reading past the end gives zeros and sets `overrun`, so a hostile stream cannot make it throw or loop. */
 export class BitDecoder implements BitPort {

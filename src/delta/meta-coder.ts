@@ -72,6 +72,7 @@ export class MetaCoder {
     const content: ContentPlan[] = [];
     const wanted = input?.plan.meta;
     this.#textBytes = 0;
+    port.enter?.('layer');
     const count = this.#models.count.code(port, wanted?.entries.length ?? 0, 0);
     if (count > deltaLimits.entries) fail('too many tar entries');
     this.#target.add(layer, { diffId, sizeBytes: 0, entries, trailerZeroBytes: 0, trailer: null });
@@ -81,6 +82,7 @@ export class MetaCoder {
       content.push(coded.content);
       this.#target.grow();
     }
+    port.enter?.('layer');
     const trailerZeroBytes = this.#models.count.code(port, wanted?.trailerZeroBytes ?? 0, 1);
     const trailer = this.#models.paddingUsual.code(port, wanted?.trailer == null) ? null : this.#string(this.#models.values.code(port, wanted?.trailer ?? none, deltaLimits.metaTextBytes));
     const sizeBytes = this.#models.count.code(port, wanted?.sizeBytes ?? 0, 2);
@@ -89,13 +91,17 @@ export class MetaCoder {
 
   #entry(port: BitPort, input: EntryInput | undefined): { record: LayerEntry; content: ContentPlan } {
     overrunCheck(port);
+    port.enter?.('name');
     const wanted = input?.record.header ?? blankHeader;
     const { base, path } = this.#path(port, wanted.path, input?.base ?? -1);
     const baseHeader = base < 0 ? undefined : this.#basis.at(base)?.record.header;
+    port.enter?.('attributes');
     const typeflag = this.#typeflag(port, wanted.typeflag, baseHeader);
     const reference = baseHeader ?? this.#byType.get(typeflag) ?? this.#previous;
     const predicted = baseHeader === undefined ? 1 : 0;
+    port.enter?.('plan');
     const { content, sizeBytes, digest } = this.#content(port, input, base, reference);
+    port.enter?.('attributes');
     const fields = {
       path, typeflag, sizeBytes, ...this.#numbers(port, wanted, reference, predicted), ...this.#names(port, wanted, reference, predicted),
       linkPath: this.#linkPath(port, wanted.linkPath, reference, predicted), ...this.#time(port, wanted, reference, predicted),
@@ -183,6 +189,7 @@ export class MetaCoder {
   }
 
   #time(port: BitPort, wanted: TarHeader, reference: TarHeader, predicted: number): { mtimeSec: number; mtimeNsec: number } {
+    port.enter?.('time');
     const how = this.#models.timeHow.code(port, port.decoding ? 0 : this.#chooseTime(wanted, reference), (this.#timeHistory & 15) * 2 + predicted);
     this.#timeHistory = (this.#timeHistory << 2) | Math.min(how, 3);
     let time = { sec: reference.mtimeSec, nsec: reference.mtimeNsec };
@@ -199,6 +206,7 @@ export class MetaCoder {
     if (place >= 0) this.#times.splice(place, 1);
     this.#times.unshift(time);
     if (this.#times.length > recentTimes) this.#times.pop();
+    port.enter?.('attributes');
     return { mtimeSec: time.sec, mtimeNsec: time.nsec };
   }
 
@@ -240,6 +248,7 @@ export class MetaCoder {
       const expected = sources.length > 0 ? this.#record(sources[0] ?? fail('no source')).header.sizeBytes : reference.sizeBytes;
       const sizeBytes = expected + this.#models.sizeDifference.code(port, (input?.record.header.sizeBytes ?? 0) - expected, sources.length > 0 ? 0 : 1);
       if (sizeBytes <= 0 || !Number.isSafeInteger(sizeBytes)) fail('a patched file has no size');
+      port.enter?.('expansion');
       const expansion = this.#expansions.code(port, wanted?.expansion ?? null, sizeBytes, sources.map((ref) => this.#record(ref).header.sizeBytes));
       return { content: { kind: 'patch', sources, expansion }, sizeBytes, digest: input?.record.digest ?? null };
     }

@@ -15,22 +15,25 @@ export function nativeContent(content: BasisContent): NativeContent {
   return { fd: content.fd, extents, sizeBytes: content.sizeBytes };
 }
 
+/** What decodes the streams of segments. */
+export type SegmentCodec = Pick<PatchDecoder, 'segment' | 'begin' | 'next'>;
+
 /**
  * Rebuilds patched files from the segments of the data blob, one after the other. A file is coded in one or more
  * parts; a segment holds whole parts and is read when its first part is wanted.
  */
 export class SegmentDecoder {
-  readonly #decoder: PatchDecoder;
+  readonly #decoder: SegmentCodec;
   readonly #budgetBytes: number;
   #parts: number[] = [];
 
-  /** `memoryBytes` is what the delta declared; DELTA_CORRUPT when the decoder needs more. */
-  constructor(private readonly reader: DataReader, profile: DeltaProfile, memoryBytes: number) {
+  /** `memoryBytes` is what the delta declared; DELTA_CORRUPT when the decoder needs more. `codec`: another decoder than the device's. */
+  constructor(private readonly reader: DataReader, profile: DeltaProfile, memoryBytes: number, codec?: SegmentCodec) {
     const addon = deviceAddon();
     const needBytes = addon.PatchDecoder.memoryBytes(profile);
     this.#budgetBytes = memoryBytes - needBytes;
     if (this.#budgetBytes < 0) throw new WhittleError('DELTA_CORRUPT', `the delta declares ${String(memoryBytes)} bytes of memory; its decoder needs ${String(needBytes)}`);
-    this.#decoder = new addon.PatchDecoder({ profile });
+    this.#decoder = codec ?? new addon.PatchDecoder({ profile });
   }
 
   /** Bytes that one segment or one layer's metadata may take. */
