@@ -8,7 +8,7 @@ const noAddonLoading = {
 };
 
 export default tseslint.config(
-  { ignores: ['dist/', 'bench/.built/', 'node_modules/', 'native/build/', 'coverage/', '**/*.html'] },
+  { ignores: ['dist/', 'test/powercut/.built/', 'bench/.built/', 'node_modules/', 'native/build/', 'coverage/', '**/*.html'] },
   js.configs.recommended,
   {
     files: ['**/*.ts'],

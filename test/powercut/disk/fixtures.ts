@@ -1,0 +1,94 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { freePort, orderDelta, startService, type Service } from '../../../bench/services.js';
+import { makeImage, noise, type ImageFile, type MadeImage } from '../../support/images.js';
+
+/** What an independent reader must find of one file of a layer. */
+export interface ExpectedFile {
+  readonly kind: 'file' | 'directory' | 'symlink';
+  readonly mode: number;
+  readonly mtimeSec: number;
+  /** sha256 of the content, hex; of a symbolic link its target. */
+  readonly content: string;
+}
+
+/** One version of the image: what was published, and where it is served as `app:latest`. */
+export interface Version {
+  readonly image: MadeImage;
+  /** By diffID, by path. */
+  readonly layers: ReadonlyMap<string, ReadonlyMap<string, ExpectedFile>>;
+  readonly from: string;
+}
+
+/** Three versions of an image, each served by a delta-server of its own that makes deltas from the others. */
+export interface World {
+  readonly versions: readonly [Version, Version, Version];
+  close(): Promise<void>;
+}
+
+/** The name under which every version is pulled. */
+export const imageName = 'registry.example/app:latest';
+
+const folders: readonly ImageFile[] = [{ path: 'etc/' }, { path: 'lib/' }, { path: 'lib/deep/' }];
+
+function manyFiles(folder: string, count: number, seed: number): ImageFile[] {
+  return Array.from({ length: count }, (_, at) => ({
+    path: `${folder}/f${String(at)}`, content: noise(200 + ((at * 977) % 5000), seed * 1000 + at), mode: at % 3 === 0 ? 0o755 : 0o644, mtimeSec: 1_700_000_000 + at,
+  }));
+}
+
+/** A base that stays, and an app layer of which each version changes a part: some files stay as they are and are linked. */
+function layersOf(version: number): ImageFile[][] {
+  const base = [...folders, ...manyFiles('lib', 24, 1), { path: 'lib/deep/blob', content: noise(90_000, 2) }, { path: 'etc/link', type: 'symlink' as const, linkPath: '../lib/f1' }, { path: 'etc/empty', content: '' }];
+  const app = [{ path: 'app/' }, ...manyFiles('app', 16, 3), ...manyFiles('app', 8, 10 + version).map((file) => ({ ...file, path: `${file.path}-new` })), { path: 'app/data', content: noise(70_000 + version * 5000, 20 + version) }];
+  return [base, app];
+}
+
+function expectedOf(files: readonly ImageFile[]): Map<string, ExpectedFile> {
+  return new Map(files.map((file) => {
+    const kind = file.type === 'symlink' ? 'symlink' : file.path.endsWith('/') ? 'directory' : 'file';
+    const content = kind === 'symlink' ? file.linkPath ?? '' : kind === 'file' ? createHash('sha256').update(Buffer.from(file.content ?? '')).digest('hex') : '';
+    return [file.path.replace(/\/$/, ''), { kind, mode: file.mode ?? (kind === 'directory' ? 0o755 : 0o644), mtimeSec: file.mtimeSec ?? 1_700_000_000, content }];
+  }));
+}
+
+/** Makes the images and starts the servers, with the deltas that the scenarios need made beforehand. The caller closes it. */
+export async function makeWorld(): Promise<World> {
+  const scratch = await mkdtemp(join(tmpdir(), 'whittle-disk-world-'));
+  const services: Service[] = [];
+  const close = async (): Promise<void> => {
+    for (const service of services) await service.stop();
+    await rm(scratch, { recursive: true, force: true, maxRetries: 5 });
+  };
+  try {
+    const versions: Version[] = [];
+    const made: MadeImage[] = [];
+    for (const version of [1, 2, 3]) made.push(await makeImage(join(scratch, 'app'), `v${String(version)}`, layersOf(version)));
+    for (const [at, image] of made.entries()) {
+      // The layout's tag `latest` is this version while its server starts.
+      const layout = join(scratch, `app-${String(at)}`);
+      const layers = new Map<string, ReadonlyMap<string, ExpectedFile>>();
+      for (const [older] of made.entries()) if (older !== at) await makeImage(layout, `v${String(older + 1)}`, layersOf(older + 1));
+      await makeImage(layout, 'latest', layersOf(at + 1));
+      layersOf(at + 1).forEach((files, layer) => layers.set(image.layers[layer]?.diffId ?? '', expectedOf(files)));
+      const tags = ['latest', ...made.map((_, other) => `v${String(other + 1)}`).filter((_, other) => other !== at)];
+      const service = await startService(tags.map((tag) => `app=oci:${layout}:${tag}`), join(scratch, `server-${String(at)}`), 'fast');
+      services.push(service);
+      for (const basis of made) if (basis !== image) await orderDelta(service.port, 'app', basis.configDigest, image.manifestDigest);
+      versions.push({ image, layers, from: `http://127.0.0.1:${String(service.port)}` });
+    }
+    const [first, second, third] = versions;
+    if (first === undefined || second === undefined || third === undefined) throw new Error('there are three versions');
+    return { versions: [first, second, third], close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** A place where nobody serves anything. */
+export async function deadPlace(): Promise<string> {
+  return `http://127.0.0.1:${String(await freePort())}`;
+}
