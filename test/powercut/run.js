@@ -46,7 +46,7 @@ async function write(path, content) {
   await rename(temporary, path);
 }
 
-for (const folder of ['src', 'test/support', 'test/powercut']) await buildFolder(folder);
+for (const folder of ['src', 'bench', 'test/support', 'test/powercut']) await buildFolder(folder);
 // The addons are found relative to the code that loads them.
 for (const name of ['native', 'package.json', 'bin', 'dist']) {
   await symlink(join(root, name), join(built, name)).catch((error) => {

@@ -1,12 +1,12 @@
 import { execFile, spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { access, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { projectRoot } from '../../../bench/process.js';
 
 const execute = promisify(execFile);
 
@@ -43,16 +43,22 @@ export function wantingForDisks(): string[] {
   return wanting;
 }
 
+/** The checkout, also when this runs from a folder of built JavaScript within it. */
+function findCheckout(from: string): string {
+  return existsSync(join(from, 'node_modules')) ? from : findCheckout(dirname(from));
+}
+
 /** Compiles the block server, once for each state of its source; its path. Needs g++ and Linux headers. */
 async function builtServer(): Promise<string> {
-  const source = join(projectRoot, 'test/powercut/disk/block-server.cc');
+  const checkout = findCheckout(dirname(fileURLToPath(import.meta.url)));
+  const source = join(checkout, 'test/powercut/disk/block-server.cc');
   const digest = createHash('sha256').update(await readFile(source)).digest('hex').slice(0, 16);
-  const path = join(projectRoot, 'node_modules/.cache/whittle', `block-server-${digest}`);
+  const path = join(checkout, 'node_modules/.cache/whittle', `block-server-${digest}`);
   try {
     await access(path, constants.X_OK);
     return path;
   } catch {
-    await mkdir(join(projectRoot, 'node_modules/.cache/whittle'), { recursive: true });
+    await mkdir(dirname(path), { recursive: true });
     const unfinished = `${path}.${String(process.pid)}`;
     await execute('g++', ['-O2', '-std=c++20', '-Wall', '-Wextra', '-pthread', '-o', unfinished, source]);
     await rename(unfinished, path);

@@ -1,0 +1,209 @@
+import { join } from 'node:path';
+import { BlockDevice, BlockDeviceError } from './block-device.js';
+import { checkStore, pullNext, type Expectation } from './check-state.js';
+import { below, crashStates, describeState, piecesOf, seeded, type CrashState, type Random } from './crash-states.js';
+import type { Filesystem } from './filesystems.js';
+import { makeWorld, type World } from './fixtures.js';
+import { recordScenarios, type Names, type Recorded, type Wrapper } from './scenarios.js';
+
+/** What a run of the harness is to do. */
+export interface DiskOptions {
+  /** Crash states in all, over filesystems and scenarios. */
+  readonly states: number;
+  readonly seed: number;
+  readonly filesystems: readonly Filesystem[];
+  /** Names of scenarios; undefined: all. */
+  readonly scenarios?: readonly string[] | undefined;
+  /** Stop at the first violation of each recording. */
+  readonly stopAtFirst?: boolean;
+  /** Runs the program under something else while it is recorded. */
+  readonly wrapper?: Wrapper;
+  readonly onProgress?: (done: number, total: number, label: string) => void;
+  readonly onMessage?: (text: string) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What came of one filesystem's crash states of one scenario. */
+export interface DiskResult {
+  readonly filesystem: string;
+  readonly scenario: string;
+  /** States that were mounted, recovered and checked, those within recoveries included. */
+  readonly states: number;
+  /** Of these, states of a cut within the recovery from another cut. */
+  readonly secondCuts: number;
+  /** Of these, states from which the next pull was made. */
+  readonly nextPulls: number;
+  readonly violations: readonly string[];
+  /** States that the filesystem itself refused to mount. */
+  readonly unmountable: number;
+  /** Bytes and writes that the device received during the scenario, and its flushes. */
+  readonly writtenBytes: number;
+  readonly writes: number;
+  readonly flushes: number;
+  /** Time spent on its states. */
+  readonly elapsedMs: number;
+}
+
+/** From one in how many states the next pull is made; of how many the recovery is cut again. */
+const pullEvery = 12;
+const cutAgainEvery = 6;
+/** Cuts within cuts. */
+const maxDepth = 3;
+/** Tries to make a failing state simpler. */
+const maxSimplifications = 40;
+
+/** Mutable tally of one recording. */
+interface Tally {
+  states: number;
+  secondCuts: number;
+  nextPulls: number;
+  unmountable: number;
+  violations: string[];
+}
+
+/** One filesystem with its disk: makes states and checks them, one after the other. */
+class StateRunner {
+  readonly #root: string;
+
+  constructor(private readonly disk: BlockDevice, private readonly world: World, private readonly options: DiskOptions) {
+    this.#root = join(disk.mountPoint, 'store');
+  }
+
+  async run(recorded: Recorded, count: number, onState: () => void): Promise<DiskResult> {
+    const startedMs = performance.now();
+    const random = seeded(hashOf(`${String(this.options.seed)}/${recorded.name}`));
+    const tally: Tally = { states: 0, secondCuts: 0, nextPulls: 0, unmountable: 0, violations: [] };
+    for (const state of crashStates(recorded.log, count, random)) {
+      if (this.options.signal?.aborted === true || (tally.violations.length > 0 && this.options.stopAtFirst === true)) break;
+      const thenPull = below(random, pullEvery) === 0;
+      const again = !thenPull && below(random, cutAgainEvery) === 0;
+      const problems = await this.#check(recorded, state, tally, thenPull, again ? 1 : 0, random);
+      if (problems.length > 0) tally.violations.push(await this.#report(recorded, state, problems));
+      onState();
+    }
+    const [filesystem = '', scenario = ''] = recorded.name.split('/');
+    const writes = recorded.log.filter((entry) => entry.kind === 'write');
+    return {
+      filesystem, scenario, ...tally, elapsedMs: performance.now() - startedMs, writes: writes.length,
+      writtenBytes: writes.reduce((sum, entry) => sum + entry.length, 0), flushes: recorded.log.filter((entry) => entry.kind === 'flush').length,
+    };
+  }
+
+  /** Makes the state and checks what recovery makes of it; then, where asked, cuts the power within that recovery. */
+  async #check(recorded: Recorded, state: CrashState, tally: Tally | null, thenPull: boolean, depth: number, random: Random): Promise<string[]> {
+    const { count, pieces } = piecesOf(recorded.log, state);
+    await this.disk.become(recorded.name, count, pieces);
+    const said = recorded.saidAt >= 0 && recorded.saidAt < state.cut;
+    const names: Names[] = said ? [recorded.after] : [recorded.before, recorded.after];
+    return this.#recover(recorded.filesystem, { names, damaged: said ? null : recorded.damaged }, tally, thenPull, depth, random);
+  }
+
+  async #recover(filesystem: Filesystem, expected: Expectation, tally: Tally | null, thenPull: boolean, depth: number, random: Random): Promise<string[]> {
+    const recording = `${filesystem.name}/recovery-${String(depth)}`;
+    if (depth > 0) await this.disk.record(recording);
+    try {
+      await this.disk.mount(filesystem.type, filesystem.options);
+    } catch (error) {
+      // EUCLEAN from our own reading back is a fault of the harness, not of the filesystem.
+      if (!(error instanceof BlockDeviceError) || !error.message.startsWith('mount:')) throw error;
+      if (tally !== null) tally.unmountable++;
+      return [];
+    }
+    let problems: string[];
+    try {
+      problems = await checkStore(this.#root, this.world, expected);
+      if (problems.length === 0 && thenPull) {
+        if (tally !== null) tally.nextPulls++;
+        problems = await pullNext(this.#root, this.world, below(random, this.world.versions.length));
+      }
+    } finally {
+      await this.disk.unmount();
+    }
+    if (tally !== null) tally.states++;
+    if (depth === 0) return problems;
+    await this.disk.stop();
+    return problems.length > 0 ? problems : this.#cutAgain(filesystem, recording, expected, tally, depth, random);
+  }
+
+  /** A cut within the recovery that was recorded: what it leaves must hold, too. */
+  async #cutAgain(filesystem: Filesystem, recording: string, expected: Expectation, tally: Tally | null, depth: number, random: Random): Promise<string[]> {
+    const log = await this.disk.log(recording);
+    for (const state of crashStates(log, 2, random)) {
+      const { count, pieces } = piecesOf(log, state);
+      await this.disk.become(recording, count, pieces);
+      if (tally !== null) tally.secondCuts++;
+      const problems = await this.#recover(filesystem, expected, tally, false, depth < maxDepth && random() < 0.5 ? depth + 1 : 0, random);
+      if (problems.length > 0) return problems.map((problem) => `after a cut within recovery (${describeState(log, state)}): ${problem}`);
+    }
+    await this.disk.forget(recording);
+    return [];
+  }
+
+  /** The violation in words, with as few lost writes as still show it. */
+  async #report(recorded: Recorded, state: CrashState, problems: readonly string[]): Promise<string> {
+    let simple = state;
+    let shown = problems;
+    for (let at = 0, tries = 0; at < simple.losses.length && tries < maxSimplifications; tries++) {
+      const fewer = { ...simple, losses: simple.losses.filter((_, index) => index !== at) };
+      const still = await this.#check(recorded, fewer, null, false, 0, () => 0);
+      if (still.length === 0) at++;
+      else [simple, shown] = [fewer, still];
+    }
+    const entry = recorded.log[state.cut - 1];
+    return [
+      `${recorded.name}, seed ${String(this.options.seed)}: ${shown[0] ?? problems[0] ?? ''}`,
+      `  ${describeState(recorded.log, simple)}; the last entry before the cut is a ${entry?.kind ?? 'beginning'}`,
+      ...shown.slice(1, 5).map((problem) => `  ${problem}`),
+    ].join('\n');
+  }
+}
+
+/** A number from a text (FNV-1a, 32 bits). */
+function hashOf(text: string): number {
+  let hash = 0x811c9dc5;
+  for (const byte of Buffer.from(text)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
+  return hash;
+}
+
+/**
+ * Records the scenarios on each filesystem and checks crash states of them. What is recorded depends on the scheduling of this very
+ * run; which states are drawn from it depends on the seed alone. Throws only when the harness itself fails.
+ */
+export async function runDisks(options: DiskOptions): Promise<DiskResult[]> {
+  const world = await makeWorld();
+  const results: DiskResult[] = [];
+  let done = 0;
+  try {
+    // Two disks at a time: while one waits for its device, the other computes.
+    const waiting = [...options.filesystems];
+    const worker = async (): Promise<void> => {
+      for (let filesystem = waiting.shift(); filesystem !== undefined; filesystem = waiting.shift()) {
+        results.push(...(await runFilesystem(filesystem, world, options, (label) => options.onProgress?.(++done, options.states, label))));
+      }
+    };
+    await Promise.all([worker(), worker()]);
+  } finally {
+    await world.close();
+  }
+  const order = options.filesystems.map(({ name }) => name);
+  return results.sort((a, b) => order.indexOf(a.filesystem) - order.indexOf(b.filesystem));
+}
+
+async function runFilesystem(filesystem: Filesystem, world: World, options: DiskOptions, onState: (label: string) => void): Promise<DiskResult[]> {
+  const disk = await BlockDevice.start(filesystem.sizeBytes);
+  const results: DiskResult[] = [];
+  try {
+    const recordings = await recordScenarios(disk, filesystem, world, { ...(options.scenarios === undefined ? {} : { recordOnly: options.scenarios }), wrapper: options.wrapper ?? [] });
+    const runner = new StateRunner(disk, world, options);
+    const share = Math.ceil(options.states / options.filesystems.length / Math.max(1, recordings.length));
+    for (const recorded of recordings) {
+      const result = await runner.run(recorded, share, () => { onState(recorded.name); });
+      for (const violation of result.violations) options.onMessage?.(violation);
+      results.push(result);
+      await disk.forget(recorded.name);
+    }
+  } finally {
+    await disk.close();
+  }
+  return results;
+}

@@ -1,0 +1,118 @@
+import { createHash } from 'node:crypto';
+import { lstat, readdir, readFile, readlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pullDefaults } from '../../../src/applier/pull/options.js';
+import { pullImage } from '../../../src/applier/pull/pull.js';
+import { parseFromUrl, registrySource } from '../../../src/applier/pull/registry-source.js';
+import { openStore } from '../../../src/applier/store/open.js';
+import type { Store } from '../../../src/applier/store/types.js';
+import { hostPlatform, parseReference } from '../../../src/oci/index.js';
+import { imageName, type ExpectedFile, type Version, type World } from './fixtures.js';
+import type { Names } from './scenarios.js';
+
+/** What a store may hold after a cut. */
+export interface Expectation {
+  /** One of these, whole. */
+  readonly names: readonly Names[];
+  /** A layer that may be damaged. */
+  readonly damaged: string | null;
+}
+
+/** Recovers the store at `root` and says what is wrong with it; nothing when all is as it must be. */
+export async function checkStore(root: string, world: World, expected: Expectation): Promise<string[]> {
+  const problems: string[] = [];
+  try {
+    const store = await openStore(root, { create: true });
+    try {
+      problems.push(...(await checkOpen(store, world, expected)));
+    } finally {
+      await store.close();
+    }
+    const again = await openStore(root, { create: true });
+    const { removed, finished } = again.recovery;
+    await again.close();
+    if (removed + finished > 0) problems.push(`a second recovery removed ${String(removed)} and finished ${String(finished)}`);
+  } catch (error) {
+    problems.push(`recovery failed: ${String(error)}`);
+  }
+  return problems;
+}
+
+async function checkOpen(store: Store, world: World, expected: Expectation): Promise<string[]> {
+  const problems: string[] = [];
+  if (store.recovery.fellBack.length > 0) problems.push(`records fell back: ${store.recovery.fellBack.join(', ')}`);
+  const report = await store.verify();
+  for (const { diffId, damages } of report.damagedLayers) if (diffId !== expected.damaged) problems.push(`layer ${diffId} is damaged: ${damages[0]?.path ?? ''} ${damages[0]?.detail ?? ''}`);
+  for (const record of report.damagedRecords) problems.push(`record ${record} is damaged`);
+  const names = await namesOf(store, world);
+  const allowed = expected.names.some(({ current, previous }) => current === names.current && previous === names.previous);
+  if (!allowed) problems.push(`the name means ${JSON.stringify(names)}, allowed is ${expected.names.map((each) => JSON.stringify(each)).join(' or ')}`);
+  for (const version of [names.current, names.previous]) {
+    const wanted = version === null ? undefined : world.versions[version];
+    if (wanted !== undefined) problems.push(...(await checkImage(store, wanted, expected.damaged)));
+  }
+  return problems;
+}
+
+/** The versions that the name means; -1 for an image that nobody published. */
+async function namesOf(store: Store, world: World): Promise<Names> {
+  const reference = (await store.references()).find(({ name }) => name === imageName);
+  const index = (digest: string | null | undefined): number | null => (digest == null ? null : world.versions.findIndex(({ image }) => image.manifestDigest === digest));
+  return { current: index(reference?.current), previous: index(reference?.previous) };
+}
+
+/** Reads the image's files from the disk by themselves, without the store's own notion of what they should be. */
+async function checkImage(store: Store, version: Version, damaged: string | null): Promise<string[]> {
+  const problems: string[] = [];
+  const image = await store.findImage(version.image.manifestDigest);
+  if (image?.configDigest !== version.image.configDigest || !image.config.equals(version.image.config)) return [`the record of image ${version.image.manifestDigest} is gone or wrong`];
+  for (const [diffId, files] of version.layers) {
+    if (diffId !== damaged) problems.push(...(await checkTree(join(store.root, 'layers', diffId.slice('sha256:'.length), 'fs'), files)));
+  }
+  return problems;
+}
+
+async function checkTree(root: string, files: ReadonlyMap<string, ExpectedFile>): Promise<string[]> {
+  const problems: string[] = [];
+  for (const [path, file] of files) {
+    const found = await look(join(root, path)).catch((error: unknown) => String(error));
+    const wanted = JSON.stringify(file);
+    if (typeof found === 'string') problems.push(found);
+    else if (JSON.stringify(found) !== wanted) problems.push(`${path} is ${JSON.stringify(found)}, not ${wanted}`);
+  }
+  const there = await readdir(root, { recursive: true }).catch(() => []);
+  if (there.length !== files.size) problems.push(`${root} has ${String(there.length)} entries, not ${String(files.size)}`);
+  return problems;
+}
+
+async function look(path: string): Promise<ExpectedFile> {
+  const facts = await lstat(path);
+  const kind = facts.isDirectory() ? 'directory' : facts.isSymbolicLink() ? 'symlink' : 'file';
+  const content = kind === 'directory' ? '' : kind === 'symlink' ? await readlink(path) : createHash('sha256').update(await readFile(path)).digest('hex');
+  return { kind, mode: kind === 'symlink' ? 0o644 : facts.mode & 0o7777, mtimeSec: Math.floor(facts.mtimeMs / 1000), content };
+}
+
+/** Pulls the version as the program does, in this process; says what went wrong. */
+export async function pullNext(root: string, world: World, target: number): Promise<string[]> {
+  const version = world.versions[target];
+  if (version === undefined) return [`there is no version ${String(target)}`];
+  const reference = parseReference(imageName);
+  const source = registrySource(reference, parseFromUrl(version.from), {});
+  try {
+    const store = await openStore(root, { create: true });
+    try {
+      await pullImage(store, source, {
+        ...pullDefaults, image: imageName, reference, platform: hostPlatform(), platformChosen: false, onEvent: () => undefined, signal: new AbortController().signal,
+      });
+      const names = await namesOf(store, world);
+      if (names.current !== target) return [`the next pull ended, but the name means ${JSON.stringify(names)}`];
+      return await checkImage(store, version, null);
+    } finally {
+      await store.close();
+    }
+  } catch (error) {
+    return [`the next pull failed: ${String(error)}`];
+  } finally {
+    await source.close();
+  }
+}

@@ -1,0 +1,46 @@
+import { hasProgram } from '../../../bench/process.js';
+import type { Campaign, CampaignOptions, CampaignRow } from '../campaign.js';
+import { wantingForDisks } from './block-device.js';
+import { runDisks, type DiskResult } from './campaign.js';
+import { filesystems, mkfsPrograms } from './filesystems.js';
+import { scenarios } from './scenarios.js';
+
+/** What this machine lacks for the harness; empty where it has all. */
+export function wantingForHarness(): string[] {
+  return [...wantingForDisks(), ...['g++', ...mkfsPrograms].filter((name) => !hasProgram(name))];
+}
+
+function rowOf(result: DiskResult): CampaignRow {
+  return { faultClass: `${result.filesystem}: ${result.scenario}`, states: result.states, violations: result.violations.length, unmountable: result.unmountable };
+}
+
+async function run(options: CampaignOptions): Promise<CampaignRow[]> {
+  const { only } = options;
+  const results = await runDisks({
+    states: options.states, seed: options.seed, filesystems, signal: options.signal,
+    scenarios: only === null ? undefined : scenarios.map(({ name }) => name).filter((name) => name.includes(only)),
+    onProgress: (done, total) => { options.onProgress(done, total, 'crash states'); },
+    onMessage: (text) => { options.onMessage(text); },
+  });
+  for (const { name } of filesystems) options.onMessage(summaryOf(name, results.filter(({ filesystem }) => filesystem === name)));
+  return results.map(rowOf);
+}
+
+/** One line on what was done with a filesystem, and how fast. */
+function summaryOf(name: string, results: readonly DiskResult[]): string {
+  const sum = (field: 'states' | 'secondCuts' | 'nextPulls' | 'elapsedMs' | 'writes' | 'flushes'): number => results.reduce((total, result) => total + result[field], 0);
+  return `${name}: ${String(sum('states'))} states (${String(sum('secondCuts'))} of them cuts within recovery, ${String(sum('nextPulls'))} with a next pull), `
+    + `${(sum('states') / Math.max(0.001, sum('elapsedMs') / 1000)).toFixed(1)} a second, of ${String(sum('writes'))} recorded writes and ${String(sum('flushes'))} flushes`;
+}
+
+/** Real filesystems on a block device that records every write and flush. */
+export const diskCampaign: Campaign = {
+  name: 'disk',
+  summary: 'the real program on ext4, xfs and btrfs, on a block device that records every write and flush; root, FUSE and loop devices',
+  defaultStates: 1500,
+  prerequisites: () => {
+    const wanting = wantingForHarness();
+    return wanting.length === 0 ? null : `it wants ${wanting.join(', ')}`;
+  },
+  run,
+};
