@@ -1,7 +1,10 @@
+import type { Barrier } from './barriers.js';
+
 /**
  * The one port through which durable work reaches a filesystem. Everything is relative to one root directory; nothing
  * follows a symbolic link or leaves the root. A simulated filesystem stands behind the same interface to prove what a
  * power cut leaves, so each operation says what it makes durable: only `fsync`, `fsyncDir` and `syncfs` do.
+ * Those, and renames on which something depends, are called with the name of the barrier that they are.
  *
  * Failures are Errors whose `code` is the system's (`ENOENT`, `EIO`, …); `storageError` turns them into WhittleErrors.
  */
@@ -80,16 +83,18 @@ export interface BatchResult {
 
 /** An open file. Offsets are absolute; there is no file position. */
 export interface DurableFile {
-  /** A real descriptor, for reading only outside this interface. */
+  /** A real descriptor, for reading only outside this interface (native code reads content by it). */
   readonly fd: number;
   /** Reads at `offset` until `buffer` is full or the file ends; returns the bytes read. */
   read(buffer: Buffer, offset: number): Promise<number>;
+  /** `read` without a hop to the thread pool, for little that is in memory already. */
+  readNow(buffer: Buffer, offset: number): number;
   /** Writes all of `data` at `offset`. */
   write(data: Buffer, offset: number): Promise<void>;
   truncate(sizeBytes: number): Promise<void>;
   stat(): Promise<FileStat>;
   /** Data and size are durable when it returns (the name is not). After EIO every further call fails with EIO and nothing is retried. */
-  fsync(): Promise<void>;
+  fsync(barrier: Barrier): Promise<void>;
   /** Reports late write errors. The descriptor is gone either way. */
   close(): Promise<void>;
 }
@@ -117,9 +122,9 @@ export interface DurableFs {
   /** Runs the steps in order and stops at the first that fails: its error has `index`. One hop to the thread pool for all. */
   batch(ops: readonly BatchOp[]): Promise<BatchResult[]>;
   mkdir(path: FsPath, mode?: number): Promise<void>;
-  rename(from: FsPath, to: FsPath): Promise<void>;
+  rename(from: FsPath, to: FsPath, barrier: Barrier): Promise<void>;
   /** Swaps two existing names atomically; EINVAL where the filesystem cannot. */
-  exchange(a: FsPath, b: FsPath): Promise<void>;
+  exchange(a: FsPath, b: FsPath, barrier: Barrier): Promise<void>;
   link(from: FsPath, to: FsPath): Promise<void>;
   unlink(path: FsPath): Promise<void>;
   rmdir(path: FsPath): Promise<void>;
@@ -142,9 +147,9 @@ export interface DurableFs {
   /** `readFile` of many small files, one hop. With a `scratch` buffer that they fit into, the contents are views of it. */
   readFiles(paths: readonly FsPath[], maxBytesEach: number, scratch?: Buffer): Promise<(Buffer | undefined)[]>;
   /** The entries of the directory are durable when it returns. */
-  fsyncDir(path: FsPath): Promise<void>;
+  fsyncDir(path: FsPath, barrier: Barrier): Promise<void>;
   /** Everything written to the root's filesystem before the call is durable when it returns; reports write errors since the root was opened. After EIO every further call fails with EIO. */
-  syncfs(): Promise<void>;
+  syncfs(barrier: Barrier): Promise<void>;
   /** Drops clean cached pages of the file, so that the next read comes from the disk. Best effort. */
   dropCache(path: FsPath): Promise<void>;
   space(): Promise<FsSpace>;

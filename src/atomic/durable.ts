@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { Barrier, DurableKind } from './barriers.js';
 import type { DurableFs, FsPath } from './durable-fs.js';
 import { isSystemError } from './storage-error.js';
 
@@ -24,25 +25,25 @@ function parentOf(path: string): string {
 
 /**
  * Writes `content` under `path` so that, whatever happens, `path` is the old file or the new one, whole; the new one
- * is durable when it returns: temporary file beside it, fsync, rename, fsync of the directory. System errors pass.
+ * is durable when it returns: temporary file beside it, fsync, rename, fsync of the directory. `kind` names the barriers. System errors pass.
  */
-export async function writeFileDurably(fs: DurableFs, path: string, content: Buffer, mode = 0o600): Promise<void> {
+export async function writeFileDurably(fs: DurableFs, path: string, content: Buffer, kind: DurableKind, mode = 0o600): Promise<void> {
   const parent = parentOf(path);
   const temporary = `${parent === '' ? '' : `${parent}/`}${temporaryPrefix}${randomBytes(8).toString('hex')}`;
   const file = await fs.open(temporary, 'create', mode);
   try {
     try {
       await file.write(content, 0);
-      await file.fsync();
+      await file.fsync(`${kind}.content`);
     } finally {
       await file.close();
     }
-    await fs.rename(temporary, path);
+    await fs.rename(temporary, path, `${kind}.rename`);
   } catch (error) {
     await removeQuietly(fs, temporary);
     throw error;
   }
-  await fs.fsyncDir(parent);
+  await fs.fsyncDir(parent, `${kind}.name`);
 }
 
 async function removeQuietly(fs: DurableFs, path: string): Promise<void> {
@@ -54,14 +55,14 @@ async function removeQuietly(fs: DurableFs, path: string): Promise<void> {
 }
 
 /** Makes the directory `path`, durable when it returns; one that exists is fine. Its parent must exist. */
-export async function makeDirectoryDurably(fs: DurableFs, path: string, mode = 0o700): Promise<void> {
+export async function makeDirectoryDurably(fs: DurableFs, path: string, barrier: Barrier, mode = 0o700): Promise<void> {
   try {
     await fs.mkdir(path, mode);
   } catch (error) {
     if (!isSystemError(error, 'EEXIST')) throw error;
     return;
   }
-  await fs.fsyncDir(parentOf(path));
+  await fs.fsyncDir(parentOf(path), barrier);
 }
 
 /** One directory tree that is to become visible under its final name. */
@@ -82,21 +83,21 @@ export const asideSuffix = '.old';
 export async function moveTrees(fs: DurableFs, moves: readonly TreeMove[]): Promise<void> {
   for (const move of moves) {
     if (move.replace) await replaceTree(fs, move);
-    else await fs.rename(move.from, move.to);
+    else await fs.rename(move.from, move.to, 'layers.rename');
   }
-  const parents = new Set(moves.flatMap((move) => [parentOf(move.to), parentOf(move.from)]));
-  for (const parent of parents) await fs.fsyncDir(parent);
+  for (const parent of new Set(moves.map((move) => parentOf(move.to)))) await fs.fsyncDir(parent, 'layers.name');
+  for (const parent of new Set(moves.map((move) => parentOf(move.from)))) await fs.fsyncDir(parent, 'layers.origin');
 }
 
 async function replaceTree(fs: DurableFs, move: TreeMove): Promise<void> {
   try {
-    await fs.exchange(move.from, move.to);
+    await fs.exchange(move.from, move.to, 'layers.exchange');
   } catch (error) {
     if (!isSystemError(error, 'EINVAL', 'ENOSYS', 'EOPNOTSUPP', 'ENOTSUP')) throw error;
-    await fs.rename(move.to, move.to + asideSuffix);
-    await fs.rename(move.from, move.to);
-    await fs.fsyncDir(parentOf(move.to));
-    await fs.rename(move.to + asideSuffix, move.from);
+    await fs.rename(move.to, move.to + asideSuffix, 'layers.rename');
+    await fs.rename(move.from, move.to, 'layers.rename');
+    await fs.fsyncDir(parentOf(move.to), 'layers.aside');
+    await fs.rename(move.to + asideSuffix, move.from, 'layers.rename');
   }
 }
 
@@ -115,10 +116,10 @@ export async function recoverAside(fs: DurableFs, directory: string): Promise<{ 
       obsolete.push(`${directory}/${name}`);
       continue;
     }
-    await fs.rename(`${directory}/${name}`, `${directory}/${original}`);
+    await fs.rename(`${directory}/${name}`, `${directory}/${original}`, 'aside.restored');
     restored++;
   }
-  if (restored > 0) await fs.fsyncDir(directory);
+  if (restored > 0) await fs.fsyncDir(directory, 'aside.restored');
   return { restored, obsolete };
 }
 

@@ -1,4 +1,4 @@
-import { close as closeFd, fsync, ftruncate, fstat as fstatFd, open as openFd, read as readFd, write as writeFd, type BigIntStats } from 'node:fs';
+import { close as closeFd, fsync, ftruncate, fstat as fstatFd, open as openFd, read as readFd, readSync, write as writeFd, type BigIntStats } from 'node:fs';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { deviceAddon, type DeviceAddon } from '../core/native.js';
@@ -70,6 +70,16 @@ class LinuxFile implements DurableFile {
     let done = 0;
     while (done < buffer.length) {
       const count = await readOnce(this.fd, buffer, done, offset + done);
+      if (count === 0) break;
+      done += count;
+    }
+    return done;
+  }
+
+  readNow(buffer: Buffer, offset: number): number {
+    let done = 0;
+    while (done < buffer.length) {
+      const count = readSync(this.fd, buffer, done, buffer.length - done, offset + done);
       if (count === 0) break;
       done += count;
     }

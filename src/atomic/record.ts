@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { DurableKind } from './barriers.js';
 import type { DurableFs } from './durable-fs.js';
 import { writeFileDurably } from './durable.js';
 import { isSystemError } from './storage-error.js';
@@ -37,8 +38,8 @@ export function openRecord(bytes: Buffer): Record | undefined {
 }
 
 /** Writes a record that is never changed afterwards; durable when it returns. */
-export async function writeRecord(fs: DurableFs, path: string, payload: Buffer): Promise<void> {
-  await writeFileDurably(fs, path, sealRecord(payload));
+export async function writeRecord(fs: DurableFs, path: string, payload: Buffer, kind: DurableKind): Promise<void> {
+  await writeFileDurably(fs, path, sealRecord(payload), kind);
 }
 
 /** Reads a record: 'absent' when there is no file, 'damaged' when it is not whole. */
@@ -81,7 +82,7 @@ export class SlottedRecord {
     const [a, b] = await this.#slots();
     const current = newest([a, b]);
     const slot = current !== undefined && current === a ? 'b' : 'a';
-    await writeFileDurably(this.fs, `${this.path}.${slot}`, sealRecord(payload, (current?.generation ?? 0) + 1));
+    await writeFileDurably(this.fs, `${this.path}.${slot}`, sealRecord(payload, (current?.generation ?? 0) + 1), 'reference');
   }
 
   /** Removes the older slot, then the newer, so that a cut between them leaves the current record. Durable when it returns. */
@@ -95,7 +96,7 @@ export class SlottedRecord {
       } catch (error) {
         if (!isSystemError(error, 'ENOENT')) throw error;
       }
-      await this.fs.fsyncDir(directory);
+      await this.fs.fsyncDir(directory, 'reference.removal');
     }
   }
 

@@ -57,13 +57,13 @@ async function listOrNothing(fs: DurableFs, directory: FsPath): ReturnType<Durab
 export async function discardTree(fs: DurableFs, path: string, trash: string): Promise<void> {
   const grave = `${trash}/${randomBytes(8).toString('hex')}`;
   try {
-    await fs.rename(path, grave);
+    await fs.rename(path, grave, 'trash.rename');
   } catch (error) {
     if (isSystemError(error, 'ENOENT')) return;
     throw error;
   }
   // Without these a disk could forget the move and remember the deletions: a tree with holes under a trusted name.
-  await fs.fsyncDir(path.includes('/') ? path.slice(0, path.lastIndexOf('/')) : '');
-  await fs.fsyncDir(trash);
+  await fs.fsyncDir(path.includes('/') ? path.slice(0, path.lastIndexOf('/')) : '', 'trash.origin');
+  await fs.fsyncDir(trash, 'trash.name');
   await removeTree(fs, grave);
 }

@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { constants, readSync } from 'node:fs';
 import { open, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DurableFile } from '../../src/atomic/durable-fs.js';
@@ -35,6 +35,7 @@ function wrap(handle: Awaited<ReturnType<typeof open>>): DurableFile {
       }
       return done;
     },
+    readNow: (buffer, offset) => readSync(handle.fd, buffer, 0, buffer.length, offset),
     write: async (data, offset) => {
       for (let done = 0; done < data.length;) done += (await handle.write(data, done, data.length - done, offset + done)).bytesWritten;
     },

@@ -7,6 +7,7 @@ export function memoryFs(capacityBytes: number): SpoolFs {
   let sizeBytes = 0;
   const file: DurableFile = {
     fd: -1,
+    readNow: (buffer, offset) => content.copy(buffer, 0, offset, sizeBytes),
     read: (buffer, offset) => Promise.resolve(content.copy(buffer, 0, offset, sizeBytes)),
     write: (data, offset) => {
       data.copy(content, offset);

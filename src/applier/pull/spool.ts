@@ -159,7 +159,7 @@ export class Spool {
   }
 
   async #sync(): Promise<void> {
-    await this.file.fsync();
+    await this.file.fsync('spool.frame');
     this.#unsyncedBytes = 0;
     this.#syncedMs = performance.now();
   }
@@ -231,7 +231,7 @@ async function openOrCreate(fs: SpoolFs, directory: string, path: string): Promi
   }
   const file = await fs.open(path, 'create', 0o600);
   // Without its name on disk, everything in the file would be fetched again after a power cut.
-  await fs.fsyncDir(directory);
+  await fs.fsyncDir(directory, 'spool.name');
   return file;
 }
 

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { readSync } from 'node:fs';
 import type { DurableFile, DurableFs, FileStat } from '../../atomic/index.js';
 import { isSystemError, withStorageErrors } from '../../atomic/index.js';
 import { WhittleError } from '../../core/errors.js';
@@ -49,7 +48,7 @@ export class LayersBasis implements StoreBasis {
         await file.close();
         throw error;
       }
-      const sizeBytes = from.meta.entries[entry]?.header.sizeBytes ?? 0;
+      const sizeBytes = from.meta.entries.at(entry)?.header.sizeBytes ?? 0;
       return { fd: file.fd, extents, sizeBytes, close: () => file.close() };
     });
   }
@@ -72,13 +71,13 @@ export class LayersBasis implements StoreBasis {
       if (isSystemError(error, ...unreadable) || error instanceof ShortContent) throw this.#damaged(layer, entry, error);
       throw error;
     }
-    const expected = layer.meta.entries[entry]?.digest;
+    const expected = layer.meta.entries.at(entry)?.digest;
     if (expected === null || expected === undefined || !hash.digest().equals(expected)) throw this.#damaged(layer, entry);
     this.#checked.set(key, { inode: stat.inode, ctimeNs: stat.ctimeNs, sizeBytes: stat.sizeBytes, stat });
   }
 
   #damaged(layer: Layer, entry: number, cause?: unknown): WhittleError {
-    const path = layer.meta.entries[entry]?.header.path.toString() ?? '';
+    const path = layer.meta.entries.at(entry)?.header.path.toString() ?? '';
     return new WhittleError('BASIS_DAMAGED', `${JSON.stringify(path)} in layer ${layer.meta.diffId} is not what its record says`, {
       ...(cause === undefined ? {} : { cause }), data: { layers: layer.meta.diffId, path },
     });
@@ -99,18 +98,14 @@ function* readExtents(file: DurableFile, extents: readonly FileExtent[], buffer:
   for (const { offset, lengthBytes } of extents) {
     for (let done = 0; done < lengthBytes;) {
       const wanted = buffer.subarray(0, Math.min(buffer.length, lengthBytes - done));
-      yield lengthBytes <= readBytes ? readNow(file.fd, wanted, offset + done) : readLater(file, wanted, offset + done);
+      yield lengthBytes <= readBytes ? readNow(file, wanted, offset + done) : readLater(file, wanted, offset + done);
       done += wanted.length;
     }
   }
 }
 
-function readNow(fd: number, buffer: Buffer, offset: number): Buffer {
-  for (let done = 0; done < buffer.length;) {
-    const got = readSync(fd, buffer, done, buffer.length - done, offset + done);
-    if (got === 0) throw new ShortContent();
-    done += got;
-  }
+function readNow(file: DurableFile, buffer: Buffer, offset: number): Buffer {
+  if (file.readNow(buffer, offset) !== buffer.length) throw new ShortContent();
   return buffer;
 }
 

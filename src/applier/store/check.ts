@@ -117,7 +117,7 @@ async function checkNode(fs: DurableFs, layer: Layer, node: TreeNode, stat: File
 
 function wrongAttributes(layer: Layer, node: TreeNode, stat: FileStat): string | undefined {
   if (node.inode.kind === 'whiteout') return stat.deviceMajor === 0 && stat.deviceMinor === 0 ? undefined : 'is no whiteout any more';
-  const header = layer.meta.entries[node.inode.entry]?.header;
+  const header = layer.meta.entries.at(node.inode.entry)?.header;
   const kind = node.inode.kind === 'file' || node.inode.kind === 'directory' ? node.inode.kind : 'other';
   const expected = header === undefined ? impliedDirectoryAttributes(layer.privileged) : attributesOf(header, kind, layer.privileged);
   const skipped = (what: string): boolean => layer.skipped.includes(what);
@@ -137,7 +137,7 @@ function isRightTime(sec: number, nsec: number, stat: FileStat): boolean {
 }
 
 async function checkXattrs(fs: DurableFs, layer: Layer, node: TreeNode, findings: Findings): Promise<void> {
-  const header = node.inode.kind === 'whiteout' ? undefined : layer.meta.entries[node.inode.entry]?.header;
+  const header = node.inode.kind === 'whiteout' ? undefined : layer.meta.entries.at(node.inode.entry)?.header;
   const expected: Xattr[] = header === undefined ? [] : xattrsOf(header);
   if (node.opaque && layer.privileged) expected.push(opaqueXattr);
   const wanted = expected.filter(({ name }) => !layer.skipped.includes(`xattr:${name.toString('latin1')}`));

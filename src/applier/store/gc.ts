@@ -50,7 +50,7 @@ async function removeImages(context: StoreContext, signal: AbortSignal | undefin
     throwIfAborted(signal);
     await fs.unlink(imagePath(image.manifestDigest));
   }
-  if (garbage.length > 0) await fs.fsyncDir(layout.images);
+  if (garbage.length > 0) await fs.fsyncDir(layout.images, 'gc.images');
   return { kept, removed: garbage.map((image) => image.manifestDigest) };
 }
 

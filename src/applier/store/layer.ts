@@ -86,7 +86,7 @@ export class Layer {
       const contents = await this.fs.readFiles(small.map((entry) => this.place(entry).path), smallBytes, scratch);
       const byEntry = new Map(small.map((entry, at) => [entry, contents[at]]));
       for (let at = start; at < end; at++) {
-        const entry = entries[at];
+        const entry = entries.at(at);
         if (entry === undefined) break;
         yield entryHeaderBytes(entry);
         if (entry.header.sizeBytes > 0) yield* byEntry.has(at) ? [this.#whole(at, byEntry.get(at))] : this.#stream(at, buffer, signal);
@@ -105,7 +105,7 @@ export class Layer {
     let bytes = 0;
     let end = start;
     for (; end < entries.length && end - start < 4 * groupFiles && small.length < groupFiles && bytes < groupBytes; end++) {
-      const header = entries[end]?.header;
+      const header = entries.at(end)?.header;
       if (header === undefined || header.sizeBytes === 0 || header.sizeBytes > smallBytes || sparseLayout(header) !== undefined) continue;
       small.push(end);
       bytes += header.sizeBytes;
@@ -114,7 +114,7 @@ export class Layer {
   }
 
   #whole(entry: number, content: Buffer | undefined): Buffer {
-    if (content?.length !== this.meta.entries[entry]?.header.sizeBytes) throw this.damaged(entry);
+    if (content?.length !== this.meta.entries.at(entry)?.header.sizeBytes) throw this.damaged(entry);
     return content ?? Buffer.alloc(0);
   }
 
@@ -139,7 +139,7 @@ export class Layer {
 
   /** Hashes the content of one entry from disk. False when it differs from its record, is missing or unreadable. */
   async isContentWhole(entry: number, buffer: Buffer): Promise<boolean> {
-    const expected = this.meta.entries[entry]?.digest;
+    const expected = this.meta.entries.at(entry)?.digest;
     const hash: Hash = createHash('sha256');
     try {
       for await (const chunk of this.#stream(entry, buffer)) hash.update(chunk);
@@ -151,7 +151,7 @@ export class Layer {
   }
 
   damaged(entry: number): WhittleError {
-    const path = this.meta.entries[entry]?.header.path.toString() ?? '';
+    const path = this.meta.entries.at(entry)?.header.path.toString() ?? '';
     return new WhittleError('STORE_DAMAGED', `layer ${this.meta.diffId}: content of ${JSON.stringify(path)} is not what its record says`, { data: { layers: this.meta.diffId, path } });
   }
 }
@@ -161,7 +161,7 @@ export const unreadable = ['ENOENT', 'ENOTDIR', 'EISDIR', 'ELOOP', 'ENXIO', 'EIO
 
 /** Where the content of `entry` of a layer at `path` is; `tree` must have seen the entry. */
 export function contentPlace(path: string, tree: LayerTree, meta: LayerMeta, entry: number): ContentPlace {
-  const header = meta.entries[entry]?.header;
+  const header = meta.entries.at(entry)?.header;
   if (header === undefined) throw new WhittleError('INTERNAL', `layer ${meta.diffId} has no entry ${String(entry)}`);
   const node = tree.nodeOf(entry);
   const plain = [{ offset: 0, lengthBytes: header.sizeBytes }];

@@ -1,5 +1,5 @@
 import { realpath, readFile } from 'node:fs/promises';
-import { makeDirectoryDurably, discardTree, readRecord, writeRecord } from '../../atomic/index.js';
+import { discardTree, readRecord, sealRecord } from '../../atomic/index.js';
 import { systemErrorCode, WhittleError } from '../../core/errors.js';
 import { deviceAddon } from '../../core/native.js';
 import type { StoreContext } from './context.js';
@@ -29,9 +29,12 @@ export async function mountImage(context: StoreContext, image: StoredImage, moun
   await context.exclusively(async () => {
     if ((await mountPoints()).has(target)) throw new WhittleError('MOUNT_FAILED', `something is mounted at ${target} already`);
     await discardTree(fs, path, layout.trash);
-    await makeDirectoryDurably(fs, path);
-    await fs.batch(['upper', 'work'].map((name) => ({ op: 'mkdir', path: `${path}/${name}`, mode: 0o755 })));
-    await writeRecord(fs, `${path}/mount`, Buffer.from(JSON.stringify(record)));
+    // No syncs: a cut ends the mount, and a record without its mount says nothing.
+    await fs.mkdir(path);
+    await fs.batch([
+      ...['upper', 'work'].map((name) => ({ op: 'mkdir' as const, path: `${path}/${name}`, mode: 0o755 })),
+      { op: 'putFile', path: `${path}/mount`, content: sealRecord(Buffer.from(JSON.stringify(record))), attributes: { mode: 0o600 }, reuse: false },
+    ]);
     try {
       const own = (name: string): string => (writable ? `${fs.root}/${path}/${name}` : '');
       await deviceAddon().mountOverlay(target, lowers, own('upper'), own('work'));

@@ -1,11 +1,10 @@
-import { mkdir, open, stat } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import { acquireLock, isSystemError, LinuxFs, makeDirectoryDurably, storageError, type DurableFs } from '../../atomic/index.js';
 import { WhittleError } from '../../core/errors.js';
 import { StoreContext } from './context.js';
 import { layout } from './layout.js';
 import { STORE_LOCK_WAIT_MS } from './limits.js';
-import { checkFormat, makeStore, recover } from './recover.js';
+import { checkFormat, makeStoreDirectories, recover, writeFormat } from './recover.js';
 import { References } from './records.js';
 import { DiskStore } from './store.js';
 import type { OpenStore, OpenStoreOptions, RecoveryReport } from './types.js';
@@ -29,10 +28,16 @@ export const openStore: OpenStore = async (root, options = {}) => {
   }
 };
 
+/** How the directories at and above the root are reached. */
+type OpenFs = (path: string) => Promise<DurableFs>;
+
+const openLinuxFs: OpenFs = (path) => LinuxFs.open(path);
+
 async function openRoot(root: string, options: OpenStoreOptions): Promise<DurableFs> {
-  if (options.create === true && options.readOnly !== true) await makeRoot(resolve(root));
+  const open = options.openFs ?? openLinuxFs;
+  if (options.create === true && options.readOnly !== true) await makeRoot(open, resolve(root));
   try {
-    return await LinuxFs.open(root);
+    return await open(root);
   } catch (error) {
     if (!isSystemError(error, 'ENOENT', 'ENOTDIR')) throw error;
     throw new WhittleError('STORE_ABSENT', `there is no store at ${root}`, { cause: error });
@@ -40,34 +45,28 @@ async function openRoot(root: string, options: OpenStoreOptions): Promise<Durabl
 }
 
 /** Makes the root and every missing ancestor; a name is durable only once the directory above it was synced. */
-async function makeRoot(root: string): Promise<void> {
+async function makeRoot(open: OpenFs, root: string): Promise<void> {
   const missing: string[] = [];
-  for (let path = root; ; path = dirname(path)) {
-    if (await exists(path)) break;
-    missing.push(path);
-    if (path === dirname(path)) break;
+  let fs: DurableFs | undefined;
+  for (let path = root; fs === undefined; path = dirname(path)) {
+    fs = await openIfThere(open, path);
+    if (fs === undefined) missing.unshift(basename(path));
   }
-  for (const path of missing.reverse()) {
-    try {
-      await mkdir(path, { mode: path === root ? 0o700 : 0o755 });
-    } catch (error) {
-      if (!isSystemError(error, 'EEXIST')) throw error;
+  try {
+    for (const [depth] of missing.entries()) {
+      const path = missing.slice(0, depth + 1).join('/');
+      await makeDirectoryDurably(fs, path, 'root.name', depth + 1 === missing.length ? 0o700 : 0o755);
     }
-    const parent = await open(dirname(path), 'r');
-    try {
-      await parent.sync();
-    } finally {
-      await parent.close();
-    }
+  } finally {
+    await fs.close();
   }
 }
 
-async function exists(path: string): Promise<boolean> {
+async function openIfThere(open: OpenFs, path: string): Promise<DurableFs | undefined> {
   try {
-    await stat(path);
-    return true;
+    return await open(path);
   } catch (error) {
-    if (isSystemError(error, 'ENOENT')) return false;
+    if (isSystemError(error, 'ENOENT') && path !== dirname(path)) return undefined;
     throw error;
   }
 }
@@ -75,10 +74,10 @@ async function exists(path: string): Promise<boolean> {
 async function prepare(fs: DurableFs, options: OpenStoreOptions): Promise<RecoveryReport> {
   const ready = await checkFormat(fs);
   if (!ready) await requireEmptyOrOurs(fs, options);
-  await makeDirectoryDurably(fs, layout.locks);
+  await makeStoreDirectories(fs);
   const lock = await acquireLock(fs, layout.storeLock, { mode: 'exclusive', waitMs: options.waitMs ?? STORE_LOCK_WAIT_MS, what: 'the store' });
   try {
-    if (!ready) await makeStore(fs);
+    if (!ready) await writeFormat(fs);
     return await recover(fs);
   } finally {
     await lock.release();

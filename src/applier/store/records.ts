@@ -39,7 +39,7 @@ export async function writeImage(fs: DurableFs, image: ImageRecord): Promise<voi
     manifest: image.manifest.toString('base64'), manifestMediaType: image.manifestMediaType, config: image.config.toString('base64'),
     source: image.source, committedAt: image.committedAt, sequence: image.sequence,
   });
-  await writeRecord(fs, imagePath(image.manifestDigest), Buffer.from(payload));
+  await writeRecord(fs, imagePath(image.manifestDigest), Buffer.from(payload), 'image');
 }
 
 function parseImage(payload: Buffer): ImageRecord {

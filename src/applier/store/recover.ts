@@ -1,4 +1,4 @@
-import { discardTree, makeDirectoryDurably, recoverAside, removeTemporaries, removeTree, type DurableFs } from '../../atomic/index.js';
+import { discardTree, recoverAside, removeTemporaries, removeTree, type DurableFs } from '../../atomic/index.js';
 import { isSystemError, writeFileDurably } from '../../atomic/index.js';
 import { WhittleError } from '../../core/errors.js';
 import { layout, storeDirectories } from './layout.js';
@@ -18,15 +18,22 @@ export async function checkFormat(fs: DurableFs): Promise<boolean> {
   return formatLine.test(text);
 }
 
-/** Makes the store's directories, the format file last: a store without it is not finished. Durable when it returns. */
-export async function makeStore(fs: DurableFs): Promise<void> {
-  for (const directory of storeDirectories) await makeDirectoryDurably(fs, directory);
-  if (!(await checkFormat(fs))) await writeFileDurably(fs, layout.format, Buffer.from(`whittle-store ${String(formatVersion)}\n`), 0o644);
+/** Makes those of the store's directories that are missing. Durable when it returns. */
+export async function makeStoreDirectories(fs: DurableFs): Promise<void> {
+  const present = new Set((await fs.readdir('')).map((entry) => entry.name.toString('latin1')));
+  const missing = storeDirectories.filter((directory) => !present.has(directory));
+  if (missing.length === 0) return;
+  await fs.batch(missing.map((path) => ({ op: 'mkdir', path, mode: 0o700, existOk: true })));
+  await fs.fsyncDir('', 'store.directories');
+}
+
+/** Writes the format file, last of all: a store without it is not finished. Durable when it returns. */
+export async function writeFormat(fs: DurableFs): Promise<void> {
+  if (!(await checkFormat(fs))) await writeFileDurably(fs, layout.format, Buffer.from(`whittle-store ${String(formatVersion)}\n`), 'format', 0o644);
 }
 
 /** Finishes or discards what interrupted processes left. Call it with the store's lock. Running it again, or after a cut within it, does no harm. */
 export async function recover(fs: DurableFs): Promise<RecoveryReport> {
-  for (const directory of storeDirectories) await makeDirectoryDurably(fs, directory);
   const { restored, obsolete } = await recoverAside(fs, layout.layers);
   for (const path of obsolete) await discardTree(fs, path, layout.trash);
   let removed = obsolete.length;

@@ -30,9 +30,9 @@ export async function prepareStage(context: StoreContext, path: string, target: 
     return true;
   }
   await discardTree(fs, path, layout.trash);
-  await makeDirectoryDurably(fs, path);
+  await makeDirectoryDurably(fs, path, 'stage.directory');
   await fs.mkdir(`${path}/layers`);
   await fs.mkdir(`${path}/spool`);
-  await writeRecord(fs, `${path}/stage`, wanted);
+  await writeRecord(fs, `${path}/stage`, wanted, 'stage');
   return false;
 }

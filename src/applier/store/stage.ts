@@ -211,7 +211,7 @@ export class DiskStage implements Stage {
   /** Brings the writer up to `entry`: entries without content get no call of their own. */
   async #reach(staged: StagedLayer, entry: number): Promise<void> {
     for (; staged.next <= entry; staged.next++) {
-      const header = staged.meta.entries[staged.next]?.header;
+      const header = staged.meta.entries.at(staged.next)?.header;
       if (header === undefined || staged.writer === null) return;
       await staged.writer.addEntry(staged.next, header);
     }
@@ -223,7 +223,7 @@ export class DiskStage implements Stage {
       if (staged.writer === null) return;
       await this.#reach(staged, entry);
       const source = await this.#origin(origin);
-      const header = staged.meta.entries[entry]?.header;
+      const header = staged.meta.entries.at(entry)?.header;
       if (header === undefined) throw new WhittleError('INTERNAL', `layer ${String(layer)} has no entry ${String(entry)}`);
       if (sparseLayout(header) !== undefined || !isWholeFile(source.place)) {
         await this.#copyByReading(staged.writer, origin);
@@ -238,11 +238,11 @@ export class DiskStage implements Stage {
     if (origin.from === 'basis') {
       const basis = this.#basis?.storeLayers[origin.layer];
       if (basis === undefined) throw new WhittleError('INTERNAL', 'content of a basis that the stage was not told of');
-      return { place: basis.place(origin.entry), header: basis.meta.entries[origin.entry]?.header, basis, entry: origin.entry, stat: this.#basis?.checkedStat(origin.layer, origin.entry) };
+      return { place: basis.place(origin.entry), header: basis.meta.entries.at(origin.entry)?.header, basis, entry: origin.entry, stat: this.#basis?.checkedStat(origin.layer, origin.entry) };
     }
     const from = this.#layer(origin.layer);
     await from.writer?.flush();
-    return { place: contentPlace(from.path, from.tree, from.meta, origin.entry), header: from.meta.entries[origin.entry]?.header, basis: undefined, entry: origin.entry, stat: undefined };
+    return { place: contentPlace(from.path, from.tree, from.meta, origin.entry), header: from.meta.entries.at(origin.entry)?.header, basis: undefined, entry: origin.entry, stat: undefined };
   }
 
   async #copyByReading(writer: LayerWriter, origin: ContentOrigin): Promise<void> {
@@ -286,7 +286,7 @@ export class DiskStage implements Stage {
       await staged.writer?.flush();
       const { path, extents } = contentPlace(staged.path, staged.tree, staged.meta, entry);
       const file = await this.context.fs.open(path, 'read');
-      return { fd: file.fd, extents, sizeBytes: staged.meta.entries[entry]?.header.sizeBytes ?? 0, close: () => file.close() };
+      return { fd: file.fd, extents, sizeBytes: staged.meta.entries.at(entry)?.header.sizeBytes ?? 0, close: () => file.close() };
     });
   }
 
@@ -312,7 +312,7 @@ export class DiskStage implements Stage {
   }
 
   async checkpoint(): Promise<void> {
-    await this.#guard('syncing the stage', () => this.context.fs.syncfs());
+    await this.#guard('syncing the stage', () => this.context.fs.syncfs('stage.checkpoint'));
   }
 
   commit(options: CommitOptions): Promise<StoredImage> {
@@ -329,7 +329,7 @@ export class DiskStage implements Stage {
     for (const diffId of distinct) {
       if (!(await this.#isWhole(diffId))) throw new WhittleError('STAGE_INCOMPLETE', `layer ${diffId} is not there yet`, { data: { diffId } });
     }
-    await context.fs.syncfs();
+    await context.fs.syncfs('stage.commit');
     if (options.verify !== false) await this.#prove(distinct, options);
     throwIfAborted(options.signal);
     const staged = distinct.filter((diffId) => this.#whole.get(diffId) === 'stage').map((diffId) => ({

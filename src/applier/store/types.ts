@@ -256,6 +256,8 @@ export interface OpenStoreOptions {
   readonly waitMs?: number;
   /** Replaces the real filesystem (tests). */
   readonly fs?: DurableFs;
+  /** Replaces the real filesystem at and above the root (tests). */
+  readonly openFs?: (path: string) => Promise<DurableFs>;
 }
 
 /** `src/applier/store/open.ts` exports it: opens the store at `root`, runs recovery. STORE_ABSENT, STORE_VERSION, STORE_BUSY. */

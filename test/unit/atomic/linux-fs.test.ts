@@ -137,10 +137,10 @@ test('slotted records: whatever happens to one file, the last or the last but on
 test('a durable write leaves no temporary file, also when it fails', async () => {
   const fs = await LinuxFs.open(root);
   await fs.mkdir('d');
-  await writeFileDurably(fs, 'd/f', Buffer.from('one'));
-  await writeFileDurably(fs, 'd/f', Buffer.from('two'));
+  await writeFileDurably(fs, 'd/f', Buffer.from('one'), 'format');
+  await writeFileDurably(fs, 'd/f', Buffer.from('two'), 'format');
   await fs.mkdir('d/g');
-  await expect(writeFileDurably(fs, 'd/g', Buffer.from('x'))).rejects.toMatchObject({ code: 'EISDIR' });
+  await expect(writeFileDurably(fs, 'd/g', Buffer.from('x'), 'format')).rejects.toMatchObject({ code: 'EISDIR' });
   expect(readdirSync(join(root, 'd')).sort()).toEqual(['f', 'g']);
   await fs.mkdir('trash');
   await discardTree(fs, 'd', 'trash');
