@@ -53,6 +53,17 @@ export class ByteWriter {
     return this.varint(value.length).bytes(value);
   }
 
+  /** Forgets what was written, and keeps the room. */
+  clear(): this {
+    this.#length = 0;
+    return this;
+  }
+
+  /** What was written, as a view that the next write or `clear` may change. */
+  view(): Buffer {
+    return this.#buffer.subarray(0, this.#length);
+  }
+
   /** A copy of what was written. */
   finish(): Buffer {
     return Buffer.from(this.#buffer.subarray(0, this.#length));

@@ -3,7 +3,7 @@ import { readSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isWhittleError, WhittleError } from '../core/errors.js';
-import { entryHeaderBytes, entryPadding, trailerBytes } from '../tar/index.js';
+import { entryHeaderBytes, entryPadding, trailerBytes, type PackedEntries } from '../tar/index.js';
 import type { LayerEntry, LayerMeta } from '../tar/types.js';
 import type { Basis, BasisContent } from './basis.js';
 import { BitDecoder, type BitPort } from './bits.js';
@@ -71,7 +71,7 @@ class Applier {
   readonly #segments: SegmentDecoder;
   readonly #meta: MetaCoder;
   readonly #buffer = Buffer.allocUnsafeSlow(chunkBytes);
-  readonly #rebuilt = new Map<number, LayerEntry[]>();
+  readonly #rebuilt = new Map<number, PackedEntries>();
   #turnAt = performance.now();
 
   constructor(private readonly options: ApplyOptions, private readonly reader: DataReader) {
@@ -98,16 +98,16 @@ class Applier {
     const port = this.options.observer?.metadata(layer, coded, size) ?? coded;
     const plan = fromDelta(() => this.#meta.layer(port, layer, diffId));
     this.options.observer?.planned(layer, plan);
-    const entries = plan.meta.entries as LayerEntry[];
+    const { entries } = plan;
     this.#rebuilt.set(layer, entries);
     await this.options.sink.beginLayer(layer, plan.meta);
     const hash = createHash('sha256');
     for (const [entry, content] of plan.content.entries()) {
-      const record = entries[entry];
+      const record = entries.at(entry);
       if (record === undefined) break;
       hash.update(fromDelta(() => entryHeaderBytes(record)));
       const digest = await this.#content(layer, entry, record, content, hash);
-      entries[entry] = { ...record, digest };
+      if (digest !== null) entries.setDigest(entry, digest);
       hash.update(entryPadding(record));
       await this.#turn();
     }
@@ -181,9 +181,9 @@ class Applier {
   }
 
   #digest(ref: ContentRef): Buffer | null {
-    if (ref.from === 'target') return this.#rebuilt.get(ref.layer)?.[ref.entry]?.digest ?? null;
+    if (ref.from === 'target') return this.#rebuilt.get(ref.layer)?.at(ref.entry)?.digest ?? null;
     const meta: LayerMeta | undefined = this.options.basis.layers[this.#basisOrder[ref.layer] ?? -1];
-    return meta?.entries[ref.entry]?.digest ?? null;
+    return meta?.entries.at(ref.entry)?.digest ?? null;
   }
 
   async #open(ref: ContentRef, callerVerifies: boolean): Promise<BasisContent> {

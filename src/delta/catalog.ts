@@ -34,7 +34,7 @@ export class EntryCatalog {
     const found = this.#layers[low];
     if (found === undefined) return undefined;
     const entry = ordinal - found.start;
-    const record = found.meta.entries[entry];
+    const record = found.meta.entries.at(entry);
     return record === undefined ? undefined : { layer: found.layer, entry, record };
   }
 

@@ -54,6 +54,11 @@ export class DataReader {
     return out;
   }
 
+  /** Whether no byte is left. */
+  async atEnd(): Promise<boolean> {
+    return !(await this.#fill());
+  }
+
   /** Throws DELTA_CORRUPT when bytes remain, and lets the source finish. */
   async end(): Promise<void> {
     if (await this.#fill()) throw new WhittleError('DELTA_CORRUPT', 'the delta has data after its end');

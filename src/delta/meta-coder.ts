@@ -1,5 +1,5 @@
 import { WhittleError } from '../core/errors.js';
-import { derivePaxValue } from '../tar/index.js';
+import { derivePaxValue, PackedEntries } from '../tar/index.js';
 import type { LayerEntry, LayerMeta, PaxRecord, TarHeader } from '../tar/types.js';
 import type { BitPort } from './bits.js';
 import { EntryCatalog } from './catalog.js';
@@ -15,6 +15,8 @@ const blankHeader: TarHeader = {
   uname: none, gname: none, devMajor: 0, devMinor: 0, pax: [], style: none, residue: none,
 };
 
+const noContent: ContentPlan = { kind: 'none' };
+
 /** How a path is coded. The numbers are part of the format. */
 const pathHow = { next: 0, jump: 1, nextRenamed: 2, jumpRenamed: 3, jumpExplicit: 4, explicit: 5, whiteout: 6 } as const;
 const timeHow = { same: 0, previous: 1, recent: 2, afterPrevious: 3, shifted: 4, afterReference: 5 } as const;
@@ -28,6 +30,11 @@ const recentTimes = 32;
 export interface LayerInput {
   readonly plan: LayerPlan;
   readonly bases: Int32Array;
+}
+
+/** A layer's plan; `entries` are those of its metadata, whose digests the decoder still has to set. */
+export interface CodedLayer extends LayerPlan {
+  readonly entries: PackedEntries;
 }
 
 interface EntryInput {
@@ -67,8 +74,8 @@ export class MetaCoder {
   }
 
   /** Codes target layer `layer`; returns its plan (`input`'s own when encoding). Throws DELTA_CORRUPT when decoding garbage. */
-  layer(port: BitPort, layer: number, diffId: string, input?: LayerInput): LayerPlan {
-    const entries: LayerEntry[] = [];
+  layer(port: BitPort, layer: number, diffId: string, input?: LayerInput): CodedLayer {
+    const entries = new PackedEntries();
     const content: ContentPlan[] = [];
     const wanted = input?.plan.meta;
     this.#textBytes = 0;
@@ -86,7 +93,7 @@ export class MetaCoder {
     const trailerZeroBytes = this.#models.count.code(port, wanted?.trailerZeroBytes ?? 0, 1);
     const trailer = this.#models.paddingUsual.code(port, wanted?.trailer == null) ? null : this.#string(this.#models.values.code(port, wanted?.trailer ?? none, deltaLimits.metaTextBytes));
     const sizeBytes = this.#models.count.code(port, wanted?.sizeBytes ?? 0, 2);
-    return { meta: { diffId, sizeBytes, entries, trailerZeroBytes, trailer }, content };
+    return { meta: { diffId, sizeBytes, entries, trailerZeroBytes, trailer }, content, entries };
   }
 
   #entry(port: BitPort, input: EntryInput | undefined): { record: LayerEntry; content: ContentPlan } {
@@ -241,7 +248,7 @@ export class MetaCoder {
   #content(port: BitPort, input: EntryInput | undefined, base: number, reference: TarHeader): { content: ContentPlan; sizeBytes: number; digest: Buffer | null } {
     const how = this.#models.contentHow.code(port, input === undefined ? 0 : this.#chooseContent(input, base), (this.#contentHistory & 15) * 2 + (base < 0 ? 1 : 0));
     this.#contentHistory = (this.#contentHistory << 2) | Math.min(how, 3);
-    if (how === contentHow.none) return { content: { kind: 'none' }, sizeBytes: 0, digest: null };
+    if (how === contentHow.none) return { content: noContent, sizeBytes: 0, digest: null };
     if (how === contentHow.patch) {
       const wanted = input?.content.kind === 'patch' ? input.content : undefined;
       const sources = this.#sources(port, wanted?.sources, base);
@@ -255,7 +262,7 @@ export class MetaCoder {
     const wanted = input?.content.kind === 'copy' ? input.content.origin : undefined;
     const origin = how === contentHow.same ? this.#basisRef(base) : how === contentHow.basis || how === contentHow.target ? this.#ref(port, how === contentHow.basis, wanted, base) : fail('unknown way to code content');
     const record = this.#record(origin);
-    if (record.header.sizeBytes === 0 && how === contentHow.same) return { content: { kind: 'none' }, sizeBytes: 0, digest: null };
+    if (record.header.sizeBytes === 0 && how === contentHow.same) return { content: noContent, sizeBytes: 0, digest: null };
     return { content: { kind: 'copy', origin }, sizeBytes: record.header.sizeBytes, digest: record.digest };
   }
 
@@ -339,7 +346,7 @@ export class MetaCoder {
 }
 
 function entryInput(input: LayerInput | undefined, index: number): EntryInput | undefined {
-  const record = input?.plan.meta.entries[index];
+  const record = input?.plan.meta.entries.at(index);
   const content = input?.plan.content[index];
   return record === undefined || content === undefined ? undefined : { record, content, base: input?.bases[index] ?? -1 };
 }

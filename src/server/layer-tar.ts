@@ -44,7 +44,7 @@ export class LayerTar {
 
   /** Content of an entry in place. Closing it does nothing: the file is open as long as the LayerTar is. */
   content(entry: number): BasisContent {
-    const sizeBytes = this.meta.entries[entry]?.header.sizeBytes ?? 0;
+    const sizeBytes = this.meta.entries.at(entry)?.header.sizeBytes ?? 0;
     return { fd: this.file.fd, extents: [{ offset: this.offsets[entry] ?? 0, lengthBytes: sizeBytes }], sizeBytes, close: () => Promise.resolve() };
   }
 

@@ -50,7 +50,7 @@ class CheckingSink implements TargetSink {
 
   copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void> {
     const from = origin.from === 'basis' ? this.basis : this.target;
-    this.#compare(layer, entry, from.layers[origin.layer]?.entries[origin.entry]?.digest ?? null);
+    this.#compare(layer, entry, from.layers[origin.layer]?.entries.at(origin.entry)?.digest ?? null);
     return Promise.resolve();
   }
 
@@ -74,7 +74,7 @@ class CheckingSink implements TargetSink {
   }
 
   #compare(layer: number, entry: number, digest: Buffer | null): void {
-    const expected = this.target.layers[layer]?.entries[entry]?.digest ?? null;
+    const expected = this.target.layers[layer]?.entries.at(entry)?.digest ?? null;
     if (expected === null || digest === null || !expected.equals(digest)) throw mismatch(`entry ${String(entry)} of layer ${String(layer)} came out different`);
   }
 }

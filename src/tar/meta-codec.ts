@@ -2,7 +2,9 @@ import { ByteReader, ByteWriter } from '../core/bytes.js';
 import { WhittleError } from '../core/errors.js';
 import { tarLimits, type TarLimits } from '../core/limits.js';
 import { noBytes, tarCorrupt } from './block.js';
+import { PackedEntries } from './entry-list.js';
 import { derivePaxValue } from './header.js';
+import { readSigned, writeSigned } from './signed.js';
 import type { LayerEntry, LayerMeta, PaxRecord, TarHeader } from './types.js';
 
 /* The format is described in docs/format-store-meta.md; change both. */
@@ -37,21 +39,6 @@ class Table {
     this.#lastNumber = number;
     return number;
   }
-}
-
-/** Sign in bit 0, the low six bits above, then the rest as a varint if bit 7 is set. */
-function writeSigned(out: ByteWriter, value: number): void {
-  const size = Math.abs(value);
-  const rest = Math.floor(size / 64);
-  out.u8((value < 0 ? 1 : 0) | ((size % 64) << 1) | (rest > 0 ? 0x80 : 0));
-  if (rest > 0) out.varint(rest);
-}
-
-function readSigned(reader: ByteReader): number {
-  const first = reader.u8();
-  const rest = (first & 0x80) === 0 ? 0 : reader.varint(2 ** 47 - 1);
-  const size = rest * 64 + ((first >> 1) & 63);
-  return (first & 1) === 0 || size === 0 ? size : -size;
 }
 
 const before: TarHeader = {
@@ -246,7 +233,7 @@ class RowReader {
     const pax = (bits & has.pax) === 0 ? before.pax : this.#pax(fields);
     const residue = (bits & has.residue) === 0 ? noBytes : reader.blob(2 * this.limits.maxEntryHeaderBytes);
     const padding = (bits & has.padding) === 0 ? null : reader.blob(maxPaddingBytes);
-    const header: TarHeader = { ...fields, pax, residue };
+    const header: TarHeader = pax === before.pax && residue === noBytes ? fields : { ...fields, pax, residue };
     this.#previous = header;
     return { header, digest, padding };
   }
@@ -274,7 +261,7 @@ export function decodeLayerMeta(bytes: Buffer, limits: Partial<TarLimits> = {}):
   const keys = readTable(reader, bounds.maxEntryHeaderBytes);
   const count = reader.varint(Math.min(reader.remaining, bounds.maxEntries));
   const rows = new RowReader(reader, styles, owners, keys, bounds);
-  const entries: LayerEntry[] = [];
+  const entries = new PackedEntries();
   for (let index = 0; index < count; index++) entries.push(rows.next());
   reader.end();
   return { diffId, sizeBytes, entries, trailerZeroBytes, trailer };

@@ -1,8 +1,9 @@
 import { createHash, type Hash } from 'node:crypto';
 import type { TarLimits } from '../core/limits.js';
+import { PackedEntries } from './entry-list.js';
 import { withOtherStyle } from './header.js';
 import { TarScanner } from './scanner.js';
-import type { LayerEntry, LayerMeta, TarHeader } from './types.js';
+import type { LayerMeta, TarHeader } from './types.js';
 
 /** Sees the entries of a layer while its metadata is built, so that the tar need not be kept. Calls are synchronous and in order. */
 export interface LayerObserver {
@@ -21,7 +22,7 @@ export interface LayerObserver {
 export class LayerMetaBuilder {
   readonly #scanner: TarScanner;
   readonly #tarHash = createHash('sha256');
-  readonly #entries: LayerEntry[] = [];
+  readonly #entries = new PackedEntries();
   readonly #observer: LayerObserver;
   #contentHash: Hash | null = null;
   #header: TarHeader | undefined;
@@ -76,18 +77,24 @@ export class LayerMetaBuilder {
     if (this.#header === undefined) return;
     const digest = this.#contentHash?.digest() ?? null;
     this.#contentHash = null;
-    const index = this.#entries.push({ header: this.#header, digest, padding }) - 1;
-    this.#observer.onContentEnd?.(digest, index);
+    this.#entries.push({ header: this.#header, digest, padding });
+    this.#observer.onContentEnd?.(digest, this.#entries.length - 1);
   }
 
   /** What the first entries did not show of the writer's style, later ones may have. */
-  #withOneStyle(): LayerEntry[] {
-    const style = this.#entries.at(-1)?.header.style;
-    if (style === undefined) return this.#entries;
-    return this.#entries.map((entry) => {
-      if (entry.header.style === style) return entry;
-      const header = withOtherStyle(entry.header, style);
-      return header === null ? entry : { ...entry, header };
-    });
+  #withOneStyle(): PackedEntries {
+    const style = this.#entries.at(this.#entries.length - 1)?.header.style;
+    if (style === undefined || !this.#otherStyles(style)) return this.#entries;
+    const changed = new PackedEntries();
+    for (const entry of this.#entries) {
+      const header = entry.header.style.equals(style) ? null : withOtherStyle(entry.header, style);
+      changed.push(header === null ? entry : { ...entry, header });
+    }
+    return changed;
+  }
+
+  #otherStyles(style: Buffer): boolean {
+    for (const { header } of this.#entries) if (!header.style.equals(style)) return true;
+    return false;
   }
 }

@@ -57,13 +57,21 @@ export interface LayerEntry {
   readonly padding: Buffer | null;
 }
 
+/** Entries in order. An array is one, and so is `PackedEntries`. */
+export interface EntryList extends Iterable<LayerEntry> {
+  readonly length: number;
+  /** The entry at `index`, which must not be negative (see `entryAt`); undefined when there is none. */
+  at(index: number): LayerEntry | undefined;
+  entries(): Iterable<[number, LayerEntry]>;
+}
+
 /** All of one layer tar but the contents of its entries. */
 export interface LayerMeta {
   /** sha256 of the uncompressed tar, "sha256:<hex>". */
   readonly diffId: string;
   /** Size of the uncompressed tar. */
   readonly sizeBytes: number;
-  readonly entries: readonly LayerEntry[];
+  readonly entries: EntryList;
   /** Number of zero bytes after the last entry; `trailer` holds the bytes instead when they are not all zeros. */
   readonly trailerZeroBytes: number;
   readonly trailer: Buffer | null;

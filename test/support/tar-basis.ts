@@ -51,7 +51,7 @@ export function tarBasis(dir: string, tars: readonly Buffer[]): TarBasis {
     openContent: (layer, entry): Promise<BasisContent> => {
       const found = scanned[layer];
       const offset = found?.offsets[entry];
-      const sizeBytes = found?.meta.entries[entry]?.header.sizeBytes;
+      const sizeBytes = found?.meta.entries.at(entry)?.header.sizeBytes;
       if (found === undefined || offset === undefined || sizeBytes === undefined) return Promise.reject(new Error('no such entry'));
       return Promise.resolve({ fd: found.fd, extents: [{ offset, lengthBytes: sizeBytes }], sizeBytes, close: () => Promise.resolve() });
     },

@@ -159,9 +159,9 @@ class DeltaComputer {
   }
 
   #report(planned: readonly PlannedLayer[], { metaBytes, streams }: Coded): ComputedDelta['report'] {
-    const name = (ref: ContentRef): string => this.options.basis.layers[ref.layer]?.entries[ref.entry]?.header.path.toString('utf8') ?? '';
+    const name = (ref: ContentRef): string => this.options.basis.layers[ref.layer]?.entries.at(ref.entry)?.header.path.toString('utf8') ?? '';
     const patchedFiles = planned.flatMap(({ layer, plan }) => plan.content.flatMap((content, entry): FileReport[] => {
-      const header = plan.meta.entries[entry]?.header;
+      const header = plan.meta.entries.at(entry)?.header;
       if (content.kind !== 'patch' || header === undefined) return [];
       return [{ layer, path: header.path.toString('utf8'), sizeBytes: header.sizeBytes, sources: content.sources.map(name) }];
     }));
@@ -173,7 +173,7 @@ class DeltaComputer {
 function patchTasks({ layer, plan }: PlannedLayer): MatchTask[] {
   return plan.content.flatMap((content, entry): MatchTask[] => {
     if (content.kind !== 'patch') return [];
-    const sizeBytes = expandedSize(plan.meta.entries[entry]?.header.sizeBytes ?? 0, content.expansion);
+    const sizeBytes = expandedSize(plan.meta.entries.at(entry)?.header.sizeBytes ?? 0, content.expansion);
     return [{ layer, entry, sizeBytes, sources: content.sources, expansion: content.expansion }];
   });
 }

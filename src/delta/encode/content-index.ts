@@ -12,10 +12,10 @@ export class ContentIndex {
 
   /** Adds all entries of a layer. */
   addLayer(layer: number, meta: LayerMeta): void {
-    meta.entries.forEach((record, entry) => {
+    for (const [entry, record] of meta.entries.entries()) {
       const path = record.header.path.toString('latin1');
       this.add(path, record.digest, { from: this.from, layer, entry });
-    });
+    }
   }
 
   /** Adds one entry; `digest` is null without content. */
@@ -55,10 +55,11 @@ function push(map: Map<string, ContentRef[]>, key: string, ref: ContentRef): voi
 }
 
 /** A path with every run of digits replaced, so that libz.so.1.2.13 and libz.so.1.3 are near. */
-function pathShape(path: string): string {
+export function pathShape(path: string): string {
   return path.replaceAll(/\d+(?:[.\-_]\d+)*/g, '#');
 }
 
-function baseName(path: string): string {
+/** The last component of a path. */
+export function baseName(path: string): string {
   return path.slice(path.lastIndexOf('/') + 1);
 }

@@ -71,7 +71,7 @@ export class MatchQueue {
   }
 
   async #match(task: MatchTask): Promise<MatchedFile> {
-    const sourceBytes = task.sources.reduce((sum, ref) => sum + (this.options.basis.layers[ref.layer]?.entries[ref.entry]?.header.sizeBytes ?? 0), 0) + inflatedBytes(task);
+    const sourceBytes = task.sources.reduce((sum, ref) => sum + (this.options.basis.layers[ref.layer]?.entries.at(ref.entry)?.header.sizeBytes ?? 0), 0) + inflatedBytes(task);
     const bytes = Math.min(this.options.memoryBytes, sourceBytes * matchMemory.perSourceByte + task.sizeBytes * matchMemory.perTargetByte + Math.min(matchMemory.tableBytes, sourceBytes * 64));
     await this.#take(bytes);
     const opened: BasisContent[] = [];

@@ -119,7 +119,7 @@ export class Planner {
   }
 
   #size(ref: ContentRef): number {
-    return this.options.basis.layers[ref.layer]?.entries[ref.entry]?.header.sizeBytes ?? 0;
+    return this.options.basis.layers[ref.layer]?.entries.at(ref.entry)?.header.sizeBytes ?? 0;
   }
 
   /** Basis files that share content with a target file, by the share of it that they may give. */

@@ -48,8 +48,8 @@ function expectSame(made: Made, sink: MemorySink): void {
     const got = sink.layers.get(layer);
     expect(got === undefined).toBe(held.has(meta.diffId));
     if (got === undefined) return;
-    expect(got.entries.map((record) => record.digest?.toString('hex'))).toEqual(meta.entries.map((record) => record.digest?.toString('hex')));
-    expect(got.entries.map((record) => joinHeader(record.header))).toEqual(meta.entries.map((record) => joinHeader(record.header)));
+    expect([...got.entries].map((record) => record.digest?.toString('hex'))).toEqual([...meta.entries].map((record) => record.digest?.toString('hex')));
+    expect([...got.entries].map((record) => joinHeader(record.header))).toEqual([...meta.entries].map((record) => joinHeader(record.header)));
     expect(got.sizeBytes).toBe(meta.sizeBytes);
   });
 }

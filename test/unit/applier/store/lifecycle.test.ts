@@ -71,11 +71,11 @@ async function play(store: Store, stage: Stage, from: readonly Buffer[], tar: Bu
   const basis = await store.basis(image, { layers: from.map(sha256) });
   stage.useBasis(basis);
   const meta = metaOf(tar);
-  await stage.beginLayer(layer, { ...meta, entries: meta.entries.map((entry) => ({ ...entry, digest: null })) });
+  await stage.beginLayer(layer, { ...meta, entries: [...meta.entries].map((entry) => ({ ...entry, digest: null })) });
   const { contents } = scan(tar);
   for (const [entry, { digest, header }] of meta.entries.entries()) {
     if (digest === null) continue;
-    const origin = basis.layers.flatMap((each, at) => each.entries.flatMap((old, index) => (old.digest?.equals(digest) === true ? [{ from: 'basis' as const, layer: at, entry: index }] : [])))[0];
+    const origin = basis.layers.flatMap((each, at) => [...each.entries].flatMap((old, index) => (old.digest?.equals(digest) === true ? [{ from: 'basis' as const, layer: at, entry: index }] : [])))[0];
     if (origin === undefined) {
       await stage.writeEntry(layer, entry, contents[entry] ?? Buffer.alloc(0));
       await stage.endEntry(layer, entry, digest);

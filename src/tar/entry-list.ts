@@ -1,0 +1,182 @@
+import { ByteReader, ByteWriter } from '../core/bytes.js';
+import { WhittleError } from '../core/errors.js';
+import { noBytes } from './block.js';
+import { readSigned, writeSigned } from './signed.js';
+import type { EntryList, LayerEntry, PaxRecord, TarHeader } from './types.js';
+
+const slabBytes = 1 << 18;
+const maxSlabs = 1 << 14;
+const digestBytes = 32;
+const has = { room: 1, digest: 2, linkPath: 4, pax: 8, residue: 16, padding: 32 } as const;
+
+/** What is nearly always equal to that of an earlier entry. */
+type Owner = Pick<TarHeader, 'uid' | 'gid' | 'uname' | 'gname' | 'devMajor' | 'devMinor' | 'style'>;
+
+/** Equal values as one, numbered in order of first use. */
+class Table<T> {
+  readonly #list: T[] = [];
+  readonly #numbers = new Map<string, number>();
+
+  number(key: string, make: () => T): number {
+    let number = this.#numbers.get(key);
+    if (number === undefined) {
+      number = this.#list.push(make()) - 1;
+      this.#numbers.set(key, number);
+    }
+    return number;
+  }
+
+  get(number: number): T {
+    const value = this.#list[number];
+    if (value === undefined) throw new WhittleError('INTERNAL', 'a packed tar entry names what its list has not');
+    return value;
+  }
+}
+
+/**
+ * Tar entries in about a hundred bytes each, instead of the kilobyte that the objects take: a device holds those of two
+ * images at once. `at` makes an entry anew; its buffers are views into the list and must not be changed.
+ */
+export class PackedEntries implements EntryList {
+  readonly #slabs: Buffer[] = [];
+  readonly #owners = new Table<Owner>();
+  readonly #keys = new Table<Buffer>();
+  readonly #names = new Table<Buffer>();
+  readonly #row = new ByteWriter();
+  #places = new Uint32Array(256);
+  #used = slabBytes;
+  #length = 0;
+  #lastOwner: Owner | null = null;
+  #lastOwnerNumber = 0;
+  #lastRead: { index: number; entry: LayerEntry } | null = null;
+
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Appends an entry; copies its bytes. Throws LIMIT_EXCEEDED beyond 4 GiB in all. */
+  push(entry: LayerEntry): void {
+    const row = this.#encode(entry);
+    if (this.#used + row.length > slabBytes) this.#newSlab(row.length);
+    if (this.#length === this.#places.length) {
+      const grown = new Uint32Array(this.#places.length * 2);
+      grown.set(this.#places);
+      this.#places = grown;
+    }
+    this.#places[this.#length++] = (this.#slabs.length - 1) * slabBytes + this.#used;
+    this.#slabs.at(-1)?.set(row, this.#used);
+    this.#used += row.length;
+  }
+
+  /** The entry at `index` from 0; undefined when there is none. */
+  at(index: number): LayerEntry | undefined {
+    if (this.#lastRead?.index === index) return this.#lastRead.entry;
+    const place = this.#place(index);
+    if (place === null) return undefined;
+    const entry = this.#decode(place);
+    this.#lastRead = { index, entry };
+    return entry;
+  }
+
+  /** Sets the digest (32 bytes) of an entry with content. */
+  setDigest(index: number, digest: Buffer): void {
+    const place = this.#place(index);
+    const flags = place?.[0] ?? 0;
+    if (place === null || (flags & has.room) === 0 || digest.length !== digestBytes) throw new WhittleError('INTERNAL', 'only entries with content have a digest');
+    place[0] = flags | has.digest;
+    digest.copy(place, 1);
+    this.#lastRead = null;
+  }
+
+  *entries(): Generator<[number, LayerEntry], undefined, undefined> {
+    for (let index = 0; index < this.#length; index++) {
+      const entry = this.at(index);
+      if (entry !== undefined) yield [index, entry];
+    }
+  }
+
+  *[Symbol.iterator](): Generator<LayerEntry, undefined, undefined> {
+    for (const [, entry] of this.entries()) yield entry;
+  }
+
+  /** The row's bytes and what follows them in its slab. */
+  #place(index: number): Buffer | null {
+    const at = index < this.#length ? this.#places[index] : undefined;
+    if (at === undefined) return null;
+    return this.#slabs[Math.floor(at / slabBytes)]?.subarray(at % slabBytes) ?? null;
+  }
+
+  /** Rows do not cross slabs; one that is larger has a slab to itself. */
+  #newSlab(rowBytes: number): void {
+    if (this.#slabs.length === maxSlabs) throw new WhittleError('LIMIT_EXCEEDED', 'a layer has more than 4 GiB of tar headers');
+    this.#slabs.push(Buffer.allocUnsafeSlow(Math.max(slabBytes, rowBytes)));
+    this.#used = 0;
+  }
+
+  #encode({ header, digest, padding }: LayerEntry): Buffer {
+    const flags = (header.sizeBytes > 0 ? has.room : 0) | (digest === null ? 0 : has.digest | has.room) | (header.linkPath.length > 0 ? has.linkPath : 0)
+      | (header.pax.length > 0 ? has.pax : 0) | (header.residue.length > 0 ? has.residue : 0) | (padding === null ? 0 : has.padding);
+    const row = this.#row.clear().u8(flags);
+    if ((flags & has.room) !== 0) row.bytes(digest ?? Buffer.alloc(digestBytes));
+    row.u8(header.typeflag).varint(this.#owner(header)).varint(header.mtimeNsec).varint(header.sizeBytes);
+    writeSigned(row, header.mode);
+    writeSigned(row, header.mtimeSec);
+    row.blob(header.path);
+    if (header.linkPath.length > 0) row.blob(header.linkPath);
+    if (header.pax.length > 0) this.#writePax(row, header.pax);
+    if (header.residue.length > 0) row.blob(header.residue);
+    if (padding !== null) row.blob(padding);
+    return row.view();
+  }
+
+  #writePax(row: ByteWriter, records: readonly PaxRecord[]): void {
+    row.varint(records.length);
+    for (const { key, value } of records) row.varint(this.#keys.number(key.toString('latin1'), () => Buffer.from(key))).blob(value);
+  }
+
+  #owner({ uid, gid, uname, gname, devMajor, devMinor, style }: TarHeader): number {
+    const last = this.#lastOwner;
+    if (last !== null && last.uid === uid && last.gid === gid && last.devMajor === devMajor && last.devMinor === devMinor
+      && last.uname.equals(uname) && last.gname.equals(gname) && last.style.equals(style)) return this.#lastOwnerNumber;
+    const names = [uname, gname, style].map((name) => this.#names.number(name.toString('latin1'), () => Buffer.from(name)));
+    const number = this.#owners.number([uid, gid, devMajor, devMinor, ...names].join(), () => ({
+      uid, gid, devMajor, devMinor, uname: this.#names.get(names[0] ?? 0), gname: this.#names.get(names[1] ?? 0), style: this.#names.get(names[2] ?? 0),
+    }));
+    this.#lastOwner = this.#owners.get(number);
+    this.#lastOwnerNumber = number;
+    return number;
+  }
+
+  #decode(place: Buffer): LayerEntry {
+    const row = new ByteReader(place, broken);
+    const flags = row.u8();
+    const room = (flags & has.room) === 0 ? null : row.bytes(digestBytes);
+    const typeflag = row.u8();
+    const { uid, gid, uname, gname, devMajor, devMinor, style } = this.#owners.get(row.varint());
+    const mtimeNsec = row.varint();
+    const sizeBytes = row.varint();
+    const mode = readSigned(row);
+    const mtimeSec = readSigned(row);
+    const path = row.blob(place.length);
+    const linkPath = (flags & has.linkPath) === 0 ? noBytes : row.blob(place.length);
+    const pax = (flags & has.pax) === 0 ? noRecords : this.#readPax(row, place.length);
+    const residue = (flags & has.residue) === 0 ? noBytes : row.blob(place.length);
+    const padding = (flags & has.padding) === 0 ? null : row.blob(place.length);
+    return {
+      header: { path, linkPath, typeflag, mode, uid, gid, sizeBytes, mtimeSec, mtimeNsec, uname, gname, devMajor, devMinor, pax, style, residue },
+      digest: (flags & has.digest) === 0 ? null : room, padding,
+    };
+  }
+
+  #readPax(row: ByteReader, max: number): PaxRecord[] {
+    const records: PaxRecord[] = [];
+    for (let left = row.varint(); left > 0; left--) records.push({ key: this.#keys.get(row.varint()), value: row.blob(max) });
+    return records;
+  }
+}
+
+const noRecords: readonly PaxRecord[] = [];
+
+function broken(what: string): WhittleError {
+  return new WhittleError('INTERNAL', `a packed tar entry ${what}`);
+}
