@@ -11,11 +11,17 @@ import { badResponse } from './failures.js';
 import { collectStrings } from './paging.js';
 import { Transport, type TransportOptions, type TransportRequest } from './transport.js';
 import { collectVerified, verifiedBytes } from './verify.js';
-import { readBody, refuseEncoding, type WireResponse } from './wire.js';
+import { readAffordable, refuseEncoding, type WireResponse } from './wire.js';
 
 /** Options of every call that may take long. */
 export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
+}
+
+/** Options of a read whose caller has only so many bytes to spend. */
+export interface AffordableOptions extends CallOptions {
+  /** A longer answer is given up with LIMIT_EXCEEDED, unread where it says its length. */
+  readonly allowedBytes?: number | undefined;
 }
 
 /** A manifest or index as the registry holds it. `descriptor.digest` is the digest of `bytes`. */
@@ -62,11 +68,11 @@ export class RegistryClient {
   }
 
   /** Reads a manifest or index by tag or digest and checks its digest. `accept` defaults to all image types. */
-  async getManifest(repository: string, target: string, options: CallOptions & { readonly accept?: readonly string[] } = {}): Promise<FetchedManifest> {
+  async getManifest(repository: string, target: string, options: AffordableOptions & { readonly accept?: readonly string[] } = {}): Promise<FetchedManifest> {
     const request = this.#manifestRequest('GET', repository, target, options);
     return this.transport.retry(async () => {
       const response = await this.transport.once(request);
-      const bytes = await readBody(response, maxManifestBytes, request.subject, options.signal);
+      const bytes = await readAffordable(response, maxManifestBytes, options.allowedBytes, request.subject, options.signal);
       return { bytes, descriptor: manifestDescriptor(response, request, bytes, target) };
     }, options.signal);
   }

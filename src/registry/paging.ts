@@ -1,8 +1,8 @@
 import { parseJsonObject } from '../oci/json.js';
-import { WhittleError } from '../core/errors.js';
+import { isWhittleError, WhittleError } from '../core/errors.js';
 import { badResponse } from './failures.js';
 import type { Transport, TransportRequest } from './transport.js';
-import { readBody, type WireResponse } from './wire.js';
+import { readAffordable, type WireResponse } from './wire.js';
 
 /** The target of `rel="next"` in a Link header, or undefined. */
 export function nextLink(header: string | undefined): string | undefined {
@@ -24,22 +24,45 @@ function nextPage(response: WireResponse, request: TransportRequest, seen: Set<s
   return url;
 }
 
+/** How much of a listing its reader wants. */
+export interface ListingBounds {
+  /** No further page is asked for once there are so many entries. */
+  readonly enoughEntries?: number | undefined;
+  /** Bytes of all pages; a page that would be too much is LIMIT_EXCEEDED if it is the first, and left out otherwise. */
+  readonly allowedBytes?: number | undefined;
+}
+
 /**
  * Collects what `read` finds in every page of a listing, `first` being the answer to `request`. The next page must
  * be on the same host; pages and entries are bounded (LIMIT_EXCEEDED).
  */
-export async function collectPages<T>(transport: Transport, request: TransportRequest, first: WireResponse, read: (page: Buffer) => readonly T[]): Promise<readonly T[]> {
+export async function collectPages<T>(transport: Transport, request: TransportRequest, first: WireResponse, read: (page: Buffer) => readonly T[], bounds: ListingBounds = {}): Promise<readonly T[]> {
   const { limits } = transport;
   const seen = new Set<string>();
   const result: T[] = [];
   let response = first;
+  let allowedBytes = bounds.allowedBytes;
   for (let page = 1; ; page++) {
-    for (const entry of read(await readBody(response, limits.pageBytes, request.subject, request.signal))) result.push(entry);
+    const body = await readPage(response, page > 1);
+    if (body === null) return result;
+    if (allowedBytes !== undefined) allowedBytes -= body.length;
+    for (const entry of read(body)) result.push(entry);
+    if (bounds.enoughEntries !== undefined && result.length >= bounds.enoughEntries) return result;
     if (result.length > limits.entries) throw new WhittleError('LIMIT_EXCEEDED', `${request.subject}: more than ${String(limits.entries)} entries`);
     const next = nextPage(response, request, seen);
     if (next === undefined) return result;
     if (page >= limits.pages) throw new WhittleError('LIMIT_EXCEEDED', `${request.subject}: more than ${String(limits.pages)} pages`);
     response = await transport.request({ ...request, target: next, accept: [200] });
+  }
+
+  /** Null for a page that cannot be afforded when what came before will do. */
+  async function readPage(answer: WireResponse, mayLeaveOut: boolean): Promise<Buffer | null> {
+    try {
+      return await readAffordable(answer, limits.pageBytes, allowedBytes, request.subject, request.signal);
+    } catch (error) {
+      if (mayLeaveOut && isWhittleError(error) && error.code === 'LIMIT_EXCEEDED') return null;
+      throw error;
+    }
   }
 }
 

@@ -3,13 +3,15 @@ import type { Descriptor } from '../oci/descriptor.js';
 import { parseDigest } from '../oci/digest.js';
 import { parseIndex } from '../oci/manifest.js';
 import { mediaTypes } from '../oci/media-types.js';
-import { checkRepository, pullScopes, type CallOptions, type RegistryClient } from './client.js';
+import { checkRepository, pullScopes, type AffordableOptions, type RegistryClient } from './client.js';
 import { parseRetryAfter, type ResponseHead } from './failures.js';
 import { collectPages } from './paging.js';
 import type { TransportRequest } from './transport.js';
 import type { WireResponse } from './wire.js';
 
-export interface ReferrersOptions extends CallOptions {
+export interface ReferrersOptions extends AffordableOptions {
+  /** So many entries are enough: no further page is asked for. Default: all, up to the client's limits. */
+  readonly enoughEntries?: number | undefined;
   /** Only referrers of this type, whether or not the registry filters. */
   readonly artifactType?: string | undefined;
   /** Config digests that the device holds: a registry ignores them, a delta server makes a delta from one of them. */
@@ -94,7 +96,7 @@ export async function listReferrers(client: RegistryClient, repository: string, 
     options.onAnswer?.(response, page.length);
     return parseIndex(page, request.subject, mediaTypes.ociIndex).manifests;
   };
-  return { status: 'ready', from: 'api', manifests: ofType(await collectPages(client.transport, request, response, read), options.artifactType) };
+  return { status: 'ready', from: 'api', manifests: ofType(await collectPages(client.transport, request, response, read, options), options.artifactType) };
 }
 
 /** Some registries answer unknown paths with a page for people and status 200. */

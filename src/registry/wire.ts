@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { Agent, type Dispatcher } from 'undici';
+import { WhittleError } from '../core/errors.js';
 import { badResponse, transportError, type ResponseHead, type Subject } from './failures.js';
 import type { RegistryLimits } from './limits.js';
 
@@ -112,19 +113,38 @@ function iterableBody(content: AsyncIterable<Buffer>): Readable {
  * the way.
  */
 export async function readBody(response: WireResponse, maxBytes: number, subject: Subject, signal?: AbortSignal): Promise<Buffer> {
+  return collect(response, maxBytes, () => badResponse(response.url, subject, `the answer is longer than ${String(maxBytes)} bytes`), subject, signal);
+}
+
+async function collect(response: WireResponse, maxBytes: number, tooLong: () => WhittleError, subject: Subject, signal?: AbortSignal): Promise<Buffer> {
   refuseEncoding(response, subject);
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
   try {
     for await (const chunk of response.body as AsyncIterable<Buffer>) {
       sizeBytes += chunk.length;
-      if (sizeBytes > maxBytes) throw badResponse(response.url, subject, `the answer is longer than ${String(maxBytes)} bytes`);
+      if (sizeBytes > maxBytes) throw tooLong();
       chunks.push(chunk);
     }
   } catch (error) {
     throw transportError(error, response.url, subject, signal);
   }
   return Buffer.concat(chunks);
+}
+
+/**
+ * `readBody` for a reader who can afford only `allowedBytes` (undefined: no such bound): a body that says that it is longer is
+ * given up unread. Throws LIMIT_EXCEEDED for one that is longer, and what `readBody` throws.
+ */
+export async function readAffordable(response: WireResponse, maxBytes: number, allowedBytes: number | undefined, subject: Subject, signal?: AbortSignal): Promise<Buffer> {
+  if (allowedBytes === undefined || allowedBytes >= maxBytes) return readBody(response, maxBytes, subject, signal);
+  const tooLong = (): WhittleError => new WhittleError('LIMIT_EXCEEDED', `${subject} is longer than the ${String(allowedBytes)} bytes that may be spent on it`);
+  const length = Number(response.header('content-length') ?? Number.NaN);
+  if (length > allowedBytes) {
+    response.body.destroy();
+    throw tooLong();
+  }
+  return collect(response, allowedBytes, tooLong, subject, signal);
 }
 
 /** The beginning of a body, at most `maxBytes`; never fails. */
