@@ -9,18 +9,11 @@ import type { StoreBasis, StoredImage } from './types.js';
 
 const readBytes = 256 * 1024;
 
-/** A file whose content was checked, and how to tell that it is still the same one. */
-interface Checked {
-  readonly inode: bigint;
-  readonly ctimeNs: bigint;
-  readonly sizeBytes: number;
-  readonly stat: FileStat;
-}
-
 /** Layers of the store as a delta's basis. */
 export class LayersBasis implements StoreBasis {
   readonly layers: readonly LayerMeta[];
-  readonly #checked = new Map<string, Checked>();
+  /** By layer and entry: what files whose content was checked looked like then, to tell that they are still the same. */
+  readonly #checked: readonly Map<number, FileStat>[];
   readonly #buffer = Buffer.allocUnsafeSlow(readBytes);
   #closed = false;
 
@@ -28,6 +21,7 @@ export class LayersBasis implements StoreBasis {
     private readonly fs: DurableFs, readonly image: StoredImage, readonly storeLayers: readonly Layer[], private readonly release: () => Promise<void>,
   ) {
     this.layers = storeLayers.map((layer) => layer.meta);
+    this.#checked = storeLayers.map(() => new Map<number, FileStat>());
   }
 
   async openContent(layer: number, entry: number): Promise<BasisContent> {
@@ -55,14 +49,13 @@ export class LayersBasis implements StoreBasis {
 
   /** What the file of `entry` looked like when its content was checked; undefined before that. */
   checkedStat(layer: number, entry: number): FileStat | undefined {
-    return this.#checked.get(`${String(layer)}:${String(entry)}`)?.stat;
+    return this.#checked[layer]?.get(entry);
   }
 
   /** Hashes the content, unless this very file was hashed before and has not changed since. */
   async #check(layer: Layer, layerNumber: number, entry: number, file: DurableFile, extents: readonly FileExtent[]): Promise<void> {
-    const key = `${String(layerNumber)}:${String(entry)}`;
     const stat = await file.stat();
-    const before = this.#checked.get(key);
+    const before = this.#checked[layerNumber]?.get(entry);
     if (before?.inode === stat.inode && before.ctimeNs === stat.ctimeNs && before.sizeBytes === stat.sizeBytes) return;
     const hash = createHash('sha256');
     try {
@@ -73,7 +66,7 @@ export class LayersBasis implements StoreBasis {
     }
     const expected = layer.meta.entries.at(entry)?.digest;
     if (expected === null || expected === undefined || !hash.digest().equals(expected)) throw this.#damaged(layer, entry);
-    this.#checked.set(key, { inode: stat.inode, ctimeNs: stat.ctimeNs, sizeBytes: stat.sizeBytes, stat });
+    this.#checked[layerNumber]?.set(entry, stat);
   }
 
   #damaged(layer: Layer, entry: number, cause?: unknown): WhittleError {

@@ -37,7 +37,7 @@ export class LayerWriter {
   readonly tree: LayerTree;
   readonly #queue: OpQueue;
   readonly #steps: Pending[] = [];
-  readonly #headers: TarHeader[] = [];
+  #lastHeader: TarHeader | undefined;
   readonly #blocks: Buffer[] = [];
   #shadowMade = false;
   #current: FileSink | null = null;
@@ -64,7 +64,7 @@ export class LayerWriter {
       throw new WhittleError('TAR_UNSAFE', `tar entry ${String(entry)} has an owner that no file can have: ${String(header.uid)}:${String(header.gid)}`);
     }
     this.#entry = entry;
-    this.#headers[entry] = header;
+    this.#lastHeader = header;
     this.tree.add(entry, header);
     for (const step of this.#steps.splice(0)) await step.make();
   }
@@ -107,7 +107,7 @@ export class LayerWriter {
   /** Writes attributes of directories and the metadata file. The layer is whole, though not durable. */
   async finish(meta: LayerMeta): Promise<void> {
     const { fs, path, privileged } = this.options;
-    await this.#finishDirectories();
+    await this.#finishDirectories(meta);
     await this.#queue.flush();
     const file = encodeLayerFile({ meta, privileged, skipped: [...this.#queue.skipped].sort() });
     await fs.batch([{ op: 'putFile', path: `${path}/meta`, content: await file, attributes: { mode: 0o600 }, reuse: !this.options.fresh }]);
@@ -126,17 +126,17 @@ export class LayerWriter {
   }
 
   #header(): TarHeader {
-    const header = this.#headers[this.#entry];
+    const header = this.#lastHeader;
     if (header === undefined) throw outOfOrder('content without an entry');
     return header;
   }
 
-  async #finishDirectories(): Promise<void> {
+  async #finishDirectories(meta: LayerMeta): Promise<void> {
     const { privileged, fresh } = this.options;
-    if (!fresh) await this.#sweep();
+    if (!fresh) await this.#sweep(meta);
     for (const node of [this.tree.root, ...this.tree.nodes()]) {
       if (node.inode.kind !== 'directory') continue;
-      const header = this.#headers[node.inode.entry];
+      const header = node.inode.entry < 0 ? undefined : meta.entries.at(node.inode.entry)?.header;
       const attributes = header === undefined ? impliedDirectoryAttributes(privileged) : this.#attributes(header, 'directory');
       const xattrs = [...(attributes.xattrs ?? []), ...(node.opaque && privileged ? [opaqueXattr] : [])];
       await this.#queue.add({ op: 'attributes', path: this.#pathIn(node), attributes: { ...attributes, ...(xattrs.length === 0 ? {} : { xattrs }), ...(fresh ? {} : { onlyTheseXattrs: true }) } });
@@ -144,7 +144,7 @@ export class LayerWriter {
   }
 
   /** What stays of an extraction that another tar, or an earlier moment of this one, led elsewhere. */
-  async #sweep(): Promise<void> {
+  async #sweep(meta: LayerMeta): Promise<void> {
     const { fs, path } = this.options;
     await this.#queue.flush();
     for (const node of [this.tree.root, ...this.tree.nodes()]) {
@@ -157,7 +157,7 @@ export class LayerWriter {
     if ((await fs.stat(`${path}/shadow`)) === undefined) return;
     for (const { name } of await fs.readdir(`${path}/shadow`)) {
       const entry = Number(name.toString('latin1'));
-      const header = this.#headers[entry];
+      const header = meta.entries.at(entry)?.header;
       if (header === undefined || header.sizeBytes === 0 || this.tree.nodeOf(entry) !== undefined) await removeTree(fs, joinPath(`${path}/shadow`, name));
     }
   }

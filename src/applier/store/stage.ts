@@ -20,7 +20,8 @@ import type { CommitOptions, Stage, StageCounters, StageOptions, StoreBasis, Sto
 
 /** A layer of the target while and after it is rebuilt. */
 interface StagedLayer {
-  readonly writer: LayerWriter | null;
+  /** Null when the layer is whole. */
+  writer: LayerWriter | null;
   readonly path: string;
   readonly tree: LayerTree;
   meta: LayerMeta;
@@ -298,6 +299,7 @@ export class DiskStage implements Stage {
       if (staged.writer === null) return;
       await this.#reach(staged, meta.entries.length - 1);
       await staged.writer.finish(meta);
+      staged.writer = null;
       staged.meta = meta;
       this.#whole.set(diffId, 'stage');
     });
