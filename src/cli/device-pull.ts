@@ -1,4 +1,4 @@
-import { formatBytes, formatDuration, formatRatio, parseBytes, shortDigest } from '../core/format.js';
+import { formatBytes, formatDuration, formatExact, formatRatio, parseBytes, shortDigest } from '../core/format.js';
 import type { PullEvent } from '../applier/pull/events.js';
 import { pullDefaults, type PullOptions } from '../applier/pull/options.js';
 import { pullImage, type PullResult } from '../applier/pull/pull.js';
@@ -6,7 +6,7 @@ import { hostPlatform, parsePlatform, parseReference } from '../oci/index.js';
 import { parseTime, usage, type Command, type CommandContext } from './device-command.js';
 import { withStore } from './device-open.js';
 import { openImageSource, sourceFlags } from './device-source.js';
-import type { Output } from './output.js';
+import { formatTable, type Output } from './output.js';
 import { createProgress, type Progress } from './progress.js';
 
 /** `device pull`. */
@@ -50,7 +50,7 @@ async function runPull(context: CommandContext): Promise<undefined> {
   const platform = context.get('platform');
   const limitRate = sizeFlag(context, 'limit-rate');
   if (limitRate === 0) throw usage(pullCommand, '--limit-rate must not be 0');
-  const show = output.options.json === true ? jsonListener(output) : new HumanListener(output, context.has('delta'));
+  const show = output.options.json === true ? jsonListener(output) : new HumanListener(output, context.has('delta'), context.has('dry-run'));
   const options: PullOptions = {
     ...pullDefaults, image, reference, signal, limitRate,
     platform: platform === undefined ? hostPlatform() : parsePlatform(platform), platformChosen: platform !== undefined,
@@ -105,12 +105,22 @@ function jsonListener(output: Output): PullView {
   };
 }
 
+/** The downloads of a plan to the byte, a line each. */
+function describeSteps(steps: Extract<PullEvent, { event: 'plan' }>['steps']): string[] {
+  const rows = steps.map((step) => [
+    step.kind === 'layer' ? `layer ${shortDigest(step.digest)}` : `delta ${shortDigest(step.basisConfig)} -> ${shortDigest(step.targetConfig)}`,
+    formatExact(step.downloadBytes), `bytes${step.heldBytes > 0 ? ` (and ${formatExact(step.heldBytes)} here already)` : ''}`,
+  ]);
+  if (steps.length > 1) rows.push(['in all', formatExact(steps.reduce((sum, step) => sum + step.downloadBytes, 0)), 'bytes']);
+  return formatTable(rows, { indent: '  ' }).split('\n');
+}
+
 class HumanListener implements PullView {
   readonly #progress: Progress;
   #phase: string | null = null;
   #waiting = false;
 
-  constructor(private readonly output: Output, private readonly insist: boolean) {
+  constructor(private readonly output: Output, private readonly insist: boolean, private readonly dryRun: boolean) {
     this.#progress = createProgress({ quiet: output.options.quiet === true });
   }
 
@@ -140,11 +150,13 @@ class HumanListener implements PullView {
     if (plan.way === 'nothing') this.#say('every layer is here; nothing to download');
     else if (plan.way === 'delta') {
       const whole = plan.downloadBytes + plan.heldBytes;
-      this.#say(`a delta from image ${shortDigest(plan.basisConfig ?? '')}: ${formatBytes(whole)} to download${held}; the layers would be ${formatBytes(plan.layerPullBytes)} (${formatRatio(plan.layerPullBytes, whole)})`);
+      const what = plan.steps.length > 1 ? `a chain of ${String(plan.steps.length)} deltas` : 'a delta';
+      this.#say(`${what} from image ${shortDigest(plan.basisConfig ?? '')}: ${formatBytes(whole)} to download${held}; the layers would be ${formatBytes(plan.layerPullBytes)} (${formatRatio(plan.layerPullBytes, whole)})`);
     } else {
       if (this.insist) this.#warn(`no delta: ${plan.reason ?? ''}`);
       this.#say(`${layers} in full: ${formatBytes(plan.downloadBytes + plan.heldBytes)} to download${held}${this.insist ? '' : `; no delta, because ${plan.reason ?? ''}`}`);
     }
+    if (plan.way !== 'nothing' && (this.dryRun || plan.way === 'delta' && plan.steps.length > 1)) for (const line of describeSteps(plan.steps)) this.#say(line);
   }
 
   #show(phase: string, done: number, total: number): void {

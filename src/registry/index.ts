@@ -5,6 +5,7 @@ export * from './client.js';
 export * from './credentials.js';
 export * from './decompress.js';
 export { isLoopbackHost, redactUrl } from './endpoint.js';
+export * from './fallback-tag.js';
 export { printable } from './failures.js';
 export * from './image-source.js';
 export * from './layer.js';

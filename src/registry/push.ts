@@ -1,13 +1,10 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { isWhittleError, WhittleError } from '../core/errors.js';
 import type { Descriptor } from '../oci/descriptor.js';
 import { sha256Digest } from '../oci/digest.js';
-import { mediaTypes } from '../oci/media-types.js';
 import { isTag } from '../oci/reference.js';
 import { checkRepository, checkTarget, pullScopes, type CallOptions, type RegistryClient } from './client.js';
 import { badResponse } from './failures.js';
-import { fallbackTag, readFallbackTag } from './referrers.js';
-import { backOff } from './retry.js';
+import { backOff, retryAfterOf } from './retry.js';
 import type { WireResponse } from './wire.js';
 
 /** Bytes of a blob to upload, from any offset on: an upload that breaks continues in the middle. */
@@ -65,7 +62,9 @@ class BlobPush {
       } catch (error) {
         failures = upload.offset > before ? 1 : failures + 1;
         if (!isWhittleError(error) || !error.retryable || error.code === 'INTERRUPTED' || failures >= client.transport.limits.attempts) throw error;
-        await backOff(failures, client.transport.limits, options.signal);
+        // As for every other request: a server that wants to be left alone for longer than that is left alone.
+        if ((retryAfterOf(error) ?? 0) > client.transport.limits.retryAfterMaxMs) throw error;
+        await backOff(failures, client.transport.limits, options.signal, retryAfterOf(error));
         upload = await this.#resume(upload);
       }
     }
@@ -200,44 +199,15 @@ export async function pushManifest(client: RegistryClient, repository: string, t
   return { digest, subjectNoted: response.header('oci-subject') !== undefined };
 }
 
-/** Deletes a manifest by digest or tag. REGISTRY_NOT_FOUND when it is not there; many registries refuse (REGISTRY_BAD_RESPONSE). */
+/** Deletes a manifest by digest or tag. REGISTRY_NOT_FOUND when it is not there, REGISTRY_DELETES_OFF where the registry lets nobody delete. */
 export async function deleteManifest(client: RegistryClient, repository: string, target: string, options: CallOptions = {}): Promise<void> {
   checkRepository(repository);
   checkTarget(target);
   const response = await client.transport.request({
-    method: 'DELETE', target: `/v2/${repository}/manifests/${target}`, scopes: [`repository:${repository}:delete`], accept: [200, 202, 204], signal: options.signal,
+    method: 'DELETE', target: `/v2/${repository}/manifests/${target}`, scopes: [`repository:${repository}:delete`], accept: [200, 202, 204, 405, 501], signal: options.signal,
     subject: `manifest ${target} of ${client.registry}/${repository}`,
   });
   await response.discard();
-}
-
-/**
- * Adds `added` to and takes `removed` (digests) out of the fallback tag of a subject, for registries without a
- * referrers API. Registries cannot swap a tag atomically, so the result is read back after a pause and written again
- * until it holds: publishers that race each see to it that their own entry is there at the end. Throws REGISTRY_*,
- * REGISTRY_UNAVAILABLE (retryable) when others kept overwriting it.
- */
-export async function updateFallbackTag(
-  client: RegistryClient, repository: string, subjectDigest: string,
-  change: { readonly added?: readonly Descriptor[]; readonly removed?: readonly string[] }, options: CallOptions = {},
-): Promise<void> {
-  const { added = [], removed = [] } = change;
-  const { limits } = client.transport;
-  const holds = (entries: readonly Descriptor[]): boolean =>
-    added.every((each) => entries.some((entry) => entry.digest === each.digest)) && !entries.some((entry) => removed.includes(entry.digest));
-  const settle = async (): Promise<void> => { await sleep(limits.tagSettleMs * (0.5 + Math.random()), undefined, { signal: options.signal }); };
-  for (let attempt = 0; attempt < limits.attempts * 4; attempt++) {
-    const entries = await readFallbackTag(client, repository, subjectDigest, options);
-    if (holds(entries)) {
-      if (attempt === 0) return;
-      await settle();
-      if (holds(await readFallbackTag(client, repository, subjectDigest, options))) return;
-      continue;
-    }
-    const kept = entries.filter((entry) => !removed.includes(entry.digest) && !added.some((each) => each.digest === entry.digest));
-    const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: [...kept, ...added] }));
-    await pushManifest(client, repository, fallbackTag(subjectDigest), mediaTypes.ociIndex, bytes, options);
-    await settle();
-  }
-  throw new WhittleError('REGISTRY_UNAVAILABLE', `others keep changing the tag ${fallbackTag(subjectDigest)} of ${client.registry}/${repository}`);
+  if (response.status < 400) return;
+  throw new WhittleError('REGISTRY_DELETES_OFF', `${client.registry} answers ${String(response.status)} for a delete in ${repository}: deletes are switched off there`, { data: { status: response.status } });
 }

@@ -53,9 +53,9 @@ export async function withRetries<T>(operation: () => Promise<T>, { limits, sign
   }
 }
 
-/** Waits before try number `failures` + 1, longer each time and at random. Throws INTERRUPTED when the signal aborts. */
-export async function backOff(failures: number, limits: RegistryLimits, signal: AbortSignal | undefined): Promise<void> {
-  const waitMs = Math.min(limits.backoffMs * 2 ** (failures - 1), limits.backoffMaxMs) * (1 + Math.random());
+/** Waits before try number `failures` + 1, longer each time and at random, and at least `leastMs` (a Retry-After, up to its limit). Throws INTERRUPTED when the signal aborts. */
+export async function backOff(failures: number, limits: RegistryLimits, signal: AbortSignal | undefined, leastMs = 0): Promise<void> {
+  const waitMs = Math.max(Math.min(leastMs, limits.retryAfterMaxMs), Math.min(limits.backoffMs * 2 ** (failures - 1), limits.backoffMaxMs) * (1 + Math.random()));
   try {
     await sleep(waitMs, undefined, { signal });
   } catch (error) {

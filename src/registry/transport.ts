@@ -126,7 +126,9 @@ export class Transport {
 
   /** Where a redirect leads, or undefined when the response is none that may be followed. */
   #redirect(request: TransportRequest, response: WireResponse): URL | undefined {
-    if (!redirectStatuses.has(response.status) || (request.method !== 'GET' && request.method !== 'HEAD')) return undefined;
+    // A request with a body is repeated only where the status says that its method stays.
+    const repeatable = request.method === 'GET' || request.method === 'HEAD' || response.status === 307 || response.status === 308;
+    if (!redirectStatuses.has(response.status) || !repeatable) return undefined;
     const location = response.header('location') ?? '';
     if (!URL.canParse(location, response.url.href)) throw badResponse(response.url, request.subject, 'a redirect to nowhere');
     const target = new URL(location, response.url);

@@ -18,7 +18,8 @@ export interface WorkerRunnerOptions {
   readonly workerPath?: string;
 }
 
-type Done = Extract<WorkerAnswer, { kind: 'done' }>;
+/** What a computation that succeeded says. */
+export type WorkerDone = Extract<WorkerAnswer, { kind: 'done' }>;
 
 /** Runs each computation in a process of its own, which is killed when the job is aborted or takes too long. */
 export function workerRunner(options: WorkerRunnerOptions): JobRunner {
@@ -27,12 +28,31 @@ export function workerRunner(options: WorkerRunnerOptions): JobRunner {
       basis: localImage(options.catalog, basis), target: localImage(options.catalog, target), directory,
       profile: options.profile, memoryLimitBytes: options.memoryLimitBytes, threads: options.threads,
     };
-    const child = fork(options.workerPath ?? fileURLToPath(new URL('worker.js', import.meta.url)), [], {
-      serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc'], execArgv: [],
-    });
-    const done = await converse(child, job, { signal, onProgress, timeoutMs: options.timeoutMs ?? 3_600_000 });
+    const done = await computeInWorker(job, { signal, onProgress, timeoutMs: options.timeoutMs, workerPath: options.workerPath });
     return resultOf(done, target, basis);
   };
+}
+
+/** How one computation's process is watched. */
+export interface WorkerWatch {
+  readonly signal: AbortSignal;
+  /** Between 0 and 1. */
+  readonly onProgress: (share: number) => void;
+  /** Default one hour. */
+  readonly timeoutMs?: number | undefined;
+  /** Default: worker.js beside this module. */
+  readonly workerPath?: string | undefined;
+}
+
+/**
+ * Computes one delta in a process of its own; its files are in `job.directory` when this returns. Throws what the computation
+ * throws, COMPUTE_FAILED when the process ends otherwise, INTERRUPTED when `signal` aborts. The process is gone then, whatever happened.
+ */
+export async function computeInWorker(job: WorkerJob, watch: WorkerWatch): Promise<WorkerDone> {
+  const child = fork(watch.workerPath ?? fileURLToPath(new URL('worker.js', import.meta.url)), [], {
+    serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc'], execArgv: [],
+  });
+  return converse(child, job, { signal: watch.signal, onProgress: watch.onProgress, timeoutMs: watch.timeoutMs ?? 3_600_000 });
 }
 
 function localImage(catalog: Catalog, image: ServedImage): LocalImage {
@@ -54,7 +74,7 @@ interface Conversation {
 }
 
 /** Sends the job, hears the answer, and waits for the process to be gone whatever happens. */
-async function converse(child: ChildProcess, job: WorkerJob, { signal, onProgress, timeoutMs }: Conversation): Promise<Done> {
+async function converse(child: ChildProcess, job: WorkerJob, { signal, onProgress, timeoutMs }: Conversation): Promise<WorkerDone> {
   const kill = (): void => { child.kill('SIGKILL'); };
   const limit = AbortSignal.timeout(timeoutMs);
   for (const reason of [signal, limit]) reason.addEventListener('abort', kill, { once: true });
@@ -78,10 +98,10 @@ async function converse(child: ChildProcess, job: WorkerJob, { signal, onProgres
   }
 }
 
-function doneOrThrow(answer: WorkerAnswer | null, ended: string, facts: { stderr: string; stopped: boolean; timedOut: boolean }): Done {
+function doneOrThrow(answer: WorkerAnswer | null, ended: string, facts: { stderr: string; stopped: boolean; timedOut: boolean }): WorkerDone {
   if (answer?.kind === 'done') return answer;
   if (answer?.kind === 'failed') throw new WhittleError(isErrorCode(answer.code) ? answer.code : 'INTERNAL', answer.message);
-  if (facts.stopped) throw new WhittleError('INTERRUPTED', 'the server is stopping');
+  if (facts.stopped) throw new WhittleError('INTERRUPTED', 'the computation was stopped');
   if (facts.timedOut) throw new WhittleError('COMPUTE_FAILED', 'the computation took too long');
   const last = facts.stderr.trim().split('\n').at(-1) ?? '';
   throw new WhittleError('COMPUTE_FAILED', `the computation's process ended with ${ended}${last === '' ? '' : `: ${last}`}`, { data: { stderr: facts.stderr } });
@@ -91,7 +111,7 @@ function isErrorCode(code: string): code is ErrorCode {
   return Object.hasOwn(errorCodes, code);
 }
 
-function resultOf(done: Done, target: ServedImage, basis: ServedImage): JobResult {
+function resultOf(done: WorkerDone, target: ServedImage, basis: ServedImage): JobResult {
   const { layerPullBytes, deltaBytes, computeMs } = done.report;
   const facts = { targetManifest: target.manifest.digest, basisConfig: basis.configDigest, layerPullBytes, deltaBytes, computeMs };
   if (deltaBytes >= layerPullBytes) return { kind: 'not-smaller', facts };

@@ -1,9 +1,9 @@
-import { WhittleError } from '../../core/errors.js';
+import { isWhittleError, WhittleError } from '../../core/errors.js';
 import { DigestVerifier, type Descriptor } from '../../oci/index.js';
 import type { Store } from '../store/types.js';
 import type { PullListener } from './events.js';
 import { fetchFrames } from './fetch.js';
-import type { ImageSource } from './image-source.js';
+import type { ImageSource, ServedManifest } from './image-source.js';
 import { memoryFs } from './memory-fs.js';
 import type { ByteKind, Meter } from './meter.js';
 import type { RateLimiter } from './rate.js';
@@ -26,6 +26,19 @@ export interface PullContext {
  * is what a power cut can cost.
  */
 export const plainFrameBytes = 256 * 1024;
+
+/** A manifest or index of at most `allowedBytes`, counted. Throws LIMIT_EXCEEDED for a longer one, BUDGET_EXCEEDED, and what the source throws. */
+export async function fetchManifest(context: PullContext, target: string, allowedBytes: number): Promise<ServedManifest> {
+  return context.meter.affordable('manifest', allowedBytes, async (allowed) => {
+    const served = await context.source.manifest(target, context.signal, allowed);
+    return { value: served, sizeBytes: served.bytes.length };
+  });
+}
+
+/** Whether an error is only of what was asked, so that the pull can do without the answer. */
+export function isPassing(error: unknown): error is WhittleError {
+  return isWhittleError(error) && error.code !== 'INTERRUPTED' && error.code !== 'BUDGET_EXCEEDED';
+}
 
 /** A whole small blob in memory, its digest verified. Throws LIMIT_EXCEEDED above `maxBytes`, FETCH_*. */
 export async function fetchSmall(context: PullContext, descriptor: Descriptor, kind: ByteKind, maxBytes: number): Promise<Buffer> {

@@ -1,16 +1,16 @@
 import { deltaMediaTypes } from '../../delta/index.js';
 import { listReferrers, type RegistryClient } from '../../registry/index.js';
-import type { DeltaAnswer } from './image-source.js';
+import type { DeltaAnswer, DeltaListBounds } from './image-source.js';
 
 /**
  * Asks a registry for the deltas to the manifest `subject`. A `delta-server` takes `basis` (config digests) as an order
  * and may ask to come again; another registry ignores it. Throws REGISTRY_*, IMAGE_INVALID, INTERRUPTED.
  */
-export async function listDeltas(client: RegistryClient, repository: string, subject: string, basis: readonly string[], signal: AbortSignal): Promise<DeltaAnswer> {
+export async function listDeltas(client: RegistryClient, repository: string, subject: string, options: DeltaListBounds & { readonly basis: readonly string[]; readonly signal: AbortSignal }): Promise<DeltaAnswer> {
   let sizeBytes = 0;
   let note: string | undefined;
   const answer = await listReferrers(client, repository, subject, {
-    artifactType: deltaMediaTypes.artifact, basis, signal,
+    ...options, artifactType: deltaMediaTypes.artifact,
     onAnswer: (head, bodyBytes) => {
       sizeBytes += bodyBytes;
       note ??= standing(head.header('whittle-delta'), head.header('whittle-problem'));

@@ -13,13 +13,16 @@ export interface DeltaTarget {
   readonly diffIds: readonly string[];
 }
 
+/** Where the blobs of deltas are kept while they arrive: a stage's spool. */
+export type SpoolPlace = Stage['spool'];
+
 /**
  * Fetches a delta's index through its spool (it stays there for a later run), verifies and reads it, and checks
- * that it leads from `basis` to `target`. Throws DELTA_*, LIMIT_EXCEEDED, FETCH_*.
+ * that it leads from its basis to `target`. Throws DELTA_*, LIMIT_EXCEEDED, FETCH_*.
  */
-export async function fetchDeltaIndex(context: PullContext, stage: Stage, offer: DeltaOffer, target: DeltaTarget): Promise<DeltaIndex> {
+export async function fetchDeltaIndex(context: PullContext, place: SpoolPlace, offer: DeltaOffer, target: DeltaTarget): Promise<DeltaIndex> {
   requireSize(offer.index, deltaLimits.indexBytes);
-  const spool = await Spool.open(context.store.fs, stage.spool.path, spoolName('index', offer.index.digest), plainFrames(offer.index.size, plainFrameBytes));
+  const spool = await Spool.open(context.store.fs, place.path, spoolName('index', offer.index.digest), plainFrames(offer.index.size, plainFrameBytes));
   try {
     const index = parseDeltaIndex(await fetchWhole(context, offer.index, spool, 'index'));
     checkIndex(index, offer, target);
@@ -31,8 +34,8 @@ export async function fetchDeltaIndex(context: PullContext, stage: Stage, offer:
 
 /** A delta is only a guess that the diffIDs prove; this finds the wrong guess before its data is paid for. */
 function checkIndex(index: DeltaIndex, offer: DeltaOffer, target: DeltaTarget): void {
-  if (index.basis.configDigest !== offer.basis.configDigest) {
-    throw new WhittleError('DELTA_WRONG_BASIS', `the delta was made for the basis ${index.basis.configDigest}, not for ${offer.basis.configDigest}`);
+  if (index.basis.configDigest !== offer.basisConfig) {
+    throw new WhittleError('DELTA_WRONG_BASIS', `the delta was made for the basis ${index.basis.configDigest}, not for ${offer.basisConfig}`);
   }
   if (index.target.configDigest !== target.configDigest) {
     throw new WhittleError('DELTA_CORRUPT', `the delta makes the image ${index.target.configDigest}, not ${target.configDigest}`);
@@ -42,17 +45,25 @@ function checkIndex(index: DeltaIndex, offer: DeltaOffer, target: DeltaTarget): 
   if (index.dataSizeBytes !== offer.data.size) throw new WhittleError('DELTA_CORRUPT', `the delta's index describes ${String(index.dataSizeBytes)} bytes of data, its manifest ${String(offer.data.size)}`);
 }
 
+/** A delta that is to be applied: what was published, what its index says, and the image that it starts from. */
+export interface DeltaToApply {
+  readonly offer: DeltaOffer;
+  readonly index: DeltaIndex;
+  readonly from: StoredImage;
+  readonly place: SpoolPlace;
+}
+
 /**
  * Fetches a delta's data and applies it while it arrives: every layer that it carries is in the stage when this
  * returns. The data stays spooled for a later run when it is interrupted. Throws DELTA_*, BASIS_DAMAGED, FETCH_*, STORAGE_*, INTERRUPTED.
  */
-export async function applyFetchedDelta(context: PullContext, stage: Stage, offer: DeltaOffer, index: DeltaIndex, timer: WorkTimer): Promise<void> {
+export async function applyFetchedDelta(context: PullContext, stage: Stage, { offer, index, from, place }: DeltaToApply, timer: WorkTimer): Promise<void> {
   const { store, signal } = context;
-  const basis = await store.basis(offer.basis, { layers: index.basisLayers });
+  const basis = await store.basis(from, { layers: index.basisLayers });
   let spool: Spool | null = null;
   try {
     stage.useBasis(basis);
-    spool = await Spool.open(store.fs, stage.spool.path, spoolName('data', offer.data.digest), index.frames);
+    spool = await Spool.open(store.fs, place.path, spoolName('data', offer.data.digest), index.frames);
     const frames = fetchFrames({ ...context, source: context.source.blob(offer.data), spool, events: context.meter.transfer('data', true) });
     timer.start();
     await applyDelta({ index, data: timer.watch(frames), basis, sink: stage, scratchDir: stage.spool.absolutePath, signal });
@@ -61,10 +72,4 @@ export async function applyFetchedDelta(context: PullContext, stage: Stage, offe
     await spool?.close();
     await basis.close();
   }
-}
-
-/** The stored image with this config, as a delta's annotation names its basis. */
-export function basisFor(images: readonly StoredImage[], configDigest: string | undefined, manifestDigest: string | undefined): StoredImage | undefined {
-  const same = images.filter((image) => image.configDigest === configDigest);
-  return same.find((image) => image.manifestDigest === manifestDigest) ?? same[0];
 }

@@ -21,7 +21,7 @@ export interface PullFigures {
   readonly refetchedBytes: number;
   /** What a pull by layers would have downloaded: the layers that the store lacked, config and manifest. */
   readonly layerPullBytes: number;
-  /** Manifest, index and data of the delta that was used; 0 without one. */
+  /** Bytes of the delta that was used (of all deltas of a chain, and what its images need); 0 without one. */
   readonly deltaBytes: number;
   readonly wallMs: number;
   /** Time spent rebuilding layers, without waiting for the network. */
@@ -34,6 +34,18 @@ export interface PullFigures {
   readonly reusedBytes: number;
 }
 
+/** One download of a plan: a delta (its manifest, index and data, and manifest and config of an image that it only passes), or a layer. */
+export type PlanStep = {
+  /** Of the delta's manifest, or of the layer's blob. */
+  readonly digest: string;
+  /** Exact bytes to download, and those that an interrupted pull left here. */
+  readonly downloadBytes: number;
+  readonly heldBytes: number;
+} & (
+  | { readonly kind: 'layer' }
+  | { readonly kind: 'delta'; readonly basisConfig: string; readonly targetManifest: string; readonly targetConfig: string }
+);
+
 /** How a pull gets what is missing. */
 export type PullWay = 'delta' | 'layers' | 'nothing';
 
@@ -44,7 +56,10 @@ export type PullEvent =
   | { readonly event: 'waiting'; readonly reason: 'delta' | 'lock'; readonly waitMs: number }
   | {
       readonly event: 'plan'; readonly way: PullWay; readonly downloadBytes: number; readonly heldBytes: number; readonly layerPullBytes: number;
-      readonly missingLayers: number; readonly totalLayers: number; readonly deltaDigest?: string; readonly basisManifest?: string; readonly basisConfig?: string;
+      readonly missingLayers: number; readonly totalLayers: number;
+      /** In the order in which they are fetched; several deltas are a chain. */
+      readonly steps: readonly PlanStep[];
+      readonly deltaDigest?: string; readonly basisManifest?: string; readonly basisConfig?: string;
       /** Why it is not a delta, when it is not. */
       readonly reason?: string;
     }

@@ -13,15 +13,23 @@ export type DeltaAnswer =
   | { readonly kind: 'ready'; readonly descriptors: readonly Descriptor[]; readonly sizeBytes: number; /** Why there is none, when the source says. */ readonly note?: string }
   | { readonly kind: 'pending'; readonly retryAfterMs: number; readonly sizeBytes: number };
 
+/** How much of a list of deltas is wanted. */
+export interface DeltaListBounds {
+  /** More is LIMIT_EXCEEDED. */
+  readonly allowedBytes: number;
+  /** No further page is asked for once there are so many. */
+  readonly enoughEntries: number;
+}
+
 /** Where a pull gets one image from: a repository in a registry, or an archive on a USB stick. */
 export interface ImageSource {
   /** For messages: `host:port/repository`, or the file. No credentials. */
   readonly name: string;
-  /** The manifest or index under a tag or digest, verified when it was asked for by digest. Throws what the registry client throws. */
-  manifest(target: string, signal: AbortSignal): Promise<ServedManifest>;
+  /** The manifest or index under a tag or digest, verified when it was asked for by digest. Throws what the registry client throws, LIMIT_EXCEEDED above `allowedBytes`. */
+  manifest(target: string, signal: AbortSignal, allowedBytes: number): Promise<ServedManifest>;
   /** One blob of the image or of a delta. */
   blob(descriptor: Descriptor): BlobSource;
   /** Deltas whose subject is the manifest `subject`; `basis` are config digests of images that this device holds, best first. */
-  deltas(subject: string, basis: readonly string[], signal: AbortSignal): Promise<DeltaAnswer>;
+  deltas(subject: string, basis: readonly string[], signal: AbortSignal, bounds: DeltaListBounds): Promise<DeltaAnswer>;
   close(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-import { WhittleError } from '../../core/errors.js';
+import { isWhittleError, WhittleError } from '../../core/errors.js';
 import type { DownloadedBytes, PullListener } from './events.js';
 import type { TransferEvents } from './transfer.js';
 
@@ -39,6 +39,27 @@ export class Meter {
     if (this.maxBytes !== null && this.#total > this.maxBytes) throw this.#overBudget(this.#total);
   }
 
+  /** Bytes that the budget still allows; Infinity without one. */
+  get remainingBytes(): number {
+    return this.maxBytes === null ? Infinity : Math.max(0, this.maxBytes - this.#total);
+  }
+
+  /**
+   * Reads something small and counts it. `read` is told how many bytes it may take, and throws LIMIT_EXCEEDED rather than
+   * take more; where it was the budget that allowed too few, that becomes BUDGET_EXCEEDED.
+   */
+  async affordable<T>(kind: ByteKind, allowedBytes: number, read: (allowedBytes: number) => Promise<{ readonly value: T; readonly sizeBytes: number }>): Promise<T> {
+    const remaining = this.remainingBytes;
+    try {
+      const { value, sizeBytes } = await read(Math.min(allowedBytes, remaining));
+      this.add(kind, sizeBytes);
+      return value;
+    } catch (error) {
+      if (remaining < allowedBytes && isWhittleError(error) && error.code === 'LIMIT_EXCEEDED') throw this.#overBudget(this.#total + remaining + 1);
+      throw error;
+    }
+  }
+
   /** Throws BUDGET_EXCEEDED when so many bytes more would not fit the budget. */
   requireBudget(count: number): void {
     if (this.maxBytes !== null && this.#total + count > this.maxBytes) throw this.#overBudget(this.#total + count);
@@ -53,6 +74,7 @@ export class Meter {
   /** Counts a transfer's bytes as `kind`. `shown`: they are part of the progress. */
   transfer(kind: ByteKind, shown: boolean): TransferEvents {
     return {
+      allow: (count) => { this.requireBudget(count); },
       received: (count, refetched) => {
         this.#refetched += refetched;
         if (shown) {

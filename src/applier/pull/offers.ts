@@ -1,15 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isWhittleError, WhittleError } from '../../core/errors.js';
 import { deltaAnnotations, deltaMediaTypes } from '../../delta/index.js';
-import { parseManifest, type Descriptor, type Manifest } from '../../oci/index.js';
+import { isDigest, parseManifest, type Descriptor, type Manifest } from '../../oci/index.js';
 import type { StoredImage } from '../store/types.js';
-import type { PullContext } from './context.js';
+import { fetchManifest, isPassing, type PullContext } from './context.js';
 import type { DeltaAnswer } from './image-source.js';
-import { basisFor } from './delta.js';
+import { searchLimits } from './search-limits.js';
 
-/** A delta that leads from an image in the store to the target. */
+/** A delta that was published: what it costs, and which image it starts from. */
 export interface DeltaOffer {
-  readonly basis: StoredImage;
+  /** Config digest of its basis. */
+  readonly basisConfig: string;
+  /** Manifest digest of its basis; null when the delta does not say it. */
+  readonly basisManifest: string | null;
   /** Digest of the delta's manifest. */
   readonly digest: string;
   readonly manifestBytes: number;
@@ -17,16 +20,12 @@ export interface DeltaOffer {
   readonly data: Descriptor;
 }
 
-/** The deltas that there are, or in one sentence why there is none. */
-export interface Offers {
-  /** Cheapest first. */
-  readonly offers: readonly DeltaOffer[];
+/** The entries of an image's list that are deltas, or in one sentence why there is none. */
+export interface DeltaList {
+  readonly descriptors: readonly Descriptor[];
   readonly reason: string;
 }
 
-/** Basis images named in one question, and manifests of deltas looked at for their sizes. */
-const maxBasisAsked = 8;
-const maxManifestsRead = 16;
 /** When a server does not say when to ask again. */
 const defaultPollMs = 2000;
 const maxPollMs = 30_000;
@@ -47,42 +46,44 @@ export function basisCandidates(images: readonly StoredImage[], repository: stri
   return [...images].sort((a, b) => inRepository(b) - inRepository(a) || shared(b) - shared(a) || b.sequence - a.sequence);
 }
 
+/** The stored image with this config, as a delta's annotation names its basis. */
+export function basisFor(images: readonly StoredImage[], configDigest: string | undefined, manifestDigest: string | null | undefined): StoredImage | undefined {
+  const same = images.filter((image) => image.configDigest === configDigest);
+  return same.find((image) => image.manifestDigest === manifestDigest) ?? same[0];
+}
+
 /**
- * Asks the source for deltas from any of `candidates` to the manifest `subject`, waiting up to `waitMs` while a
- * server makes one. Having none is no error. Throws INTERRUPTED, BUDGET_EXCEEDED.
+ * Asks the source for deltas to the manifest `subject`, waiting up to `waitMs` while a server makes one from any of
+ * `candidates`. Having none is no error. Throws INTERRUPTED, BUDGET_EXCEEDED.
  */
-export async function findOffers(context: PullContext, subject: string, candidates: readonly StoredImage[], waitMs: number): Promise<Offers> {
-  const asked = candidates.slice(0, maxBasisAsked);
+export async function askForDeltas(context: PullContext, subject: string, candidates: readonly StoredImage[], waitMs: number): Promise<DeltaList> {
+  const asked = candidates.slice(0, searchLimits.basisAsked);
   const basis = [...new Set(asked.map((image) => image.configDigest))];
   let answer: ReadyAnswer | null;
   try {
     answer = await waitForDeltas(context, subject, basis, waitMs);
   } catch (error) {
-    if (!isWhittleError(error) || ['INTERRUPTED', 'BUDGET_EXCEEDED'].includes(error.code)) throw error;
-    return { offers: [], reason: `the question for deltas failed: ${error.message}` };
+    if (!isPassing(error)) throw error;
+    return { descriptors: [], reason: `the question for deltas failed: ${error.message}` };
   }
-  if (answer === null) return { offers: [], reason: `the server was still making the delta after ${String(Math.round(waitMs / 1000))} s` };
-  const fitting = answer.descriptors.filter((each) => mayFit(each, candidates)).slice(0, maxManifestsRead);
-  if (fitting.length > 0) return readOffers(context, fitting, candidates);
-  return { offers: [], reason: answer.note ?? (answer.descriptors.length === 0 ? 'there is no delta for this image' : noneFromHere) };
+  if (answer === null) return { descriptors: [], reason: `the server was still making the delta after ${String(Math.round(waitMs / 1000))} s` };
+  const descriptors = answer.descriptors.filter(isDelta);
+  return { descriptors, reason: answer.note ?? (answer.descriptors.length === 0 ? 'there is no delta for this image' : noneFromHere) };
 }
 
 type ReadyAnswer = Extract<DeltaAnswer, { kind: 'ready' }>;
 
-const noneFromHere = 'there is no delta from an image that is here';
+/** Why no offer is of use when none starts from a stored image, directly or by a chain. */
+export const noneFromHere = 'there is no delta from an image that is here';
 
-/** Lists need not repeat what the manifests say: only a listed basis that is not here rules a delta out. */
-function mayFit(descriptor: Descriptor, candidates: readonly StoredImage[]): boolean {
-  if ((descriptor.artifactType ?? deltaMediaTypes.artifact) !== deltaMediaTypes.artifact) return false;
-  const listed = descriptor.annotations?.[deltaAnnotations.basisConfig];
-  return listed === undefined || basisFor(candidates, listed, undefined) !== undefined;
+function isDelta(descriptor: Descriptor): boolean {
+  return (descriptor.artifactType ?? deltaMediaTypes.artifact) === deltaMediaTypes.artifact;
 }
 
 async function waitForDeltas(context: PullContext, subject: string, basis: readonly string[], waitMs: number): Promise<ReadyAnswer | null> {
   const deadlineMs = performance.now() + waitMs;
   for (;;) {
-    const answer = await context.source.deltas(subject, basis, context.signal);
-    context.meter.add('referrers', answer.sizeBytes);
+    const answer = await listOnce(context, subject, basis, searchLimits.listBytes);
     if (answer.kind === 'ready') return answer;
     const leftMs = deadlineMs - performance.now();
     if (leftMs <= 0) return null;
@@ -90,6 +91,19 @@ async function waitForDeltas(context: PullContext, subject: string, basis: reado
     context.onEvent({ event: 'waiting', reason: 'delta', waitMs: Math.round(pauseMs) });
     await pause(pauseMs, context.signal);
   }
+}
+
+async function listOnce(context: PullContext, subject: string, basis: readonly string[], allowedBytes: number): Promise<DeltaAnswer> {
+  return context.meter.affordable('referrers', allowedBytes, async (allowed) => {
+    const answer = await context.source.deltas(subject, basis, context.signal, { allowedBytes: allowed, enoughEntries: searchLimits.referrersPerImage });
+    return { value: answer, sizeBytes: answer.sizeBytes };
+  });
+}
+
+/** The deltas to an image within a chain: nothing is ordered by the question. Throws as the source does, LIMIT_EXCEEDED above `allowedBytes`. */
+export async function listDeltasTo(context: PullContext, subject: string, allowedBytes: number): Promise<readonly Descriptor[]> {
+  const answer = await listOnce(context, subject, [], allowedBytes);
+  return answer.kind === 'ready' ? answer.descriptors.filter(isDelta) : [];
 }
 
 async function pause(pauseMs: number, signal: AbortSignal): Promise<void> {
@@ -101,30 +115,21 @@ async function pause(pauseMs: number, signal: AbortSignal): Promise<void> {
   }
 }
 
-async function readOffers(context: PullContext, fitting: readonly Descriptor[], candidates: readonly StoredImage[]): Promise<Offers> {
-  const offers: DeltaOffer[] = [];
-  let reason = noneFromHere;
-  for (const descriptor of fitting) {
-    try {
-      const served = await context.source.manifest(descriptor.digest, context.signal);
-      context.meter.add('manifest', served.bytes.length);
-      const offer = readOffer(parseManifest(served.bytes, 'the delta', served.mediaType), candidates, served.digest, served.bytes.length);
-      if (offer !== null) offers.push(offer);
-    } catch (error) {
-      if (!isWhittleError(error) || ['INTERRUPTED', 'BUDGET_EXCEEDED'].includes(error.code)) throw error;
-      reason = `the delta cannot be used: ${error.message}`;
-    }
-  }
-  return { offers: offers.sort((a, b) => offerBytes(a) - offerBytes(b)), reason };
+/** Reads a delta's manifest for what it costs and starts from. Null when it is no delta to `subject`. Throws DELTA_CORRUPT, and as `fetchManifest`. */
+export async function readOffer(context: PullContext, descriptor: Descriptor, subject: string, allowedBytes: number): Promise<DeltaOffer | null> {
+  const served = await fetchManifest(context, descriptor.digest, allowedBytes);
+  const manifest = parseManifest(served.bytes, 'the delta', served.mediaType);
+  if (manifest.artifactType !== deltaMediaTypes.artifact || manifest.subject?.digest !== subject) return null;
+  return offerOf(manifest, served.digest, served.bytes.length);
 }
 
-/** Null when the delta starts from an image that is not here, or is something else altogether. */
-function readOffer(manifest: Manifest, candidates: readonly StoredImage[], digest: string, manifestBytes: number): DeltaOffer | null {
-  const basis = basisFor(candidates, manifest.annotations[deltaAnnotations.basisConfig], manifest.annotations[deltaAnnotations.basisManifest]);
-  if (basis === undefined || manifest.artifactType !== deltaMediaTypes.artifact) return null;
+function offerOf(manifest: Manifest, digest: string, manifestBytes: number): DeltaOffer | null {
+  const basisConfig = manifest.annotations[deltaAnnotations.basisConfig];
+  const basisManifest = manifest.annotations[deltaAnnotations.basisManifest];
+  if (basisConfig === undefined || !isDigest(basisConfig)) return null;
   const [index, data] = manifest.layers;
   if (manifest.layers.length !== 2 || index?.mediaType !== deltaMediaTypes.index || data?.mediaType !== deltaMediaTypes.data) {
     throw new WhittleError('DELTA_CORRUPT', 'its manifest does not list one index and one data blob');
   }
-  return { basis, digest, manifestBytes, index, data };
+  return { basisConfig, basisManifest: basisManifest !== undefined && isDigest(basisManifest) ? basisManifest : null, digest, manifestBytes, index, data };
 }

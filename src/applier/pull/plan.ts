@@ -1,45 +1,43 @@
 import type { Stage } from '../store/types.js';
 import { spoolName, spooledBytes, type PullContext } from './context.js';
+import type { PlanStep } from './events.js';
 import type { LayerToPull } from './layers.js';
-import { basisCandidates, findOffers, offerBytes, type DeltaOffer } from './offers.js';
+import { askForDeltas, basisCandidates } from './offers.js';
 import { repositoryName, type PullOptions } from './options.js';
 import type { ResolvedImage } from './resolve.js';
+import { left, searchWays, stepCost, type DeltaWay, type WayCost } from './ways.js';
 
 /** What a pull is going to do. */
 export interface PullPlan {
   /** Layers that are neither in the store nor whole in the stage, each diffID once. */
   readonly missing: readonly LayerToPull[];
-  /** Deltas worth using, cheapest first; none means layers in full. */
-  readonly offers: readonly DeltaOffer[];
+  /** Ways by deltas that are cheaper than the layers, cheapest first; none means layers in full. */
+  readonly ways: readonly DeltaWay[];
   /** Why no delta is used. */
   readonly reason: string;
   /** Bytes of the missing layers, config and manifest: the price of a pull without deltas. */
   readonly layerPullBytes: number;
 }
 
-/** What a way costs: all its bytes, and those of them that an interrupted pull left here. */
-export interface WayCost {
-  readonly totalBytes: number;
-  readonly heldBytes: number;
-}
-
-/** Finds out what is missing and the cheapest way to get it. Fetches lists and manifests of deltas, nothing larger. */
+/** Finds out what is missing and the cheapest way to get it. Fetches lists and manifests, nothing larger. */
 export async function makePlan(context: PullContext, stage: Stage, image: ResolvedImage, options: PullOptions): Promise<PullPlan> {
   const missing = await missingLayers(stage, image);
   const layerPullBytes = sumBytes(missing) + image.manifest.config.size + image.target.manifest.length;
-  const without = (reason: string): PullPlan => ({ missing, offers: [], reason, layerPullBytes });
+  const without = (reason: string): PullPlan => ({ missing, ways: [], reason, layerPullBytes });
   if (missing.length === 0) return without('every layer is here');
   if (options.delta === 'never') return without('deltas are switched off');
   const images = await context.store.images();
   if (images.length === 0) return without('the store is empty, so there is nothing that a delta could start from');
   const candidates = basisCandidates(images, repositoryName(options.reference), image.config.diffIds);
-  const found = await findOffers(context, image.manifestDigest, candidates, options.deltaWaitMs);
-  if (found.offers.length === 0) return without(found.reason);
-  const layers = await layersCost(context, stage, missing);
-  const costs = await Promise.all(found.offers.map(async (offer) => ({ offer, left: left(await offerCost(context, stage, offer)) })));
-  const cheaper = costs.filter((each) => each.left < left(layers)).sort((a, b) => a.left - b.left).map((each) => each.offer);
-  if (cheaper.length > 0) return { missing, offers: cheaper, reason: '', layerPullBytes };
-  return without(`the delta (${String(Math.min(...costs.map((each) => each.left)))} bytes) would not be smaller than the layers (${String(left(layers))} bytes)`);
+  const { descriptors, reason } = await askForDeltas(context, image.manifestDigest, candidates, options.deltaWaitMs);
+  if (descriptors.length === 0) return without(reason);
+  const layersLeft = left(await layersCost(context, stage, missing));
+  const found = await searchWays(context, stage, { subject: image.manifestDigest, descriptors, candidates, layersLeft });
+  const cheaper = found.ways.filter((each) => left(each) < layersLeft);
+  if (cheaper.length > 0) return { missing, ways: cheaper.map(({ way }) => way), reason: '', layerPullBytes };
+  const [best] = found.ways;
+  if (best === undefined) return without(found.reason);
+  return without(`the delta (${String(left(best))} bytes) would not be smaller than the layers (${String(layersLeft)} bytes)`);
 }
 
 async function missingLayers(stage: Stage, image: ResolvedImage): Promise<LayerToPull[]> {
@@ -54,23 +52,32 @@ async function missingLayers(stage: Stage, image: ResolvedImage): Promise<LayerT
   return missing;
 }
 
-/** What is still to be downloaded of a way. */
-export function left(cost: WayCost): number {
-  return Math.max(0, cost.totalBytes - cost.heldBytes);
-}
-
 /** The cost of fetching layers in full. */
 export async function layersCost(context: PullContext, stage: Stage, layers: readonly LayerToPull[]): Promise<WayCost> {
   let heldBytes = 0;
-  for (const { descriptor } of layers) heldBytes += Math.min(descriptor.size, await spooledBytes(context, stage.spool.path, spoolName('layer', descriptor.digest)));
+  for (const { descriptor } of layers) heldBytes += await heldOfLayer(context, stage, descriptor);
   return { totalBytes: sumBytes(layers), heldBytes };
 }
 
-/** The cost of a delta. */
-export async function offerCost(context: PullContext, stage: Stage, offer: DeltaOffer): Promise<WayCost> {
-  const index = await spooledBytes(context, stage.spool.path, spoolName('index', offer.index.digest));
-  const data = await spooledBytes(context, stage.spool.path, spoolName('data', offer.data.digest));
-  return { totalBytes: offerBytes(offer), heldBytes: Math.min(index, offer.index.size) + Math.min(data, offer.data.size) };
+async function heldOfLayer(context: PullContext, stage: Stage, descriptor: LayerToPull['descriptor']): Promise<number> {
+  return Math.min(descriptor.size, await spooledBytes(context, stage.spool.path, spoolName('layer', descriptor.digest)));
+}
+
+/** What the first way of a plan (or else the layers) fetches, step by step. */
+export async function planSteps(context: PullContext, stage: Stage, image: ResolvedImage, plan: PullPlan): Promise<PlanStep[]> {
+  const [way] = plan.ways;
+  const steps: PlanStep[] = [];
+  for (const step of way?.steps ?? []) {
+    const cost = await stepCost(context, stage, step);
+    const makes = { manifest: step.makes?.served.digest ?? image.manifestDigest, config: (step.makes?.manifest ?? image.manifest).config.digest };
+    steps.push({ kind: 'delta', digest: step.offer.digest, basisConfig: step.offer.basisConfig, targetManifest: makes.manifest, targetConfig: makes.config, downloadBytes: left(cost), heldBytes: cost.heldBytes });
+  }
+  if (way !== undefined) return steps;
+  for (const { descriptor } of plan.missing) {
+    const heldBytes = await heldOfLayer(context, stage, descriptor);
+    steps.push({ kind: 'layer', digest: descriptor.digest, downloadBytes: descriptor.size - heldBytes, heldBytes });
+  }
+  return steps;
 }
 
 function sumBytes(layers: readonly LayerToPull[]): number {

@@ -2,16 +2,17 @@ import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors
 import type { ErrorCode } from '../../core/error-codes.js';
 import type { Stage, Store, StoredImage } from '../store/types.js';
 import type { PullContext } from './context.js';
-import { applyFetchedDelta, fetchDeltaIndex } from './delta.js';
+import { collectPassed, followWay, leavesPassed } from './chain.js';
 import type { PullFigures, PullWay } from './events.js';
 import type { ImageSource } from './image-source.js';
 import { pullLayers } from './layers.js';
 import { Meter, WorkTimer } from './meter.js';
-import { offerBytes, type DeltaOffer } from './offers.js';
 import { storeName, type PullOptions } from './options.js';
-import { layersCost, left, makePlan, offerCost, type PullPlan } from './plan.js';
+import { layersCost, makePlan, planSteps, type PullPlan } from './plan.js';
 import { RateLimiter } from './rate.js';
 import { resolveConfig, resolveManifest, type ResolvedImage } from './resolve.js';
+import { searchLimits } from './search-limits.js';
+import { left, plannedBytes, wayCost, type DeltaWay } from './ways.js';
 
 /** How a pull ended. `image` is null after a dry run. */
 export interface PullResult {
@@ -27,9 +28,6 @@ const notTheDeltasFault: readonly ErrorCode[] = [
   'INTERRUPTED', 'BUDGET_EXCEEDED', 'FETCH_FAILED', 'STORAGE_FULL', 'STORAGE_IO', 'STORAGE_PERMISSION', 'STORAGE_READ_ONLY', 'STORE_BUSY',
   'REGISTRY_UNREACHABLE', 'REGISTRY_UNAVAILABLE', 'REGISTRY_RATE_LIMITED', 'REGISTRY_UNAUTHORIZED', 'REGISTRY_FORBIDDEN', 'REGISTRY_TLS',
 ];
-
-/** Deltas tried before the layers are fetched in full. */
-const maxDeltasTried = 3;
 
 /**
  * Pulls an image into the store: resolve, plan, fetch, apply, verify, commit. Each step leaves on disk what the next
@@ -48,6 +46,8 @@ class Pull {
   #deltaBytes = 0;
   #layerPullBytes = 0;
   #commitMs = 0;
+  /** Images without a name may be left over: those that a chain passed. */
+  #passed = false;
   #counters = { writtenBytes: 0, linkedBytes: 0, keptBytes: 0 };
 
   constructor(private readonly store: Store, source: ImageSource, private readonly options: PullOptions) {
@@ -73,7 +73,10 @@ class Pull {
       }
       return await this.#build(stage, image);
     } catch (error) {
-      if (isWhittleError(error) && error.code === 'STORAGE_FULL') await stage.discard();
+      if (isWhittleError(error) && error.code === 'STORAGE_FULL') {
+        await stage.discard();
+        await this.#collect();
+      }
       throw error;
     } finally {
       await stage.close();
@@ -108,6 +111,7 @@ class Pull {
     const way = await this.#fill(stage, image, plan);
     this.#context.onEvent({ event: 'applied', way, layers: plan.missing.length, applyMs: Math.round(this.#timer.workMs) });
     const stored = await this.#commit(stage, image);
+    await this.#collect();
     const figures = this.#figures();
     this.#context.onEvent({ event: 'committed', image: this.#name, manifestDigest: stored.manifestDigest, configDigest: stored.configDigest, way, ...figures });
     return { image: stored, outcome: 'committed', way, figures };
@@ -115,17 +119,17 @@ class Pull {
 
   /** Says what will be downloaded, before it is, and refuses what the budget or the disk does not allow. */
   async #announce(stage: Stage, image: ResolvedImage, plan: PullPlan): Promise<PullWay> {
-    const [offer] = plan.offers;
-    const way: PullWay = plan.missing.length === 0 ? 'nothing' : offer === undefined ? 'layers' : 'delta';
-    const cost = offer === undefined ? await layersCost(this.#context, stage, plan.missing) : await offerCost(this.#context, stage, offer);
+    const [best] = plan.ways;
+    const way: PullWay = plan.missing.length === 0 ? 'nothing' : best === undefined ? 'layers' : 'delta';
+    const cost = best === undefined ? await layersCost(this.#context, stage, plan.missing) : await wayCost(this.#context, stage, best);
     this.#context.onEvent({
       event: 'plan', way, downloadBytes: left(cost), heldBytes: cost.heldBytes, layerPullBytes: plan.layerPullBytes,
-      missingLayers: plan.missing.length, totalLayers: image.config.diffIds.length,
-      ...(offer === undefined ? { reason: plan.reason } : { deltaDigest: offer.digest, basisManifest: offer.basis.manifestDigest, basisConfig: offer.basis.configDigest }),
+      missingLayers: plan.missing.length, totalLayers: image.config.diffIds.length, steps: await planSteps(this.#context, stage, image, plan),
+      ...(best === undefined ? { reason: plan.reason } : { deltaDigest: best.steps.at(-1)?.offer.digest ?? '', basisManifest: best.basis.manifestDigest, basisConfig: best.basis.configDigest }),
     });
     if (this.options.dryRun) return way;
-    // The delta's manifest is counted already: it was fetched to know the price.
-    this.#context.meter.requireBudget(left(cost) - (offer?.manifestBytes ?? 0));
+    // Manifests are counted already: they were fetched to know the price.
+    this.#context.meter.requireBudget(left(cost) - (best === undefined ? 0 : plannedBytes(best)));
     await stage.requireSpace(left(cost) + cost.totalBytes);
     return way;
   }
@@ -145,9 +149,9 @@ class Pull {
 
   /** Tries the deltas of the plan in turn; whether one of them did it. */
   async #applyDeltas(stage: Stage, image: ResolvedImage, plan: PullPlan): Promise<boolean> {
-    for (const offer of plan.offers.slice(0, maxDeltasTried)) {
+    for (const way of plan.ways.slice(0, searchLimits.waysTried)) {
       try {
-        await this.#applyDelta(stage, image, offer);
+        await this.#followWay(stage, image, way);
         return true;
       } catch (error) {
         if (!mayFallBack(error, this.#context.signal)) throw error;
@@ -158,12 +162,18 @@ class Pull {
     return false;
   }
 
-  async #applyDelta(stage: Stage, image: ResolvedImage, offer: DeltaOffer): Promise<void> {
-    const cost = await offerCost(this.#context, stage, offer);
-    this.#context.meter.begin(cost.totalBytes - offer.manifestBytes, cost.heldBytes);
-    const index = await fetchDeltaIndex(this.#context, stage, offer, { configDigest: image.manifest.config.digest, diffIds: image.config.diffIds });
-    await applyFetchedDelta(this.#context, stage, offer, index, this.#timer);
-    this.#deltaBytes = offerBytes(offer);
+  async #followWay(stage: Stage, image: ResolvedImage, way: DeltaWay): Promise<void> {
+    const { meter } = this.#context;
+    const cost = await wayCost(this.#context, stage, way);
+    meter.requireBudget(left(cost) - plannedBytes(way));
+    meter.begin(cost.totalBytes - plannedBytes(way), cost.heldBytes);
+    this.#passed ||= await leavesPassed(this.store, way);
+    await followWay(this.#context, stage, { way, image, timer: this.#timer, lockWaitMs: this.options.lockWaitMs, source: this.options.image, onStaged: (inner) => { this.#count(inner); } });
+    this.#deltaBytes = cost.totalBytes;
+  }
+
+  async #collect(): Promise<void> {
+    if (this.#passed) await collectPassed(this.store, this.#context.onEvent);
   }
 
   async #commit(stage: Stage, image: ResolvedImage): Promise<StoredImage> {

@@ -37,15 +37,15 @@ export function registrySource(reference: Reference, from: FromRegistry | null, 
   const client = new RegistryClient(registry, options);
   return {
     name: `${registry}/${repository}`,
-    manifest: async (target, signal) => {
-      const { descriptor, bytes } = await client.getManifest(repository, target, { signal });
+    manifest: async (target, signal, allowedBytes) => {
+      const { descriptor, bytes } = await client.getManifest(repository, target, { signal, allowedBytes });
       return { digest: descriptor.digest, mediaType: descriptor.mediaType, bytes };
     },
     blob: (descriptor: Descriptor) => ({
       name: `${descriptor.digest} from ${registry}/${repository}`,
       open: (offset, ifRange, signal) => client.openBlobRange(repository, descriptor.digest, offset, { signal, ...(ifRange === null ? {} : { ifRange }) }),
     }),
-    deltas: (subject, basis, signal) => listDeltas(client, repository, subject, basis, signal),
+    deltas: (subject, basis, signal, bounds) => listDeltas(client, repository, subject, { basis, signal, ...bounds }),
     close: () => client.close(),
   };
 }

@@ -1,8 +1,8 @@
 import { WhittleError } from '../../core/errors.js';
-import { maxConfigBytes, maxLayerBlobBytes } from '../../core/limits.js';
+import { maxConfigBytes, maxLayerBlobBytes, maxManifestBytes } from '../../core/limits.js';
 import { checkImageManifest, formatPlatform, parseConfig, parseManifestOrIndex, platformMatches, referenceTarget, selectPlatform, type ImageConfig, type Manifest } from '../../oci/index.js';
 import type { TargetImage } from '../store/types.js';
-import { fetchSmall, requireSize, type PullContext } from './context.js';
+import { fetchManifest, fetchSmall, requireSize, type PullContext } from './context.js';
 import type { ServedManifest } from './image-source.js';
 import type { PullOptions } from './options.js';
 
@@ -33,9 +33,7 @@ export async function resolveManifest(context: PullContext, options: PullOptions
 }
 
 async function readManifest(context: PullContext, target: string): Promise<ServedManifest> {
-  const served = await context.source.manifest(target, context.signal);
-  context.meter.add('manifest', served.bytes.length);
-  return served;
+  return fetchManifest(context, target, maxManifestBytes);
 }
 
 function checked(served: ServedManifest, manifest: Manifest, what: string): ResolvedManifest {

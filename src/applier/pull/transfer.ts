@@ -34,6 +34,8 @@ const leastProgressBytes = 4096;
 
 /** What a transfer tells while it runs. */
 export interface TransferEvents {
+  /** So many bytes would be received next; throws (an error that is not `retryable`) when they must not be. */
+  allow?(count: number): void;
   /** Bytes came in. `refetched` of them had been received before. */
   received?(count: number, refetched: number): void;
   /** An attempt failed; the next starts in `pauseMs`. `fruitless` of `maxFruitless` in a row brought nothing. */
@@ -160,6 +162,7 @@ class TransferRun {
     const { source, spool } = this.o;
     const from = spool.position;
     const ifRange = from > 0 ? this.#tag : null;
+    this.o.events?.allow?.(spool.sizeBytes - from);
     const reply = await guard.wait(source.open(from, ifRange, signal));
     reply.body.on('error', ignoreLateError);
     const verdict = judgeReply(reply, { from, totalBytes: spool.sizeBytes, ifRange });
@@ -170,6 +173,8 @@ class TransferRun {
       return { reason: verdict.reason, retryAfterMs: verdict.retryAfterMs };
     }
     this.#tag = verdict.tag;
+    // The whole where a part was asked for may be more than there is to spend.
+    this.o.events?.allow?.(verdict.bodyBytes);
     return this.#read(reply, verdict, signal, guard);
   }
 

@@ -1,0 +1,112 @@
+import { isWhittleError } from '../../core/errors.js';
+import { maxConfigBytes } from '../../core/limits.js';
+import { parseConfig } from '../../oci/index.js';
+import type { Stage, Store, StoredImage } from '../store/types.js';
+import { fetchSmall, spoolName, type PullContext } from './context.js';
+import { applyFetchedDelta, fetchDeltaIndex, type DeltaTarget } from './delta.js';
+import type { PullListener } from './events.js';
+import type { WorkTimer } from './meter.js';
+import type { DeltaOffer } from './offers.js';
+import type { ResolvedImage } from './resolve.js';
+import type { DeltaStep, DeltaWay, PassedImage } from './ways.js';
+
+/** What following a way needs besides the pull's context. */
+export interface WayToFollow {
+  readonly way: DeltaWay;
+  readonly image: ResolvedImage;
+  readonly timer: WorkTimer;
+  /** How long to wait for another pull that builds an image of the chain. */
+  readonly lockWaitMs: number;
+  /** What the user pulls, for the records of the images passed. */
+  readonly source: string;
+  /** Told of each stage of an image passed, when it is done with. */
+  readonly onStaged: (stage: Stage) => void;
+}
+
+/**
+ * Applies the deltas of a way, the last one into the target's stage. Every image that a chain passes is committed without
+ * a name: no tag ever shows it, a pull that is cut off goes on from it, and `collectPassed` (or the next gc) removes it.
+ * What is fetched is spooled in the target's stage, and given up there as soon as it has been used. Throws what fetching
+ * and applying throw.
+ */
+export async function followWay(context: PullContext, stage: Stage, what: WayToFollow): Promise<void> {
+  const { way, image, timer } = what;
+  let from = way.basis;
+  for (const step of way.steps) {
+    if (step.makes === null) {
+      const target = { configDigest: image.manifest.config.digest, diffIds: image.config.diffIds };
+      await applyStep(context, { stage, place: stage.spool, offer: step.offer, from, target, timer });
+    } else {
+      from = await makePassed(context, stage, { step, makes: step.makes, from }, what);
+    }
+  }
+}
+
+interface StepToApply {
+  readonly stage: Stage;
+  readonly place: Stage['spool'];
+  readonly offer: DeltaOffer;
+  readonly from: StoredImage;
+  readonly target: DeltaTarget;
+  readonly timer: WorkTimer;
+}
+
+async function applyStep(context: PullContext, { stage, place, offer, from, target, timer }: StepToApply): Promise<void> {
+  const index = await fetchDeltaIndex(context, place, offer, target);
+  await applyFetchedDelta(context, stage, { offer, index, from, place }, timer);
+}
+
+/** Builds an image that the chain passes, from the image before it. */
+async function makePassed(context: PullContext, outer: Stage, { step, makes, from }: { readonly step: DeltaStep; readonly makes: PassedImage; readonly from: StoredImage }, what: WayToFollow): Promise<StoredImage> {
+  const { store, signal, onEvent } = context;
+  const config = await fetchSmall(context, makes.manifest.config, 'config', maxConfigBytes);
+  const { diffIds } = parseConfig(config, makes.manifest.layers.length, 'the config of an image within a chain');
+  const inner = await store.stage(
+    { manifest: makes.served.bytes, manifestMediaType: makes.manifest.mediaType, config },
+    { waitMs: what.lockWaitMs, signal, onNote: (text) => { onEvent({ event: 'note', text }); } },
+  );
+  try {
+    const target = { configDigest: makes.manifest.config.digest, diffIds };
+    await applyStep(context, { stage: inner, place: outer.spool, offer: step.offer, from, target, timer: what.timer });
+    // Not read back now: the next delta proves each file that it reads, and the target is read back when it is committed.
+    const stored = await inner.commit({ name: null, source: what.source, verify: false, signal });
+    what.onStaged(inner);
+    await dropSpooled(store, outer, step.offer);
+    return stored;
+  } catch (error) {
+    if (isWhittleError(error) && error.code === 'STORAGE_FULL') await inner.discard();
+    throw error;
+  } finally {
+    await inner.close();
+  }
+}
+
+/** Gives back the space of a delta that has been used. */
+async function dropSpooled(store: Store, stage: Stage, { index, data }: DeltaOffer): Promise<void> {
+  for (const name of [spoolName('index', index.digest), spoolName('data', data.digest)]) {
+    const path = `${stage.spool.path}/${name}`;
+    if ((await store.fs.stat(path)) !== undefined) await store.fs.unlink(path);
+  }
+}
+
+/** Whether a pull that starts from `basis`, or passes other images, leaves an image that no name needs. */
+export async function leavesPassed(store: Store, way: DeltaWay): Promise<boolean> {
+  if (way.steps.length > 1) return true;
+  const references = await store.references();
+  return !references.some(({ current, previous }) => current === way.basis.manifestDigest || previous === way.basis.manifestDigest);
+}
+
+/**
+ * Removes the images that a chain passed, as gc would. Never fails: what another process keeps it from removing now is
+ * left to the next `device gc`, which is said.
+ */
+export async function collectPassed(store: Store, onEvent: PullListener): Promise<void> {
+  try {
+    await store.gc({ stageMaxAgeMs: Infinity });
+  } catch (error) {
+    if (!isWhittleError(error)) throw error;
+    const why = error.code === 'STORE_BUSY' ? 'another process is at work on the store' : error.message;
+    onEvent({ event: 'note', text: `the images between are left to the next "device gc": ${why}` });
+  }
+}
+
