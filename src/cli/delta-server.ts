@@ -1,6 +1,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { WhittleError } from '../core/errors.js';
 import { runCompute, type ComputeFlags } from './delta-server-compute.js';
+import { runExplain, type ExplainFlags } from './delta-server-explain.js';
 import { runServe, type ServeFlags } from './delta-server-serve.js';
 import { createOutput, runProgram, type Output } from './output.js';
 import { readVersion } from './version.js';
@@ -28,6 +29,13 @@ Examples:
   delta-server serve --images oci:app:1.0 oci:app:1.1
   delta-server serve --images fleet/app=oci:app:1.0 fleet/app=oci:app:1.1 --listen 0.0.0.0:8080 --root /var/lib/whittle-server
   delta-server serve --images docker://registry.example/app:1.0 docker://registry.example/app:1.1 --profile small`;
+
+const explainExamples = `${sourceHelp}
+
+Examples:
+  delta-server explain app.delta --basis oci:app:1.0
+  delta-server explain app.delta --basis oci:app:1.0 --html app.html
+  delta-server explain app.delta --basis oci:app:1.0 --json | jq '.totals'`;
 
 /** Runs the program `delta-server` with the arguments after its name. Sets the process's exit code. */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -61,6 +69,7 @@ function makeProgram(output: Output, signal: AbortSignal): Command {
     .configureOutput({ writeErr: (text) => { if (!text.startsWith('error: ')) process.stderr.write(text); } });
   addCompute(program, output, signal);
   addServe(program, output, signal);
+  addExplain(program, output, signal);
   return program;
 }
 
@@ -95,4 +104,18 @@ function addServe(program: Command, output: Output, signal: AbortSignal): void {
     .option('--verbose', 'a line for each request').option('--json', 'log in JSON').option('--quiet', 'log nothing but warnings').option('--debug', 'details with errors')
     .addHelpText('after', serveExamples)
     .action((flags: ServeFlags) => runServe(flags, output, signal));
+}
+
+function addExplain(program: Command, output: Output, signal: AbortSignal): void {
+  program.command('explain')
+    .summary('say where the bytes of a delta go')
+    .description('Says what the bytes of <file> are for, the costliest first: by kind, by layer and, given the basis, by file.')
+    .argument('<file>', 'a .delta file')
+    .option('--basis <source>', 'the image that the delta starts from: told apart file by file, the delta is applied once')
+    .option('--top <n>', 'how many files the table lists', '20')
+    .option('--html <page>', 'write a page with a map of the delta, to look at in a browser')
+    .addOption(platformOption()).addOption(credsOption())
+    .option('--json', 'print one JSON object, with every file').option('--quiet', 'no remarks').option('--debug', 'details with errors')
+    .addHelpText('after', explainExamples)
+    .action((file: string, flags: ExplainFlags) => runExplain(file, flags, output, signal));
 }
