@@ -56,6 +56,8 @@ constexpr uint64_t fileNode = 2;
 using Page = std::array<uint8_t, pageBytes>;
 using Image = std::unordered_map<uint64_t, std::shared_ptr<Page>>;  // Pages are shared between images and copied when written.
 
+const Page zeros{};
+
 struct Entry {
   char kind;  // 'w', 'f' or 'm'
   uint64_t offset = 0;
@@ -80,6 +82,12 @@ struct Disk {
       const uint64_t page = offset / pageBytes;
       const size_t at = offset % pageBytes;
       const size_t count = std::min(length, pageBytes - at);
+      // What was never written reads as zeros, and mkfs writes many: nothing is kept for them.
+      if (count == pageBytes && memcmp(data, zeros.data(), pageBytes) == 0) {
+        image.erase(page);
+        offset += count; data += count; length -= count;
+        continue;
+      }
       auto& slot = image[page];
       if (!slot) slot = std::make_shared<Page>(Page{});
       else if (slot.use_count() > 1) slot = std::make_shared<Page>(*slot);

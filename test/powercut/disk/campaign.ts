@@ -8,7 +8,7 @@ import { recordScenarios, type Names, type Recorded, type Wrapper } from './scen
 
 /** What a run of the harness is to do. */
 export interface DiskOptions {
-  /** Crash states in all, over filesystems and scenarios. */
+  /** Crash states in all, over filesystems and scenarios, cuts within recoveries included; some more or fewer are checked. */
   readonly states: number;
   readonly seed: number;
   readonly filesystems: readonly Filesystem[];
@@ -69,17 +69,18 @@ class StateRunner {
     this.#root = join(disk.mountPoint, 'store');
   }
 
-  async run(recorded: Recorded, count: number, onState: () => void): Promise<DiskResult> {
+  async run(recorded: Recorded, count: number, onStates: (count: number) => void): Promise<DiskResult> {
     const startedMs = performance.now();
     const random = seeded(hashOf(`${String(this.options.seed)}/${recorded.name}`));
     const tally: Tally = { states: 0, secondCuts: 0, nextPulls: 0, unmountable: 0, violations: [] };
     for (const state of crashStates(recorded.log, count, random)) {
-      if (this.options.signal?.aborted === true || (tally.violations.length > 0 && this.options.stopAtFirst === true)) break;
+      if (this.options.signal?.aborted === true || tally.states >= count || (tally.violations.length > 0 && this.options.stopAtFirst === true)) break;
       const thenPull = below(random, pullEvery) === 0;
       const again = !thenPull && below(random, cutAgainEvery) === 0;
+      const before = tally.states;
       const problems = await this.#check(recorded, state, tally, thenPull, again ? 1 : 0, random);
       if (problems.length > 0) tally.violations.push(await this.#report(recorded, state, problems));
-      onState();
+      onStates(tally.states - before);
     }
     const [filesystem = '', scenario = ''] = recorded.name.split('/');
     const writes = recorded.log.filter((entry) => entry.kind === 'write');
@@ -178,7 +179,7 @@ export async function runDisks(options: DiskOptions): Promise<DiskResult[]> {
     const waiting = [...options.filesystems];
     const worker = async (): Promise<void> => {
       for (let filesystem = waiting.shift(); filesystem !== undefined; filesystem = waiting.shift()) {
-        results.push(...(await runFilesystem(filesystem, world, options, (label) => options.onProgress?.(++done, options.states, label))));
+        results.push(...(await runFilesystem(filesystem, world, options, (count, label) => { done += count; options.onProgress?.(Math.min(done, options.states), options.states, label); })));
       }
     };
     await Promise.all([worker(), worker()]);
@@ -189,7 +190,7 @@ export async function runDisks(options: DiskOptions): Promise<DiskResult[]> {
   return results.sort((a, b) => order.indexOf(a.filesystem) - order.indexOf(b.filesystem));
 }
 
-async function runFilesystem(filesystem: Filesystem, world: World, options: DiskOptions, onState: (label: string) => void): Promise<DiskResult[]> {
+async function runFilesystem(filesystem: Filesystem, world: World, options: DiskOptions, onStates: (count: number, label: string) => void): Promise<DiskResult[]> {
   const disk = await BlockDevice.start(filesystem.sizeBytes);
   const results: DiskResult[] = [];
   try {
@@ -197,7 +198,7 @@ async function runFilesystem(filesystem: Filesystem, world: World, options: Disk
     const runner = new StateRunner(disk, world, options);
     const share = Math.ceil(options.states / options.filesystems.length / Math.max(1, recordings.length));
     for (const recorded of recordings) {
-      const result = await runner.run(recorded, share, () => { onState(recorded.name); });
+      const result = await runner.run(recorded, share, (count) => { onStates(count, recorded.name); });
       for (const violation of result.violations) options.onMessage?.(violation);
       results.push(result);
       await disk.forget(recorded.name);

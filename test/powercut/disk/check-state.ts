@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { lstat, readdir, readFile, readlink } from 'node:fs/promises';
+import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { pullDefaults } from '../../../src/applier/pull/options.js';
 import { pullImage } from '../../../src/applier/pull/pull.js';
@@ -67,28 +67,31 @@ async function checkImage(store: Store, version: Version, damaged: string | null
   const image = await store.findImage(version.image.manifestDigest);
   if (image?.configDigest !== version.image.configDigest || !image.config.equals(version.image.config)) return [`the record of image ${version.image.manifestDigest} is gone or wrong`];
   for (const [diffId, files] of version.layers) {
-    if (diffId !== damaged) problems.push(...(await checkTree(join(store.root, 'layers', diffId.slice('sha256:'.length), 'fs'), files)));
+    if (diffId !== damaged) problems.push(...checkTree(join(store.root, 'layers', diffId.slice('sha256:'.length), 'fs'), files));
   }
   return problems;
 }
 
-async function checkTree(root: string, files: ReadonlyMap<string, ExpectedFile>): Promise<string[]> {
+/** Synchronously: hundreds of small files, and nothing else in this process waits. */
+function checkTree(root: string, files: ReadonlyMap<string, ExpectedFile>): string[] {
   const problems: string[] = [];
-  for (const [path, file] of files) {
-    const found = await look(join(root, path)).catch((error: unknown) => String(error));
-    const wanted = JSON.stringify(file);
-    if (typeof found === 'string') problems.push(found);
-    else if (JSON.stringify(found) !== wanted) problems.push(`${path} is ${JSON.stringify(found)}, not ${wanted}`);
+  try {
+    for (const [path, file] of files) {
+      const found = JSON.stringify(look(join(root, path)));
+      if (found !== JSON.stringify(file)) problems.push(`${path} is ${found}, not ${JSON.stringify(file)}`);
+    }
+    const count = readdirSync(root, { recursive: true }).length;
+    if (count !== files.size) problems.push(`${root} has ${String(count)} entries, not ${String(files.size)}`);
+  } catch (error) {
+    problems.push(String(error));
   }
-  const there = await readdir(root, { recursive: true }).catch(() => []);
-  if (there.length !== files.size) problems.push(`${root} has ${String(there.length)} entries, not ${String(files.size)}`);
   return problems;
 }
 
-async function look(path: string): Promise<ExpectedFile> {
-  const facts = await lstat(path);
+function look(path: string): ExpectedFile {
+  const facts = lstatSync(path);
   const kind = facts.isDirectory() ? 'directory' : facts.isSymbolicLink() ? 'symlink' : 'file';
-  const content = kind === 'directory' ? '' : kind === 'symlink' ? await readlink(path) : createHash('sha256').update(await readFile(path)).digest('hex');
+  const content = kind === 'directory' ? '' : kind === 'symlink' ? readlinkSync(path) : createHash('sha256').update(readFileSync(path)).digest('hex');
   return { kind, mode: kind === 'symlink' ? 0o644 : facts.mode & 0o7777, mtimeSec: Math.floor(facts.mtimeMs / 1000), content };
 }
 

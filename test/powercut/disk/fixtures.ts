@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort, orderDelta, startService, type Service } from '../../../bench/services.js';
+import { orderDelta, startService, type Service } from '../../../bench/services.js';
 import { makeImage, noise, type ImageFile, type MadeImage } from '../../support/images.js';
 
 /** What an independent reader must find of one file of a layer. */
@@ -41,8 +41,8 @@ function manyFiles(folder: string, count: number, seed: number): ImageFile[] {
 
 /** A base that stays, and an app layer of which each version changes a part: some files stay as they are and are linked. */
 function layersOf(version: number): ImageFile[][] {
-  const base = [...folders, ...manyFiles('lib', 24, 1), { path: 'lib/deep/blob', content: noise(90_000, 2) }, { path: 'etc/link', type: 'symlink' as const, linkPath: '../lib/f1' }, { path: 'etc/empty', content: '' }];
-  const app = [{ path: 'app/' }, ...manyFiles('app', 16, 3), ...manyFiles('app', 8, 10 + version).map((file) => ({ ...file, path: `${file.path}-new` })), { path: 'app/data', content: noise(70_000 + version * 5000, 20 + version) }];
+  const base = [...folders, ...manyFiles('lib', 10, 1), { path: 'lib/deep/blob', content: noise(40_000, 2) }, { path: 'etc/link', type: 'symlink' as const, linkPath: '../lib/f1' }, { path: 'etc/empty', content: '' }];
+  const app = [{ path: 'app/' }, ...manyFiles('app', 8, 3), ...manyFiles('app', 4, 10 + version).map((file) => ({ ...file, path: `${file.path}-new` })), { path: 'app/data', content: noise(40_000 + version * 5000, 20 + version) }];
   return [base, app];
 }
 
@@ -54,7 +54,7 @@ function expectedOf(files: readonly ImageFile[]): Map<string, ExpectedFile> {
   }));
 }
 
-/** Makes the images and starts the servers, with the deltas that the scenarios need made beforehand. The caller closes it. */
+/** Makes the images and starts the servers, with the deltas from each version to the next made beforehand. The caller closes it. */
 export async function makeWorld(): Promise<World> {
   const scratch = await mkdtemp(join(tmpdir(), 'whittle-disk-world-'));
   const services: Service[] = [];
@@ -63,22 +63,21 @@ export async function makeWorld(): Promise<World> {
     await rm(scratch, { recursive: true, force: true, maxRetries: 5 });
   };
   try {
-    const versions: Version[] = [];
     const made: MadeImage[] = [];
     for (const version of [1, 2, 3]) made.push(await makeImage(join(scratch, 'app'), `v${String(version)}`, layersOf(version)));
-    for (const [at, image] of made.entries()) {
-      // The layout's tag `latest` is this version while its server starts.
+    const versions = await Promise.all(made.map(async (image, at): Promise<Version> => {
+      // For this server the tag `latest` is this version.
       const layout = join(scratch, `app-${String(at)}`);
-      const layers = new Map<string, ReadonlyMap<string, ExpectedFile>>();
-      for (const [older] of made.entries()) if (older !== at) await makeImage(layout, `v${String(older + 1)}`, layersOf(older + 1));
+      const others = [1, 2, 3].filter((version) => version !== at + 1);
+      for (const version of others) await makeImage(layout, `v${String(version)}`, layersOf(version));
       await makeImage(layout, 'latest', layersOf(at + 1));
-      layersOf(at + 1).forEach((files, layer) => layers.set(image.layers[layer]?.diffId ?? '', expectedOf(files)));
-      const tags = ['latest', ...made.map((_, other) => `v${String(other + 1)}`).filter((_, other) => other !== at)];
-      const service = await startService(tags.map((tag) => `app=oci:${layout}:${tag}`), join(scratch, `server-${String(at)}`), 'fast');
+      const service = await startService(['latest', ...others.map((version) => `v${String(version)}`)].map((tag) => `app=oci:${layout}:${tag}`), join(scratch, `server-${String(at)}`), 'fast');
       services.push(service);
-      for (const basis of made) if (basis !== image) await orderDelta(service.port, 'app', basis.configDigest, image.manifestDigest);
-      versions.push({ image, layers, from: `http://127.0.0.1:${String(service.port)}` });
-    }
+      const basis = made[at - 1];
+      if (basis !== undefined) await orderDelta(service.port, 'app', basis.configDigest, image.manifestDigest);
+      const layers = new Map(layersOf(at + 1).map((files, layer) => [image.layers[layer]?.diffId ?? '', expectedOf(files)] as const));
+      return { image, layers, from: `http://127.0.0.1:${String(service.port)}` };
+    }));
     const [first, second, third] = versions;
     if (first === undefined || second === undefined || third === undefined) throw new Error('there are three versions');
     return { versions: [first, second, third], close };
@@ -86,9 +85,4 @@ export async function makeWorld(): Promise<World> {
     await close();
     throw error;
   }
-}
-
-/** A place where nobody serves anything. */
-export async function deadPlace(): Promise<string> {
-  return `http://127.0.0.1:${String(await freePort())}`;
 }

@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { program, projectRoot } from '../../../bench/process.js';
 import type { BlockDevice, LogEntry } from './block-device.js';
 import { makeFilesystem, type Filesystem } from './filesystems.js';
@@ -35,8 +34,8 @@ export interface Runner {
   readonly world: World;
   /** Runs `device WORDS` and waits for its end, which must be success; the mark is set when a line holds `said`, or else at the end. */
   device(words: readonly string[], said?: string): Promise<void>;
-  /** Starts `device WORDS` and kills it `afterMs` after it said `word`. */
-  killed(words: readonly string[], word: string, afterMs: number): Promise<void>;
+  /** Runs `device WORDS` and kills it (SIGKILL) when it makes this system call for the `count`th time. */
+  killed(words: readonly string[], systemCall: string, count: number): Promise<void>;
 }
 
 /** One thing that a device does, with the names before and after it. Each starts where the one before it ended. */
@@ -74,7 +73,9 @@ export const scenarios: readonly Scenario[] = [
   {
     name: 'killed-and-resumed', before: { current: 1, previous: 0 }, after: { current: 2, previous: 1 },
     run: async (runner) => {
-      await runner.killed(pull(runner, 2, '--delta', '--limit-rate', '60kB'), '"event":"plan"', 700);
+      await runner.killed(pull(runner, 2, '--delta'), 'fsync', 4);
+      await runner.killed(pull(runner, 2, '--delta'), 'syncfs', 1);
+      await runner.killed(pull(runner, 2, '--delta'), 'renameat', 1);
       await runner.device(['status']);
       await runner.device(pull(runner, 2, '--delta'), committed);
     },
@@ -92,8 +93,13 @@ export type Wrapper = readonly string[];
 class ProgramRunner implements Runner {
   constructor(readonly root: string, readonly world: World, private readonly disk: BlockDevice, private readonly wrapper: Wrapper) {}
 
+  #command(words: readonly string[]): [string, ...string[]] {
+    const [first, ...rest] = [...this.wrapper, ...program('device'), ...words, '--root', this.root];
+    return [first, ...rest];
+  }
+
   async device(words: readonly string[], said?: string): Promise<void> {
-    const [file = '', ...args] = [...this.wrapper, ...program('device'), ...words, '--root', this.root];
+    const [file, ...args] = this.#command(words);
     const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: projectRoot });
     let errors = '';
     let marked: Promise<void> | undefined;
@@ -104,14 +110,13 @@ class ProgramRunner implements Runner {
     await (marked ?? this.disk.mark(said === undefined ? 'done' : 'said'));
   }
 
-  async killed(words: readonly string[], word: string, afterMs: number): Promise<void> {
-    const [file = '', ...args] = [...this.wrapper, ...program('device'), ...words, '--root', this.root];
-    const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'ignore'], cwd: projectRoot });
-    createInterface(child.stdout).on('line', (line) => {
-      if (line.includes(word)) sleep(afterMs).then(() => child.kill('SIGKILL'), () => undefined);
-    });
+  async killed(words: readonly string[], systemCall: string, count: number): Promise<void> {
+    const args = ['-f', '-qq', '-o', '/dev/null', '-e', `trace=${systemCall}`, '-e', `inject=${systemCall}:signal=SIGKILL:when=${String(count)}`, ...program('device'), ...words, '--root', this.root];
+    // strace counts the calls of each thread by themselves: with one worker thread the count means the same in each run.
+    const child = spawn('strace', args, { stdio: 'ignore', cwd: projectRoot, env: { ...process.env, UV_THREADPOOL_SIZE: '1' } });
     await once(child, 'close');
-    if (child.signalCode !== 'SIGKILL' && this.wrapper.length === 0) throw new Error(`device ${words.join(' ')} was to be killed, but ended with ${String(child.exitCode)}`);
+    // strace ends as its child did.
+    if (child.signalCode !== 'SIGKILL') throw new Error(`device ${words.join(' ')} was to be killed at a ${systemCall}, but ended with ${String(child.exitCode)}`);
   }
 }
 
