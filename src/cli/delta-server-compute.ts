@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { WhittleError } from '../core/errors.js';
 import { formatBytes, formatDuration, formatExact, formatMemory, formatRatio, parseBytes, shortDigest } from '../core/format.js';
+import { peakRssBytes } from '../core/memory.js';
 import type { DeltaProfile } from '../delta/index.js';
 import { computeArtifact, type ComputedArtifact, type ComputePhase } from '../server/compute.js';
 import { writeDeltaArchive } from '../server/delta-archive.js';
@@ -95,10 +96,6 @@ interface Outcome {
   readonly path: string | null;
   readonly archiveBytes: number | null;
   readonly totalMs: number;
-}
-
-function peakRssBytes(): number {
-  return process.resourceUsage().maxRSS * 1024;
 }
 
 function jsonOf(outcome: Outcome, settings: Readonly<Record<string, unknown>>): unknown {

@@ -1,5 +1,6 @@
 import { setPriority } from 'node:os';
 import { isWhittleError } from '../core/errors.js';
+import { peakRssBytes } from '../core/memory.js';
 import { computeArtifact, writeArtifactFiles, type ComputePhase } from './compute.js';
 import { inputOf, type WorkerAnswer, type WorkerJob } from './worker-protocol.js';
 
@@ -16,7 +17,7 @@ async function work(job: WorkerJob): Promise<void> {
   const { mediaType, digest, bytes, annotations, blobs } = artifact.manifest;
   await answer({
     kind: 'done', files: [...files], manifest: { mediaType, digest, sizeBytes: bytes.length }, annotations, blobs,
-    report: artifact.report, peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    report: artifact.report, peakRssBytes: peakRssBytes(),
   });
 }
 

@@ -1,5 +1,6 @@
 import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors.js';
 import type { ErrorCode } from '../../core/error-codes.js';
+import { peakRssBytes } from '../../core/memory.js';
 import type { Stage, Store, StoredImage } from '../store/types.js';
 import type { PullContext } from './context.js';
 import { collectPassed, followWay, leavesPassed } from './chain.js';
@@ -232,7 +233,7 @@ class Pull {
     return {
       downloadedBytes: meter.downloaded, refetchedBytes: meter.refetchedBytes, layerPullBytes: this.#layerPullBytes, deltaBytes: this.#deltaBytes,
       wallMs: Math.round(performance.now() - this.#startedMs), applyMs: Math.round(this.#timer.workMs), commitMs: Math.round(this.#commitMs),
-      peakRssBytes: process.resourceUsage().maxRSS * 1024,
+      peakRssBytes: peakRssBytes(),
       writtenBytes: this.#counters.writtenBytes, reusedBytes: this.#counters.linkedBytes + this.#counters.keptBytes,
     };
   }

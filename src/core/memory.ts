@@ -1,0 +1,16 @@
+import { readFileSync } from 'node:fs';
+
+/**
+ * The most memory this process had resident at any time, in bytes, as the kernel counts it (VmHWM of /proc/self/status).
+ * The figure of getrusage is no good for this: it begins with what the process that started this one had resident.
+ * Where there is no /proc, that figure is all there is. Reads a file that is never on a disk, so it does not block.
+ */
+export function peakRssBytes(): number {
+  const fallback = process.resourceUsage().maxRSS * 1024;
+  try {
+    const line = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'latin1'));
+    return line?.[1] === undefined ? fallback : Number(line[1]) * 1024;
+  } catch {
+    return fallback;
+  }
+}
