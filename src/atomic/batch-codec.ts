@@ -1,6 +1,5 @@
-import { getSystemErrorName } from 'node:util';
 import { ByteReader } from '../core/bytes.js';
-import { WhittleError } from '../core/errors.js';
+import { errnoName, WhittleError } from '../core/errors.js';
 import type { Attributes, BatchOp, BatchResult, DirectoryEntry, FileKind, FileStat, FsPath, FsSpace, Xattr } from './durable-fs.js';
 
 /**
@@ -144,11 +143,6 @@ export function splitResults(results: Buffer): RawResult[] {
     at += 8 + size;
   }
   return out;
-}
-
-/** The name of an errno: 'ENOENT', … */
-export function errnoName(errno: number): string {
-  return getSystemErrorName(-errno);
 }
 
 /** A system error as Node makes them: `code`, `errno`, `syscall`, `path`. */

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { withStorageErrors } from '../atomic/index.js';
 import { WhittleError } from '../core/errors.js';
 import { openStore } from '../applier/store/open.js';
 import type { OpenStoreOptions, Store, StoredImage } from '../applier/store/types.js';
@@ -10,15 +11,19 @@ const defaultRoot = '/var/lib/whittle';
 
 /** Opens the store that the flags name, runs `work` with it, and closes it whatever happens. */
 export async function withStore<T>(context: CommandContext, options: OpenStoreOptions, work: (store: Store) => Promise<T>): Promise<T> {
-  const store = await openStore(resolve(context.get('root') ?? defaultRoot), options);
-  try {
-    const { removed, finished, fellBack } = store.recovery;
-    if (removed + finished > 0) context.output.note(`recovered: ${String(finished)} finished, ${String(removed)} removed of what an interruption left`);
-    for (const record of fellBack) context.output.warn(`${record} was damaged; its previous version is in use`);
-    return await work(store);
-  } finally {
-    await store.close();
-  }
+  const root = resolve(context.get('root') ?? defaultRoot);
+  const store = await openStore(root, options);
+  // What a disk reports at an odd moment, such as the closing of a file, is a fault of the disk too.
+  return withStorageErrors(`working on the store at ${root}`, async () => {
+    try {
+      const { removed, finished, fellBack } = store.recovery;
+      if (removed + finished > 0) context.output.note(`recovered: ${String(finished)} finished, ${String(removed)} removed of what an interruption left`);
+      for (const record of fellBack) context.output.warn(`${record} was damaged; its previous version is in use`);
+      return await work(store);
+    } finally {
+      await store.close();
+    }
+  });
 }
 
 /** An image of the store, and the name under which the user asked for it (null when by digest or ID). */

@@ -1,3 +1,4 @@
+import { getSystemErrorName } from 'node:util';
 import { errorCodes, type ErrorCode } from './error-codes.js';
 
 /** Typed facts about a failure: what it was about, never secrets. Shown by `--json`, tested by callers. */
@@ -48,9 +49,18 @@ export function isWhittleError(error: unknown): error is WhittleError {
   );
 }
 
+/** Errors of disks that Node has no name for: it calls them "Unknown system error -122". By errno, of Linux. */
+const unnamed: Readonly<Record<number, string>> = { 117: 'EUCLEAN', 122: 'EDQUOT', 123: 'ENOMEDIUM' };
+
+/** The name of a positive errno: `ENOENT`, …; also of those that Node does not name. */
+export function errnoName(errno: number): string {
+  return unnamed[errno] ?? getSystemErrorName(-errno);
+}
+
 /** The `code` of an operating-system or Node error (`ENOENT`, …), or undefined. Works across realms. */
 export function systemErrorCode(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null) return undefined;
-  const code = (error as { code?: unknown }).code;
-  return typeof code === 'string' ? code : undefined;
+  const { code, errno } = error as { code?: unknown; errno?: unknown };
+  if (typeof code !== 'string') return undefined;
+  return (typeof errno === 'number' ? unnamed[-errno] : undefined) ?? code;
 }

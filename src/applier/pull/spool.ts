@@ -1,5 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import type { DurableFile, DurableFs } from '../../atomic/durable-fs.js';
+import { storageError } from '../../atomic/storage-error.js';
 import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors.js';
 
 /** One piece of a download. `digest` is its sha256 (32 bytes), or null when nobody declared one. */
@@ -264,7 +265,7 @@ async function guardDisk<T>(path: string, work: () => Promise<T>): Promise<T> {
   } catch (error) {
     const code = systemErrorCode(error);
     if (isWhittleError(error) || code === undefined) throw error;
-    const full = code === 'ENOSPC' || code === 'EDQUOT';
-    throw new WhittleError(full ? 'STORAGE_FULL' : 'STORAGE_IO', `${path}: ${code}`, { cause: error, data: { path, system: code } });
+    const known = storageError(error, `writing ${path}`, { path });
+    throw isWhittleError(known) ? known : new WhittleError('STORAGE_IO', `${path}: ${code}`, { cause: error, data: { path, system: code } });
   }
 }

@@ -1,0 +1,21 @@
+import { constants } from 'node:os';
+import { expect, test } from '@jest/globals';
+import { storageError } from '../../../src/atomic/storage-error.js';
+import { errnoName, systemErrorCode } from '../../../src/core/errors.js';
+
+test('every errno has the name that Linux gives it, those that Node does not know too', () => {
+  for (const [name, errno] of Object.entries(constants.errno)) {
+    // Two names for one number: either is right.
+    if (['EWOULDBLOCK', 'EOPNOTSUPP'].includes(name)) continue;
+    const found = errnoName(errno);
+    if (!found.startsWith('Unknown')) expect(found).toBe(name);
+  }
+  expect(errnoName(122)).toBe('EDQUOT');
+  expect(errnoName(117)).toBe('EUCLEAN');
+});
+
+test('a quota error as Node makes it is a full filesystem', () => {
+  const error = Object.assign(new Error('Unknown system error -122: write'), { code: 'Unknown system error -122', errno: -122, syscall: 'write' });
+  expect(systemErrorCode(error)).toBe('EDQUOT');
+  expect(storageError(error, 'writing')).toMatchObject({ code: 'STORAGE_FULL', message: 'writing: no space left on the filesystem of the store (EDQUOT)' });
+});
