@@ -2,6 +2,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { WhittleError } from '../core/errors.js';
 import { runCompute, type ComputeFlags } from './delta-server-compute.js';
 import { runExplain, type ExplainFlags } from './delta-server-explain.js';
+import { addRegistryCommands } from './delta-server-registry.js';
 import { runServe, type ServeFlags } from './delta-server-serve.js';
 import { createOutput, runProgram, type Output } from './output.js';
 import { readVersion } from './version.js';
@@ -69,6 +70,7 @@ function makeProgram(output: Output, signal: AbortSignal): Command {
     .configureOutput({ writeErr: (text) => { if (!text.startsWith('error: ')) process.stderr.write(text); } });
   addCompute(program, output, signal);
   addServe(program, output, signal);
+  addRegistryCommands(program, output, signal, { profile: profileOption, memory: memoryOption, threads: threadsOption, platform: platformOption, sourceHelp });
   addExplain(program, output, signal);
   return program;
 }

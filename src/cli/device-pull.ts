@@ -109,9 +109,9 @@ function jsonListener(output: Output): PullView {
 function describeSteps(steps: Extract<PullEvent, { event: 'plan' }>['steps']): string[] {
   const rows = steps.map((step) => [
     step.kind === 'layer' ? `layer ${shortDigest(step.digest)}` : `delta ${shortDigest(step.basisConfig)} -> ${shortDigest(step.targetConfig)}`,
-    formatExact(step.downloadBytes), `bytes${step.heldBytes > 0 ? ` (and ${formatExact(step.heldBytes)} here already)` : ''}`,
+    `${formatExact(step.downloadBytes)} bytes${step.heldBytes > 0 ? ` (and ${formatExact(step.heldBytes)} here already)` : ''}`,
   ]);
-  if (steps.length > 1) rows.push(['in all', formatExact(steps.reduce((sum, step) => sum + step.downloadBytes, 0)), 'bytes']);
+  if (steps.length > 1) rows.push(['in all', `${formatExact(steps.reduce((sum, step) => sum + step.downloadBytes, 0))} bytes`]);
   return formatTable(rows, { indent: '  ' }).split('\n');
 }
 
