@@ -24,7 +24,6 @@ export const barriers = {
   'stage.commit': 'staged layers are on disk before they are moved into place',
   'layers.rename': 'a layer comes into place in one step',
   'layers.exchange': 'a damaged layer and its successor swap places in one step',
-  'layers.aside': 'the successor of a layer is in place before the layer that was set aside moves on',
   'layers.name': 'layers are in place before a record names them',
   'layers.origin': 'layers are gone from the stage before a record names them, so that no disk puts them back there',
   'aside.restored': 'a layer that was set aside is back under its name',

@@ -78,26 +78,33 @@ export const asideSuffix = '.old';
 
 /**
  * Moves trees whose contents are durable (after a successful `syncfs`) to their final names. When it returns, the
- * moves are durable: every parent directory that changed was synced.
+ * moves are durable: every parent directory that changed was synced. Returns trees that were set aside because the
+ * filesystem cannot swap names, for the caller to discard.
  */
-export async function moveTrees(fs: DurableFs, moves: readonly TreeMove[]): Promise<void> {
+export async function moveTrees(fs: DurableFs, moves: readonly TreeMove[]): Promise<string[]> {
+  const aside: string[] = [];
   for (const move of moves) {
-    if (move.replace) await replaceTree(fs, move);
-    else await fs.rename(move.from, move.to, 'layers.rename');
+    if (!move.replace) await fs.rename(move.from, move.to, 'layers.rename');
+    else if (!(await exchanged(fs, move))) {
+      await fs.rename(move.to, move.to + asideSuffix, 'layers.rename');
+      await fs.rename(move.from, move.to, 'layers.rename');
+      aside.push(move.to + asideSuffix);
+    }
   }
   for (const parent of new Set(moves.map((move) => parentOf(move.to)))) await fs.fsyncDir(parent, 'layers.name');
   for (const parent of new Set(moves.map((move) => parentOf(move.from)))) await fs.fsyncDir(parent, 'layers.origin');
+  // Only now: until both directories are synced, a disk may forget the successor and keep nothing but what was set aside.
+  return aside;
 }
 
-async function replaceTree(fs: DurableFs, move: TreeMove): Promise<void> {
+/** Whether the two trees swapped names; false where the filesystem cannot. */
+async function exchanged(fs: DurableFs, move: TreeMove): Promise<boolean> {
   try {
     await fs.exchange(move.from, move.to, 'layers.exchange');
+    return true;
   } catch (error) {
     if (!isSystemError(error, 'EINVAL', 'ENOSYS', 'EOPNOTSUPP', 'ENOTSUP')) throw error;
-    await fs.rename(move.to, move.to + asideSuffix, 'layers.rename');
-    await fs.rename(move.from, move.to, 'layers.rename');
-    await fs.fsyncDir(parentOf(move.to), 'layers.aside');
-    await fs.rename(move.to + asideSuffix, move.from, 'layers.rename');
+    return false;
   }
 }
 

@@ -1,8 +1,8 @@
-import { asideSuffix, moveTrees, removeTree, type TreeMove } from '../../atomic/index.js';
+import { asideSuffix, discardTree, moveTrees, removeTree, type TreeMove } from '../../atomic/index.js';
 import { checkLayer } from './check.js';
 import type { StoreContext } from './context.js';
 import type { Layer } from './layer.js';
-import { layerPath } from './layout.js';
+import { layerPath, layout } from './layout.js';
 import { readImage, readImages, References, writeImage, type ImageRecord } from './records.js';
 import type { Target } from './target.js';
 import type { CommitOptions } from './types.js';
@@ -45,7 +45,7 @@ export async function moveLayers(context: StoreContext, staged: readonly StagedL
     await removeTree(context.fs, to + asideSuffix);
     moves.push({ from: path, to, replace: isThere });
   }
-  await moveTrees(context.fs, moves);
+  for (const path of await moveTrees(context.fs, moves)) await discardTree(context.fs, path, layout.trash);
 }
 
 /** Writes the image's record, durably. With the store's lock. */
