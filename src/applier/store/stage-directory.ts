@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { discardTree, isSystemError, makeDirectoryDurably, readRecord, writeRecord } from '../../atomic/index.js';
 import type { StoreContext } from './context.js';
 import { layout } from './layout.js';
@@ -9,13 +10,14 @@ interface TargetName {
 
 /** In some containers root may make no devices; whiteouts are devices, so such a root extracts as any user does. */
 export async function mayMakeDevices(context: StoreContext): Promise<boolean> {
-  const path = `${layout.trash}/probe-${String(process.pid)}`;
+  // Processes of two containers may have the same id: a name made of it would tell one of them that it may not.
+  const path = `${layout.trash}/probe-${randomBytes(8).toString('hex')}`;
   try {
     const [result] = await context.fs.batch([{ op: 'mknod', path, kind: 'char', deviceMajor: 0, deviceMinor: 0, attributes: { uid: 1, gid: 1 } }]);
     await context.fs.unlink(path);
     return result?.attributeErrors.length === 0;
   } catch (error) {
-    if (isSystemError(error, 'EPERM', 'EACCES', 'EEXIST')) return false;
+    if (isSystemError(error, 'EPERM', 'EACCES')) return false;
     throw error;
   }
 }
