@@ -78,8 +78,10 @@ export class Layer {
    */
   async *tar(signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
     const { entries } = this.meta;
-    const buffer = Buffer.allocUnsafe(chunkBytes);
-    const scratch = Buffer.allocUnsafe(scratchBytes);
+    // A small layer takes little memory: a device with many of them checks them one after the other.
+    const { sizeBytes } = this.meta;
+    const buffer = Buffer.allocUnsafe(Math.min(chunkBytes, sizeBytes));
+    const scratch = Buffer.allocUnsafe(Math.min(scratchBytes, sizeBytes + groupFiles * 64));
     for (let start = 0; start < entries.length;) {
       throwIfAborted(signal);
       const { end, small } = this.#group(start);
