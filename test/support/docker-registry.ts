@@ -40,13 +40,13 @@ async function untilAnswers(host: string, child: ChildProcess, log: () => string
 }
 
 /** Starts a registry and waits until it answers. The caller closes it. Needs Debian's docker-registry. */
-export async function startDockerRegistry(options: { readonly login?: boolean } = {}): Promise<DockerRegistry> {
+export async function startDockerRegistry(options: { readonly login?: boolean; readonly deletes?: boolean } = {}): Promise<DockerRegistry> {
   const dir = await mkdtemp(join(tmpdir(), 'docker-registry-'));
   const host = `127.0.0.1:${String(await freePort())}`;
   await writeFile(join(dir, 'htpasswd'), htpasswdLine);
   await writeFile(join(dir, 'config.yml'), JSON.stringify({
     version: 0.1, log: { level: 'error', accesslog: { disabled: true } },
-    storage: { filesystem: { rootdirectory: join(dir, 'data') }, delete: { enabled: true } },
+    storage: { filesystem: { rootdirectory: join(dir, 'data') }, delete: { enabled: options.deletes ?? true } },
     http: { addr: host },
     ...(options.login === true ? { auth: { htpasswd: { realm: 'test', path: join(dir, 'htpasswd') } } } : {}),
   }));
