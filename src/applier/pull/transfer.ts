@@ -148,7 +148,8 @@ class TransferRun {
     } catch (error) {
       throwIfAborted(this.o.signal);
       if (isWhittleError(error) && error.code === 'FETCH_CORRUPT') return { reason: error.message, retryAfterMs: null, wrongFrame: true, cause: error };
-      if (isWhittleError(error) && !error.retryable) throw error;
+      // What the disk refuses, it refuses whatever the network brings next; a spool that failed to write takes nothing more.
+      if (isWhittleError(error) && (!error.retryable || error.code.startsWith('STORAGE_'))) throw error;
       return { reason: guard.reason ?? messageOf(error), retryAfterMs: retryAfterOf(error), cause: error };
     } finally {
       guard.stop();
