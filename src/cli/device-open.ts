@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { withStorageErrors } from '../atomic/index.js';
-import { WhittleError } from '../core/errors.js';
+import { isWhittleError, WhittleError } from '../core/errors.js';
 import { openStore } from '../applier/store/open.js';
 import type { OpenStoreOptions, Store, StoredImage } from '../applier/store/types.js';
 import { storeName } from '../applier/pull/options.js';
@@ -9,10 +9,18 @@ import type { CommandContext } from './device-command.js';
 
 const defaultRoot = '/var/lib/whittle';
 
-/** Opens the store that the flags name, runs `work` with it, and closes it whatever happens. */
-export async function withStore<T>(context: CommandContext, options: OpenStoreOptions, work: (store: Store) => Promise<T>): Promise<T> {
+/**
+ * Opens the store that the flags name, runs `work` with it, and closes it whatever happens. With `orReadOnly` a store on a
+ * read-only filesystem is opened for reading, as it is: nothing is recovered.
+ */
+export async function withStore<T>(context: CommandContext, options: OpenStoreOptions & { readonly orReadOnly?: boolean }, work: (store: Store) => Promise<T>): Promise<T> {
   const root = resolve(context.get('root') ?? defaultRoot);
-  const store = await openStore(root, options);
+  const { orReadOnly, ...open } = options;
+  const store = await openStore(root, open).catch((error: unknown) => {
+    if (orReadOnly !== true || !isWhittleError(error) || error.code !== 'STORAGE_READ_ONLY') throw error;
+    context.output.note('the filesystem is read-only: the store is shown as it is');
+    return openStore(root, { ...open, readOnly: true });
+  });
   // What a disk reports at an odd moment, such as the closing of a file, is a fault of the disk too.
   return withStorageErrors(`working on the store at ${root}`, async () => {
     try {

@@ -12,7 +12,7 @@ import { formatTable } from './output.js';
 export const imagesCommand: Command = {
   name: 'images', parameters: [], summary: 'list the images in the store', flags: [],
   examples: ['device images', 'device images --json | jq .images[].name'],
-  run: (context) => withStore(context, {}, async (store) => {
+  run: (context) => withStore(context, { orReadOnly: true }, async (store) => {
     const images = await store.images();
     const rows = imageRows(images, await store.references());
     context.output.json({ images: rows });
@@ -48,7 +48,7 @@ function imageRows(images: readonly StoredImage[], references: readonly StoreRef
 export const statusCommand: Command = {
   name: 'status', parameters: [], summary: 'say what is in the store, and what is unfinished', flags: [],
   examples: ['device status', 'device status --json'],
-  run: (context) => withStore(context, {}, async (store) => {
+  run: (context) => withStore(context, { orReadOnly: true }, async (store) => {
     const status = await store.status();
     context.output.json(status);
     context.output.print(formatTable(statusRows(status)));
@@ -118,7 +118,7 @@ export const exportCommand: Command = {
   name: 'export', parameters: ['IMAGE', 'oci-archive:FILE'], summary: 'write an image as an OCI archive',
   description: 'Writes an image as an OCI archive that skopeo, Podman and Docker read. Image ID and diffIDs are the published ones.',
   flags: [], examples: ['device export registry.example/app:2.0 oci-archive:app.tar', 'skopeo inspect oci-archive:app.tar'],
-  run: (context) => withStore(context, {}, async (store) => {
+  run: (context) => withStore(context, { orReadOnly: true }, async (store) => {
     const [text = '', target = ''] = context.positionals;
     const file = /^oci-archive:(.+)$/s.exec(target)?.[1];
     if (file === undefined) throw usage(exportCommand, `the target is written oci-archive:FILE, not ${JSON.stringify(target.slice(0, 200))}`);

@@ -20,7 +20,7 @@ export const verifyCommand: Command = {
   ].join('\n'),
   flags: [{ name: 'repair', help: 'fetch damaged layers again' }, ...sourceFlags, { name: 'limit-rate', value: 'SIZE', help: 'bytes a second at most, such as 200kB' }],
   examples: ['device verify', 'device verify registry.example/app:2.0', 'device verify --repair'],
-  run: (context) => withStore(context, {}, (store) => runVerify(context, store)),
+  run: (context) => withStore(context, { orReadOnly: !context.has('repair') }, (store) => runVerify(context, store)),
 };
 
 async function runVerify(context: CommandContext, store: Store): Promise<undefined> {
