@@ -32,7 +32,34 @@ export type Fault =
   /** Another total in Content-Range. */
   | { readonly kind: 'wrong-total'; readonly byBytes: number }
   /** No Content-Length: the body ends with the connection or its last chunk. */
-  | { readonly kind: 'chunked' };
+  | { readonly kind: 'chunked' }
+  /** After the right body more and more, without a length, until the client goes away (or `endlessBytes` were sent). */
+  | { readonly kind: 'endless' }
+  /** Something that is no HTTP. */
+  | { readonly kind: 'garbage'; readonly text: string }
+  /** A header of `sizeBytes`. */
+  | { readonly kind: 'big-header'; readonly sizeBytes: number };
+
+const filler = Buffer.alloc(65_536, 0x5a);
+
+/** Where the fault `endless` gives up. */
+export const endlessBytes = 64 * 1024 * 1024;
+
+/** A request to answer. */
+export interface Asked {
+  readonly method: string;
+  /** Path with query. */
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly origin: 'first' | 'second';
+}
+
+/** An answer, before anything goes wrong with it. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: Buffer;
+}
 
 /** What the proxy saw and did. */
 export interface ProxyRequest {
@@ -58,8 +85,10 @@ export interface FlakyProxy {
 }
 
 export interface FlakyProxyOptions {
-  /** `http://host:port` of the registry behind the proxy. */
-  readonly upstream: string;
+  /** `http://host:port` of the registry behind the proxy, or the registry itself. */
+  readonly upstream: string | ((asked: Asked) => Answer);
+  /** How long a cut waits for what was written before it. Default 20. */
+  readonly cutAfterMs?: number;
   readonly faults?: readonly Fault[];
   /** Which requests use up a fault. Default: GET of blobs. */
   readonly match?: (method: string, url: string) => boolean;
@@ -78,7 +107,7 @@ export async function startFlakyProxy(options: FlakyProxyOptions): Promise<Flaky
     const fault = origin === 'first' && match(method, url) ? (faults.shift() ?? { kind: 'none' as const }) : { kind: 'none' as const };
     const seen: ProxyRequest = { method, url, headers: incoming.headers, fault, origin, sentBytes: 0 };
     requests.push(seen);
-    serve(options.upstream, second, seen, incoming, outgoing, stop.signal).catch(() => outgoing.destroy());
+    serve(options, second, seen, incoming, outgoing, stop.signal).catch(() => outgoing.destroy());
   };
   const servers = [createServer(handle('first')), createServer(handle('second'))] as const;
   for (const server of servers) await listen(server);
@@ -112,10 +141,14 @@ interface Upstream {
   readonly body: Buffer;
 }
 
-async function serve(upstream: string, second: string, seen: ProxyRequest, incoming: IncomingMessage, outgoing: ServerResponse, signal: AbortSignal): Promise<void> {
+async function serve(options: FlakyProxyOptions, second: string, seen: ProxyRequest, incoming: IncomingMessage, outgoing: ServerResponse, signal: AbortSignal): Promise<void> {
   const { fault } = seen;
   if (fault.kind === 'cut' && fault.afterBytes === 0) {
     outgoing.destroy();
+    return;
+  }
+  if (fault.kind === 'garbage') {
+    outgoing.socket?.end(fault.text);
     return;
   }
   if (fault.kind === 'status') {
@@ -130,7 +163,7 @@ async function serve(upstream: string, second: string, seen: ProxyRequest, incom
       return;
     }
   }
-  const answer = await ask(upstream, seen, headersFor(incoming, fault), incoming);
+  const answer = await ask(options.upstream, seen, headersFor(incoming, fault), incoming);
   const { headers, body, status } = distort(answer, fault, seen);
   // Names as node gives them: lower case; hop-by-hop ones are this proxy's own business.
   delete headers['connection'];
@@ -140,7 +173,7 @@ async function serve(upstream: string, second: string, seen: ProxyRequest, incom
     outgoing.end();
     return;
   }
-  await send(outgoing, body, fault, seen, signal);
+  await send(outgoing, body, fault, { seen, signal, cutAfterMs: options.cutAfterMs ?? 20 });
 }
 
 function answerStatus(outgoing: ServerResponse, fault: Extract<Fault, { kind: 'status' }>): void {
@@ -174,7 +207,11 @@ function headersFor(incoming: IncomingMessage, fault: Fault): Record<string, str
   return headers;
 }
 
-async function ask(upstream: string, seen: ProxyRequest, headers: Record<string, string | string[]>, incoming: IncomingMessage): Promise<Upstream> {
+async function ask(upstream: FlakyProxyOptions['upstream'], seen: ProxyRequest, headers: Record<string, string | string[]>, incoming: IncomingMessage): Promise<Upstream> {
+  if (typeof upstream === 'function') {
+    const answer = upstream({ method: seen.method, url: seen.url, headers, origin: seen.origin });
+    return { ...answer, headers: { ...answer.headers } };
+  }
   return new Promise((resolve, reject) => {
     const target = new URL(seen.url, upstream);
     const outgoing = request(target, { method: seen.method, headers: { ...headers, host: target.host } }, (response) => {
@@ -198,7 +235,9 @@ function distort(answer: Upstream, fault: Fault, seen: ProxyRequest): Upstream {
     case 'truncate': body = body.subarray(0, Math.max(0, body.length - fault.byBytes)); break;
     case 'extend': body = Buffer.concat([body, Buffer.alloc(fault.byBytes, 0x5a)]); break;
     case 'corrupt': body = corrupted(body, fault.atByte); break;
-    case 'chunked': lengthOfBody = false; break;
+    case 'chunked':
+    case 'endless': lengthOfBody = false; break;
+    case 'big-header': headers['x-filler'] = 'f'.repeat(fault.sizeBytes); break;
     case 'gzip':
       body = gzipSync(body);
       if (fault.labelled) headers['content-encoding'] = 'gzip';
@@ -233,7 +272,7 @@ function claimed(answer: Upstream, seen: ProxyRequest): string | undefined {
   return `bytes ${from[1] ?? ''}-${String(Number(total[1]) - 1)}/${total[1] ?? ''}`;
 }
 
-async function send(outgoing: ServerResponse, body: Buffer, fault: Fault, seen: ProxyRequest, signal: AbortSignal): Promise<void> {
+async function send(outgoing: ServerResponse, body: Buffer, fault: Fault, { seen, signal, cutAfterMs }: { readonly seen: ProxyRequest; readonly signal: AbortSignal; readonly cutAfterMs: number }): Promise<void> {
   const write = async (piece: Buffer): Promise<void> => {
     for (let offset = 0; offset < piece.length; offset += 16384) {
       if (outgoing.destroyed) throw new Error('client went away');
@@ -246,7 +285,7 @@ async function send(outgoing: ServerResponse, body: Buffer, fault: Fault, seen: 
     case 'cut':
       await write(body.subarray(0, fault.afterBytes));
       // What was written reaches the client first; the reset after it is the cut.
-      await sleep(20);
+      await sleep(cutAfterMs);
       outgoing.socket?.resetAndDestroy();
       return;
     case 'stall':
@@ -254,6 +293,10 @@ async function send(outgoing: ServerResponse, body: Buffer, fault: Fault, seen: 
       await Promise.race([new Promise((resolve) => outgoing.once('close', resolve)), sleep(60_000, undefined, { signal }).catch(() => undefined)]);
       outgoing.destroy();
       return;
+    case 'endless':
+      await write(body);
+      while (seen.sentBytes < endlessBytes) await write(filler);
+      break;
     case 'drip':
       for (let piece = 0; piece < fault.pieces; piece++) {
         await write(body.subarray(piece * fault.pieceBytes, (piece + 1) * fault.pieceBytes));

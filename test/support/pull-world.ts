@@ -8,7 +8,9 @@ import { pullImage, type PullResult } from '../../src/applier/pull/pull.js';
 import { registrySource } from '../../src/applier/pull/registry-source.js';
 import { defaultPatience, type Patience } from '../../src/applier/pull/transfer.js';
 import { openStore } from '../../src/applier/store/open.js';
+import type { Store } from '../../src/applier/store/types.js';
 import { parseReference } from '../../src/oci/index.js';
+import type { TransportOptions } from '../../src/registry/index.js';
 import { makeImage, noise, type ImageFile, type MadeImage } from './images.js';
 
 /** Patience for servers on loopback that misbehave on purpose. */
@@ -56,10 +58,19 @@ export interface Pulled {
 
 /** Pulls `image` (`127.0.0.1:port/app:v2`) into the store at `root`, with hurried patience, in this process. */
 export async function pullHere(root: string, image: string, options: Partial<PullOptions> = {}): Promise<Pulled> {
+  const store = await openStore(root, { create: true });
+  try {
+    return await pullInto(store, image, options);
+  } finally {
+    await store.close();
+  }
+}
+
+/** Pulls `image` into an open store, with hurried patience, in this process. */
+export async function pullInto(store: Store, image: string, options: Partial<PullOptions> = {}, transport: TransportOptions = {}): Promise<Pulled> {
   const events: PullEvent[] = [];
   const reference = parseReference(image);
-  const source = registrySource(reference, null, { limits: { attempts: 4, backoffMs: 1, backoffMaxMs: 5, headersTimeoutMs: 5000, bodyTimeoutMs: 5000, retryAfterMaxMs: 50 } });
-  const store = await openStore(root, { create: true });
+  const source = registrySource(reference, null, { limits: { attempts: 4, backoffMs: 1, backoffMaxMs: 5, headersTimeoutMs: 5000, bodyTimeoutMs: 5000, retryAfterMaxMs: 50, ...transport.limits }, credentials: transport.credentials });
   try {
     const result = await pullImage(store, source, {
       ...pullDefaults, image, reference, platform: { os: 'linux', architecture: 'amd64' }, platformChosen: false, patience: hurried,
@@ -69,7 +80,6 @@ export async function pullHere(root: string, image: string, options: Partial<Pul
   } catch (error) {
     return { result: null, error, events };
   } finally {
-    await store.close();
     await source.close();
   }
 }
@@ -78,11 +88,16 @@ export async function pullHere(root: string, image: string, options: Partial<Pul
 export async function stateOf(root: string): Promise<{ images: Record<string, string>; damaged: number }> {
   const store = await openStore(root, { create: true });
   try {
-    const report = await store.verify();
-    const images: Record<string, string> = {};
-    for (const { name, current } of await store.references()) images[name.slice(name.indexOf('/') + 1)] = (await store.findImage(current))?.configDigest ?? 'gone';
-    return { images, damaged: report.damagedLayers.length + report.damagedRecords.length };
+    return await stateOfStore(store);
   } finally {
     await store.close();
   }
+}
+
+/** The same of an open store. */
+export async function stateOfStore(store: Store): Promise<{ images: Record<string, string>; damaged: number }> {
+  const report = await store.verify();
+  const images: Record<string, string> = {};
+  for (const { name, current } of await store.references()) images[name.slice(name.indexOf('/') + 1)] = (await store.findImage(current))?.configDigest ?? 'gone';
+  return { images, damaged: report.damagedLayers.length + report.damagedRecords.length };
 }
