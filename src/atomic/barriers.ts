@@ -5,20 +5,16 @@
  */
 export const barriers = {
   'root.name': 'the store\'s root and every ancestor made for it is in the directory above',
-  'store.directories': 'the directories that every store has are in the root',
+  'file.rename': 'a small file is replaced in one step: the old one or the new one is there',
   'format.content': 'the format file is whole before it has its name',
-  'format.rename': 'the format file appears in one step',
-  'format.name': 'a store that was opened is there after a cut',
+  'format.name': 'a store that was opened is there after a cut, with its directories',
   'image.content': 'an image record is whole before it has its name',
-  'image.rename': 'an image record is replaced in one step',
   'image.name': 'an image record is there before a reference names it',
   'reference.content': 'a reference is whole before it has its name',
-  'reference.rename': 'a reference slot is replaced in one step',
   'reference.name': 'a commit, once said, is there after a cut',
   'reference.removal': 'the older slot is gone before the newer goes, and both once the removal was said',
   'stage.directory': 'the stage is in the directory of stages, so that what is spooled in it is found again',
   'stage.content': 'the stage\'s record is whole before it has its name',
-  'stage.rename': 'the stage\'s record appears in one step',
   'stage.name': 'the stage\'s record and directories are in the stage',
   'stage.checkpoint': 'staged layers are on disk before their download is deleted',
   'stage.commit': 'staged layers are on disk before they are moved into place',
@@ -26,10 +22,9 @@ export const barriers = {
   'layers.exchange': 'a damaged layer and its successor swap places in one step',
   'layers.name': 'layers are in place before a record names them',
   'layers.origin': 'layers are gone from the stage before a record names them, so that no disk puts them back there',
-  'aside.restored': 'a layer that was set aside is back under its name',
+  'aside.rename': 'a layer that was set aside is back under its name in one step',
   'trash.rename': 'a tree disappears in one step',
   'trash.origin': 'a tree is gone from its place before its files are deleted',
-  'trash.name': 'a tree is in the trash before its files are deleted',
   'gc.images': 'image records are gone before the layers that they name',
   'spool.name': 'the download\'s file is in the stage',
   'spool.frame': 'a frame that was received is on disk',
@@ -38,5 +33,5 @@ export const barriers = {
 /** The name of a barrier. */
 export type Barrier = keyof typeof barriers;
 
-/** Things written with `writeFileDurably`, each with three barriers. */
+/** Things written with `writeFileDurably`, each with barriers of its own for content and name. */
 export type DurableKind = { [B in Barrier]: B extends `${infer Kind}.content` ? Kind : never }[Barrier];

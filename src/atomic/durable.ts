@@ -38,7 +38,7 @@ export async function writeFileDurably(fs: DurableFs, path: string, content: Buf
     } finally {
       await file.close();
     }
-    await fs.rename(temporary, path, `${kind}.rename`);
+    await fs.rename(temporary, path, 'file.rename');
   } catch (error) {
     await removeQuietly(fs, temporary);
     throw error;
@@ -110,7 +110,7 @@ async function exchanged(fs: DurableFs, move: TreeMove): Promise<boolean> {
 
 /**
  * After a cut within `moveTrees`: puts trees of `directory` that were set aside back where nothing took their place,
- * and reports the others, which may be deleted. Idempotent.
+ * and reports the others, which may be deleted. Idempotent, so nothing is synced: what a cut undoes is done again.
  */
 export async function recoverAside(fs: DurableFs, directory: string): Promise<{ restored: number; obsolete: string[] }> {
   const names = (await fs.readdir(directory)).map((entry) => entry.name.toString('latin1'));
@@ -123,10 +123,9 @@ export async function recoverAside(fs: DurableFs, directory: string): Promise<{ 
       obsolete.push(`${directory}/${name}`);
       continue;
     }
-    await fs.rename(`${directory}/${name}`, `${directory}/${original}`, 'aside.restored');
+    await fs.rename(`${directory}/${name}`, `${directory}/${original}`, 'aside.rename');
     restored++;
   }
-  if (restored > 0) await fs.fsyncDir(directory, 'aside.restored');
   return { restored, obsolete };
 }
 

@@ -62,8 +62,8 @@ export async function discardTree(fs: DurableFs, path: string, trash: string): P
     if (isSystemError(error, 'ENOENT')) return;
     throw error;
   }
-  // Without these a disk could forget the move and remember the deletions: a tree with holes under a trusted name.
+  // Without this a disk could forget the move and remember the deletions: a tree with holes under a trusted name. Whether
+  // the tree is in the trash after a cut, or nowhere, is all the same.
   await fs.fsyncDir(path.includes('/') ? path.slice(0, path.lastIndexOf('/')) : '', 'trash.origin');
-  await fs.fsyncDir(trash, 'trash.name');
   await removeTree(fs, grave);
 }

@@ -18,13 +18,12 @@ export async function checkFormat(fs: DurableFs): Promise<boolean> {
   return formatLine.test(text);
 }
 
-/** Makes those of the store's directories that are missing. Durable when it returns. */
+/** Makes those of the store's directories that are missing. Not durable by itself: the format file's name is synced after it, in the same directory. */
 export async function makeStoreDirectories(fs: DurableFs): Promise<void> {
   const present = new Set((await fs.readdir('')).map((entry) => entry.name.toString('latin1')));
   const missing = storeDirectories.filter((directory) => !present.has(directory));
   if (missing.length === 0) return;
   await fs.batch(missing.map((path) => ({ op: 'mkdir', path, mode: 0o700, existOk: true })));
-  await fs.fsyncDir('', 'store.directories');
 }
 
 /** Writes the format file, last of all: a store without it is not finished. Durable when it returns. */
