@@ -161,7 +161,7 @@ export class Hunt {
   async #check(state: CrashState, origin: Origin, seed: number): Promise<void> {
     const random = new Random(seed);
     const { tally, world, lies } = this.options;
-    const withPull = random.below(this.options.pullEvery ?? 25) === 0;
+    const withPull = random.below(this.options.pullEvery ?? 40) === 0;
     const verdict = await checkState(world, state.disk, origin.expectation, { machine: origin.machine, pull: withPull, ...(lies === true ? { lied: true } : {}) });
     tally.add(origin.faultClass, verdict.violations.length > 0);
     this.options.onProgress(tally.states, this.options.states, 'states');

@@ -6,8 +6,8 @@ import { scenarios } from './scenarios.js';
 
 /** Scenarios in which the loss of a barrier shows soonest; the others come after them. */
 const where: Readonly<Partial<Record<string, readonly string[]>>> = {
-  root: ['first pull'], store: ['download'], format: ['first pull'], image: ['first pull', 'pull of an older image'], reference: ['rollback', 'removal and collection'],
-  stage: ['download', 'checkpoints', 'delta pull'], layers: ['full pull', 'repair', 'repair, no exchange'], aside: ['repair, no exchange'],
+  root: ['first pull'], file: ['pull of an older image', 'rollback'], format: ['first pull'], image: ['first pull', 'pull of an older image'], reference: ['rollback', 'removal and collection'],
+  stage: ['download', 'checkpoints', 'delta pull'], layers: ['full pull', 'repair', 'repair, no exchange'], aside: ['recovery of a layer that was set aside'],
   trash: ['collection', 'removal and collection'], gc: ['collection'], spool: ['download'],
 };
 

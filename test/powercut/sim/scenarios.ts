@@ -27,6 +27,8 @@ export interface Scenario {
   /** The images pulled as `latest`, one after the other, before it begins; `other` is pulled under its own name. */
   readonly before: readonly Tag[];
   readonly rotten?: boolean;
+  /** A layer was set aside when the power went. */
+  readonly aside?: boolean;
   /** Mixes processes anew in each round. */
   readonly mixed?: boolean;
   run(play: Stageplay): Promise<void>;
@@ -161,12 +163,13 @@ export const scenarios: readonly Scenario[] = [
   { name: 'collection', before: ['v1', 'v2', 'large'], run: collect },
   { name: 'repair', before: ['v1'], rotten: true, run: repair },
   { name: 'repair, no exchange', before: ['v1'], rotten: true, options: noExchange, run: repair },
+  { name: 'recovery of a layer that was set aside', before: ['v1'], aside: true, run: async (play) => { await open(play); } },
   { name: 'download', before: [], run: fetchOnly },
   { name: 'checkpoints', before: [], run: checkpoints },
 ];
 
 /** A disk on which these images were pulled, all durable. */
-export async function diskWith(world: World, tags: readonly Tag[], rotten: boolean): Promise<{ disk: Disk; expectation: Expectation }> {
+async function diskWith(world: World, { before: tags, rotten = false, aside = false }: Scenario): Promise<{ disk: Disk; expectation: Expectation }> {
   const machine = new Machine(new Disk());
   const refs: Record<string, readonly (readonly [Tag, Tag | null])[]> = {};
   if (tags.length > 0) {
@@ -181,7 +184,17 @@ export async function diskWith(world: World, tags: readonly Tag[], rotten: boole
     await store.close();
   }
   if (rotten) rot(machine.disk, world);
+  if (aside) setAside(machine.disk, world);
   return { disk: machine.disk, expectation: { created: tags.length > 0, refs, rotten } };
+}
+
+/** As a cut leaves it where names cannot be swapped. */
+function setAside(disk: Disk, world: World): void {
+  const hex = world.v1.made.layers[1]?.diffId.slice(7) ?? '';
+  const layers = lookUp(disk, `${storeRoot}/layers`);
+  const layer = layers?.inode.entries.get(hex);
+  if (layers === undefined || layer === undefined) throw new Error('nothing to set aside');
+  disk.setNames([{ dir: layers.ino, name: hex, ino: null }, { dir: layers.ino, name: `${hex}.old`, ino: layer }]);
 }
 
 /** Flash forgets: one file's bytes change, with nobody writing. */
@@ -192,9 +205,21 @@ function rot(disk: Disk, world: World): void {
   disk.setContent(found.ino, Buffer.concat([Buffer.from('rotten'), found.inode.content.subarray(6)]));
 }
 
+const starts = new WeakMap<World, Map<string, Promise<{ disk: Disk; expectation: Expectation }>>>();
+
+/** The disk that a scenario begins with; made once. */
+function startOf(world: World, scenario: Scenario): Promise<{ disk: Disk; expectation: Expectation }> {
+  const known = starts.get(world) ?? new Map<string, Promise<{ disk: Disk; expectation: Expectation }>>();
+  starts.set(world, known);
+  const key = JSON.stringify([scenario.before, scenario.rotten, scenario.aside]);
+  const start = known.get(key) ?? diskWith(world, scenario);
+  known.set(key, start);
+  return start;
+}
+
 /** Runs a scenario once and keeps what it did. `more` is added to its machine. What it throws is kept when `mayFail`, else thrown. */
 export async function record(world: World, scenario: Scenario, seed: number, more: MachineOptions = {}, mayFail = false): Promise<Recording & { machine: Machine }> {
-  const { disk, expectation } = await diskWith(world, scenario.before, scenario.rotten ?? false);
+  const { disk, expectation } = await startOf(world, scenario);
   const random = new Random(seed);
   const mixing: MachineOptions = scenario.mixed === true ? { pause: () => (random.chance(0.2) ? nextTurn(undefined) : null) } : {};
   const machine = new Machine(disk.clone(), { ...scenario.options, ...mixing, ...more });
