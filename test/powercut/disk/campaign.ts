@@ -115,7 +115,7 @@ class StateRunner {
       problems = await checkStore(this.#root, this.world, expected);
       if (problems.length === 0 && thenPull) {
         if (tally !== null) tally.nextPulls++;
-        problems = await pullNext(this.#root, this.world, below(random, this.world.versions.length));
+        problems = await pullNext(this.#root, this.world, below(random, this.world.versions.length), expected.damaged);
       }
     } finally {
       await this.disk.unmount();

@@ -95,8 +95,8 @@ function look(path: string): ExpectedFile {
   return { kind, mode: kind === 'symlink' ? 0o644 : facts.mode & 0o7777, mtimeSec: Math.floor(facts.mtimeMs / 1000), content };
 }
 
-/** Pulls the version as the program does, in this process; says what went wrong. */
-export async function pullNext(root: string, world: World, target: number): Promise<string[]> {
+/** Pulls the version as the program does, in this process; says what went wrong. A layer that was `damaged` before may still be so. */
+export async function pullNext(root: string, world: World, target: number, damaged: string | null): Promise<string[]> {
   const version = world.versions[target];
   if (version === undefined) return [`there is no version ${String(target)}`];
   const reference = parseReference(imageName);
@@ -109,7 +109,7 @@ export async function pullNext(root: string, world: World, target: number): Prom
       });
       const names = await namesOf(store, world);
       if (names.current !== target) return [`the next pull ended, but the name means ${JSON.stringify(names)}`];
-      return await checkImage(store, version, null);
+      return await checkImage(store, version, damaged);
     } finally {
       await store.close();
     }

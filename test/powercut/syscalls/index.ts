@@ -1,0 +1,59 @@
+import type { Campaign, CampaignOptions, CampaignRow } from '../campaign.js';
+import { below, seeded } from '../disk/crash-states.js';
+import { makeWorld } from '../disk/fixtures.js';
+import { Injector, wantingForInjection, type Injection } from './faults.js';
+
+/** `count` of them, drawn by the seed, in a random order; all when there are no more. */
+export function sample<T>(all: readonly T[], count: number, seed: number): T[] {
+  const random = seeded(seed);
+  const left = [...all];
+  const drawn: T[] = [];
+  while (drawn.length < count && left.length > 0) drawn.push(...left.splice(below(random, left.length), 1));
+  return drawn;
+}
+
+function classOf({ call, fault }: Injection): string {
+  return fault.kind === 'error' ? `${fault.errno} at ${call.name}` : fault.kind === 'lie' ? `${call.name} does nothing` : 'SIGKILL at a system call';
+}
+
+async function run(options: CampaignOptions): Promise<CampaignRow[]> {
+  const world = await makeWorld();
+  const rows = new Map<string, { states: number; violations: number }>();
+  try {
+    const injector = await Injector.open(world);
+    try {
+      const { only } = options;
+      const wanted = injector.injections.filter((injection) => only === null || classOf(injection).includes(only));
+      const drawn = sample(wanted, options.states, options.seed);
+      options.onMessage(`${String(injector.injections.length)} faults are possible, ${String(injector.unreachable)} calls cannot be told from others by their number`);
+      let misses = 0;
+      for (const [at, injection] of drawn.entries()) {
+        if (options.signal.aborted) break;
+        const { missed, problems } = await injector.check(injection);
+        if (missed) misses++;
+        const row = rows.get(classOf(injection)) ?? { states: 0, violations: 0 };
+        rows.set(classOf(injection), { states: row.states + 1, violations: row.violations + (problems.length > 0 ? 1 : 0) });
+        for (const problem of problems) options.onMessage(problem);
+        options.onProgress(at + 1, drawn.length, 'faults');
+      }
+      options.onMessage(`${String(misses)} faults hit something else than the store, because the calls came in another order`);
+    } finally {
+      await injector.close();
+    }
+  } finally {
+    await world.close();
+  }
+  return [...rows].sort(([a], [b]) => (a < b ? -1 : 1)).map(([faultClass, row]) => ({ faultClass, ...row }));
+}
+
+/** System calls of the real program that fail, lie or are its last. */
+export const syscallsCampaign: Campaign = {
+  name: 'syscalls',
+  summary: 'the real program under strace: each system call on the store fails, lies or is its last; root and strace',
+  defaultStates: 200,
+  prerequisites: () => {
+    const wanting = wantingForInjection();
+    return wanting.length === 0 ? null : `it wants ${wanting.join(', ')}`;
+  },
+  run,
+};
