@@ -52,7 +52,7 @@ export function addRegistryCommands(program: Command, output: Output, signal: Ab
     .option('--force', 'publish what is there already, too')
     .option('--dry-run', 'say what would be computed and published, and do nothing')
     .addOption(shared.profile('small')).addOption(shared.memory()).addOption(shared.threads())
-    .option('--jobs <n>', 'computations at a time', '1')
+    .option('--jobs <n>', 'computations at a time', '2')
     .addOption(shared.platform()).addOption(credsOption())
     .option('--json', 'print one JSON object').option('--quiet', 'no progress').option('--debug', 'details with errors')
     .addHelpText('after', shared.sourceHelp + '\n' + publishExamples)

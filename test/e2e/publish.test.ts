@@ -1,0 +1,153 @@
+import { mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { program, projectRoot, run, runOk, type Outcome } from '../../bench/process.js';
+import { startService } from '../../bench/services.js';
+import { startDockerRegistry } from '../support/docker-registry.js';
+import { startOciRegistry, type OciRegistry } from '../support/oci-registry.js';
+import { makeVersions, pushMade, remoteAt, type Versions } from '../support/publish.js';
+import { stateOf } from '../support/pull-world.js';
+import { testWithTools } from '../support/tools.js';
+
+let versions: Versions;
+let scratch: string;
+beforeAll(async () => {
+  versions = await makeVersions(3, 40_000);
+  scratch = await mkdtemp(join(tmpdir(), 'whittle-publish-'));
+});
+afterAll(async () => {
+  await versions.close();
+  await rm(scratch, { recursive: true, force: true, maxRetries: 5 });
+});
+
+const server = (...args: string[]): Promise<Outcome> => run([...program('delta-server'), ...args]);
+const device = (root: string, ...args: string[]): Promise<Outcome> => run([...program('device'), ...args, '--root', root]);
+const source = (tag: string): string => `oci:${versions.layout}:${tag}`;
+
+interface Report {
+  readonly deltas: readonly { readonly basis: string; readonly result: string; readonly deltaBytes: number | null; readonly layerPullBytes: number | null }[];
+}
+
+function report(outcome: Outcome): Report['deltas'] {
+  expect(outcome).toMatchObject({ exitCode: 0 });
+  return (JSON.parse(outcome.stdout) as Report).deltas;
+}
+
+async function pushAll(host: string): Promise<void> {
+  const to = remoteAt(host, 'app');
+  for (const image of versions.images) await pushMade(to, image);
+  await to.client.close();
+}
+
+describe('publish, deltas, prune', () => {
+  let registry: OciRegistry;
+  let image: string;
+  beforeEach(async () => {
+    registry = await startOciRegistry();
+    image = `${registry.host}/app`;
+    await pushAll(registry.host);
+  });
+  afterEach(async () => {
+    await registry.close();
+  });
+
+  test('old versions are chosen by their tags; what is there already is left; a plan changes nothing', async () => {
+    const setUp = registry.requests.length;
+    const planned = report(await server('publish', `docker://${image}:v3`, '--basis-tags', 'v*', '--dry-run', '--json'));
+    expect(planned.map(({ basis, result }) => [basis, result])).toEqual([[`docker://${image}:v2`, 'planned'], [`docker://${image}:v1`, 'planned']]);
+    expect(registry.requests.slice(setUp).map((each) => each.method).filter((method) => method !== 'GET' && method !== 'HEAD')).toEqual([]);
+    expect(report(await server('publish', `docker://${image}:v3`, '--last', '1', '--profile', 'fast', '--json'))).toMatchObject([{ basis: `docker://${image}:v2`, result: 'published' }]);
+    const more = report(await server('publish', source('v1'), source('v2'), source('v3'), '--to', `docker://${image}`, '--profile', 'fast', '--jobs', '2', '--json'));
+    expect(more.map(({ basis, result }) => [basis, result])).toEqual([[source('v2'), 'exists'], [source('v1'), 'published']]);
+    const table = await server('deltas', `docker://${image}:v3`);
+    expect(table.stdout).toMatch(/^BASIS +IMAGE +DELTA +LAYERS +SAVING/);
+    expect(table.stdout.split('\n').slice(1, 3).map((line) => line.split(/ +/)[0]).sort()).toEqual(['v1', 'v2']);
+    registry.repository('app').manifests.delete(versions.images[0]?.manifestDigest ?? '');
+    expect((await server('prune', `docker://${image}`, '--dry-run')).stdout).toContain('1 of 2 deltas would be removed');
+    expect((await server('prune', `docker://${image}`)).stdout).toContain('1 of 2 deltas removed');
+  });
+
+  test('a chain of what was published step by step lands on the device, planned to the byte', async () => {
+    for (const [from, into] of [['v1', 'v2'], ['v2', 'v3']] as const) report(await server('publish', source(from), source(into), '--to', `docker://${image}`, '--profile', 'fast', '--json'));
+    const root = join(scratch, 'chain');
+    await device(root, 'pull', `${image}:v1`);
+    const plan = await device(root, 'pull', '--delta', `${image}:v3`, '--dry-run');
+    expect(plan.stderr).toMatch(/a chain of 2 deltas from image [0-9a-f]{12}: [\d.]+ kB to download; the layers would be/);
+    expect(plan.stderr).toMatch(/^ {2}delta [0-9a-f]{12} -> [0-9a-f]{12} +[\d,]+ bytes$/m);
+    expect((await device(root, 'pull', '--delta', `${image}:v3`)).exitCode).toBe(0);
+    expect(await stateOf(root)).toMatchObject({ damaged: 0, images: { 'app:v3': versions.images[2]?.configDigest } });
+    expect((await device(root, 'images', '--json')).stdout).not.toContain(versions.images[1]?.configDigest ?? '?');
+  });
+
+  test('a .delta file is published as it is, and pulled from a stick as it is', async () => {
+    const file = join(scratch, 'app.delta');
+    await runOk([...program('delta-server'), 'compute', source('v1'), source('v2'), '--profile', 'fast', '-o', file]);
+    expect(report(await server('publish', '--delta', file, '--to', `docker://${image}`, '--json'))).toMatchObject([{ result: 'published' }]);
+    expect(report(await server('publish', '--delta', file, '--to', `docker://${image}`, '--json'))).toMatchObject([{ result: 'exists' }]);
+    const root = join(scratch, 'stick');
+    await device(root, 'pull', `${image}:v1`);
+    const asked = registry.requests.length;
+    expect(await device(root, 'pull', `${image}:v2`, '--from', `oci-archive:${file}`)).toMatchObject({ exitCode: 0 });
+    expect(registry.requests.length).toBe(asked);
+    expect(await stateOf(root)).toMatchObject({ damaged: 0, images: { 'app:v2': versions.images[1]?.configDigest } });
+    // From a store without the basis the stick alone cannot do it, and nothing is committed.
+    const empty = join(scratch, 'empty');
+    const refused = await device(empty, 'pull', `${image}:v2`, '--from', `oci-archive:${file}`);
+    expect(refused.exitCode).not.toBe(0);
+    expect((await stateOf(empty)).images).toEqual({});
+  });
+
+  test('what is wrong is said in one line, with an exit code that says of which kind it is', async () => {
+    const cases: readonly (readonly [readonly string[], number, RegExp])[] = [
+      [['publish', source('v1')], 2, /a target and no basis/],
+      [['publish', source('v1'), source('v2'), '--to', `docker://${registry.host}/other`], 3, /does not have the target/],
+      [['deltas', `docker://${image}:none`], 3, /404/],
+      [['prune', 'oci:somewhere'], 2, /not a repository in a registry/],
+    ];
+    for (const [args, exitCode, message] of cases) {
+      const outcome = await server(...args);
+      expect(outcome.exitCode).toBe(exitCode);
+      const said = outcome.stderr.split('\n').filter((line) => line.startsWith('delta-server: '));
+      expect(said).toHaveLength(1);
+      expect(said[0]).toMatch(message);
+    }
+  });
+});
+
+test('delta-server serve is read like a registry, and says that it takes no pushes', async () => {
+  const service = await startService(['v1', 'v2'].map((tag) => `app=oci:${versions.layout}:${tag}`), join(scratch, 'server'), 'fast');
+  try {
+    const repository = `docker://127.0.0.1:${String(service.port)}/app`;
+    expect((await server('deltas', `${repository}:v2`)).stdout).toContain('no deltas');
+    const refused = await server('publish', source('v1'), source('v2'), '--to', repository, '--profile', 'fast');
+    expect(refused.exitCode).not.toBe(0);
+    expect(refused.stderr).toContain('405');
+  } finally {
+    await service.stop();
+  }
+});
+
+describe('documents', () => {
+  const blocks = async (file: string, heading: string): Promise<string[]> => {
+    const text = await readFile(join(projectRoot, file), 'utf8');
+    const section = text.split(/^## /m).find((part) => part.startsWith(`${heading}\n`)) ?? '';
+    return [...section.matchAll(/^```sh\n([\s\S]*?)^```/gm)].map((match) => match[1] ?? '');
+  };
+  testWithTools('docker-registry', 'skopeo')('the README\'s commands for a bare registry work as they are written', async () => {
+    const registry = await startDockerRegistry();
+    const work = await mkdtemp(join(scratch, 'readme-'));
+    // As after `npm link`; the port is the one thing that a test cannot take as written.
+    await mkdir(join(work, 'bin'));
+    for (const name of ['delta-server', 'device']) await symlink(join(projectRoot, 'bin', `${name}.js`), join(work, 'bin', name));
+    await symlink(join(projectRoot, 'test'), join(work, 'test'));
+    const env = { ...process.env, PATH: `${join(work, 'bin')}:${process.env['PATH'] ?? ''}` };
+    const found = await blocks('README.md', 'Any registry');
+    expect(found).toHaveLength(2);
+    const outcomes: Outcome[] = [];
+    for (const block of found) outcomes.push(await run(['bash', '-euc', block.replaceAll('127.0.0.1:5000', registry.host)], { cwd: work, env }));
+    expect(outcomes.map((each) => [each.exitCode, each.exitCode === 0 ? '' : each.stderr])).toEqual([[0, ''], [0, '']]);
+    expect(outcomes[1]?.stdout).toContain('smaller than the layers');
+    await registry.close();
+  });
+});
