@@ -1,11 +1,13 @@
 import { WhittleError } from '../core/errors.js';
 import type { BitPort } from './bits.js';
-import { expandedSize, type DeflatedRange, type Expansion, type InflatedRange } from './expansion.js';
+import { expandedSize, type DeflatedRange, type Expansion, type InflatedRange, type Packing } from './expansion.js';
 import { deltaLimits } from './limits.js';
 import type { MetaModels } from './meta-models.js';
 
 /** Codes how a patched file is expanded (see Expansion): usually not at all, in next to no bits. */
 export class ExpansionCoder {
+  #brotliBytes = 0;
+
   constructor(private readonly models: MetaModels) {}
 
   /**
@@ -48,10 +50,20 @@ export class ExpansionCoder {
     const offset = end + numbers.code(port, (range?.offset ?? end) - end, 4);
     const lengthBytes = numbers.code(port, range?.lengthBytes ?? 0, 5);
     const sizeBytes = numbers.code(port, range?.sizeBytes ?? 0, 6);
-    const level = this.models.zlibLevels.code(port, range?.level ?? 1, 0);
-    const memLevel = this.models.zlibLevels.code(port, range?.memLevel ?? 1, 1);
-    const valid = lengthBytes > 0 && sizeBytes > 0 && offset + lengthBytes <= fileBytes && level >= 1 && level <= 9 && memLevel >= 1 && memLevel <= 9;
-    return valid ? { offset, lengthBytes, sizeBytes, level, memLevel } : fail('a compressed stream lies outside its file');
+    if (lengthBytes === 0 || sizeBytes <= 0 || offset + lengthBytes > fileBytes) fail('a compressed stream lies outside its file');
+    return { offset, lengthBytes, sizeBytes, packing: this.#packing(port, range?.packing, sizeBytes) };
+  }
+
+  /** Two numbers of 4 bits: zlib's levels; or 0 and brotli's quality. */
+  #packing(port: BitPort, wanted: Packing | undefined, sizeBytes: number): Packing {
+    const level = this.models.zlibLevels.code(port, wanted?.kind === 'deflate' ? wanted.level : 0, 0);
+    const second = wanted === undefined ? 0 : wanted.kind === 'deflate' ? wanted.memLevel : wanted.quality;
+    const parameter = this.models.zlibLevels.code(port, second, 1);
+    if (level > 0) return level <= 9 && parameter >= 1 && parameter <= 9 ? { kind: 'deflate', level, memLevel: parameter } : fail('a stream is compressed in an unknown way');
+    if (parameter > 11) fail('a stream is compressed in an unknown way');
+    this.#brotliBytes += sizeBytes;
+    if (sizeBytes > deltaLimits.brotliBytes || this.#brotliBytes > deltaLimits.brotliTotalBytes) fail('brotli streams hold too much');
+    return { kind: 'brotli', quality: parameter };
   }
 }
 

@@ -1,3 +1,5 @@
+import { promisify } from 'node:util';
+import { brotliCompress, constants } from 'node:zlib';
 import { Deflate } from 'pako';
 import { WhittleError } from '../core/errors.js';
 
@@ -11,17 +13,17 @@ export interface InflatedRange {
   readonly sizeBytes: number;
 }
 
-/** A raw deflate stream inside the target that is coded inflated, and how stock zlib makes it of that. */
+/** How a compressed stream is made of what it holds: by stock zlib (raw deflate; level and memory level from 1 to 9), or by brotli (RFC 7932; window 22, no size hint). */
+export type Packing = { readonly kind: 'deflate'; readonly level: number; readonly memLevel: number } | { readonly kind: 'brotli'; readonly quality: number };
+
+/** A compressed stream inside the target that is coded inflated. */
 export interface DeflatedRange {
   /** Place in the target file. */
   readonly offset: number;
   readonly lengthBytes: number;
   /** Size when inflated. */
   readonly sizeBytes: number;
-  /** zlib's compression level, 1 to 9. */
-  readonly level: number;
-  /** zlib's memory level, 1 to 9. */
-  readonly memLevel: number;
+  readonly packing: Packing;
 }
 
 /**
@@ -47,12 +49,48 @@ export function stockDeflate(level: number, memLevel: number, onData: (bytes: Ui
   return deflate;
 }
 
+const brotli = promisify(brotliCompress);
+
+/** Makes the brotli stream of `plain`. All versions of brotli that were tried (1.0.9 to 1.1.0) give the same bytes. */
+export function packBrotli(plain: Buffer, quality: number): Promise<Buffer> {
+  return brotli(plain, { params: { [constants.BROTLI_PARAM_QUALITY]: quality } });
+}
+
+/** Makes one compressed stream of what is pushed. */
+interface Packer {
+  /** Takes the next bytes, and with `last` the end; gives what can be told of the stream. */
+  push(part: Buffer, last: boolean): Promise<readonly Buffer[]>;
+}
+
+function deflatePacker(level: number, memLevel: number): Packer {
+  let out: Buffer[] = [];
+  const deflate = stockDeflate(level, memLevel, (bytes) => { out.push(Buffer.from(bytes)); });
+  return {
+    push: (part, last) => {
+      out = [];
+      deflate.push(part, last);
+      return Promise.resolve(out);
+    },
+  };
+}
+
+/** Holds all of what the stream shall hold: deltaLimits.brotliBytes at most. */
+function brotliPacker(quality: number): Packer {
+  const held: Buffer[] = [];
+  return {
+    push: async (part, last) => {
+      held.push(Buffer.from(part));
+      return last ? [await packBrotli(Buffer.concat(held), quality)] : [];
+    },
+  };
+}
+
 /** Turns the expanded target, pushed in order, back into the target's own bytes. */
 export class Collapser {
   #range = 0;
   /** Place in the target's own bytes, as far as plain stretches go. */
   #at = 0;
-  #deflate: Deflate | null = null;
+  #packer: Packer | null = null;
   #taken = 0;
   #given = 0;
 
@@ -77,13 +115,11 @@ export class Collapser {
   }
 
   async #push(range: DeflatedRange, part: Buffer): Promise<void> {
-    const out: Buffer[] = [];
-    this.#deflate ??= stockDeflate(range.level, range.memLevel, () => undefined);
-    this.#deflate.onData = (bytes): void => { out.push(Buffer.from(bytes as Uint8Array)); };
+    const { packing } = range;
+    this.#packer ??= packing.kind === 'deflate' ? deflatePacker(packing.level, packing.memLevel) : brotliPacker(packing.quality);
     this.#taken += part.length;
     const last = this.#taken === range.sizeBytes;
-    this.#deflate.push(part, last);
-    for (const bytes of out) {
+    for (const bytes of await this.#packer.push(part, last)) {
       this.#given += bytes.length;
       if (this.#given > range.lengthBytes) throw new WhittleError('DELTA_CORRUPT', 'a compressed stream comes out too long');
       await this.emit(bytes);
@@ -92,7 +128,7 @@ export class Collapser {
     if (this.#given !== range.lengthBytes) throw new WhittleError('DELTA_CORRUPT', 'a compressed stream comes out too short');
     this.#at += range.lengthBytes;
     this.#range++;
-    this.#deflate = null;
+    this.#packer = null;
     this.#taken = 0;
     this.#given = 0;
   }

@@ -159,7 +159,7 @@ class DeltaComputer {
   }
 
   #report(planned: readonly PlannedLayer[], { metaBytes, streams }: Coded): ComputedDelta['report'] {
-    const name = (ref: ContentRef): string => this.options.basis.layers[ref.layer]?.entries.at(ref.entry)?.header.path.toString('utf8') ?? '';
+    const name = (ref: ContentRef): string => this.options[ref.from].layers[ref.layer]?.entries.at(ref.entry)?.header.path.toString('utf8') ?? '';
     const patchedFiles = planned.flatMap(({ layer, plan }) => plan.content.flatMap((content, entry): FileReport[] => {
       const header = plan.meta.entries.at(entry)?.header;
       if (content.kind !== 'patch' || header === undefined) return [];

@@ -3,7 +3,7 @@ import type { BasisContent } from '../basis.js';
 import type { DeflatedRange, Expansion, InflatedRange } from '../expansion.js';
 import { deltaLimits } from '../limits.js';
 import { inflatedContent, scratchFile, wholeFile } from '../inflated-content.js';
-import { deflateParameters, findStreams, inflateStream, mayHoldStreams, type FoundStream } from './streams.js';
+import { brotliPacking, deflatePacking, digestOf, findStreams, inflateStream, mayHoldStreams, unpackBrotli, type FoundStream } from './streams.js';
 
 /** Larger files are differenced as they are: both versions are held in memory while they are looked at. */
 const largestFileBytes = 128 * 2 ** 20;
@@ -34,6 +34,47 @@ export function planExpansion(target: BasisContent, source: BasisContent | undef
   return deflated.length === 0 ? null : { deflated, inflated: old === undefined ? [] : inflatedRanges(partners, old) };
 }
 
+/** A file that is one compressed stream, and the sha256 of what the stream holds. */
+export interface PackedFile {
+  readonly plainDigest: Buffer;
+  /** How it is coded inflated; tries out the ways to compress it, so ask only when it pays. Null when none gives its bytes back. */
+  expansion(): Expansion | null;
+}
+
+/** Whether a file is gzip, or by its name brotli, of one stream: what it holds is often there as a file too. */
+export function openPackedFile(target: BasisContent, path: string): PackedFile | null {
+  if (path.endsWith('.br')) return target.sizeBytes > deltaLimits.brotliBytes ? null : packedBrotli(readContent(target, target.sizeBytes));
+  if (target.sizeBytes > largestFileBytes || !mayHoldStreams(readContent(target, 4))) return null;
+  return packedGzip(readContent(target, target.sizeBytes));
+}
+
+function packedBrotli(file: Buffer): PackedFile | null {
+  const plain = unpackBrotli(file);
+  if (plain === null || plain.length === 0) return null;
+  return {
+    plainDigest: digestOf(plain),
+    expansion: () => {
+      const packing = brotliPacking(file, plain);
+      return packing === null ? null : { inflated: [], deflated: [{ offset: 0, lengthBytes: file.length, sizeBytes: plain.length, packing }] };
+    },
+  };
+}
+
+function packedGzip(file: Buffer): PackedFile | null {
+  const streams = findStreams(file);
+  const [stream] = streams;
+  if (stream === undefined || streams.length !== 1 || stream.name !== '') return null;
+  const plain = inflateStream(bytesOf(file, stream));
+  if (plain === null || plain.length === 0 || plain.length > deltaLimits.expandedBytes / 2) return null;
+  return {
+    plainDigest: digestOf(plain),
+    expansion: () => {
+      const range = deflatedRange(stream, bytesOf(file, stream));
+      return range === null ? null : { inflated: [], deflated: [range] };
+    },
+  };
+}
+
 function bytesOf(file: Buffer, stream: FoundStream): Buffer {
   return file.subarray(stream.offset, stream.offset + stream.lengthBytes);
 }
@@ -41,8 +82,8 @@ function bytesOf(file: Buffer, stream: FoundStream): Buffer {
 function deflatedRange({ offset, lengthBytes }: FoundStream, bytes: Buffer): DeflatedRange | null {
   const inflated = inflateStream(bytes);
   if (inflated === null || inflated.length === 0) return null;
-  const found = deflateParameters(bytes, inflated);
-  return found === null ? null : { offset, lengthBytes, sizeBytes: inflated.length, ...found };
+  const packing = deflatePacking(bytes, inflated);
+  return packing === null ? null : { offset, lengthBytes, sizeBytes: inflated.length, packing };
 }
 
 function inflatedRanges(streams: FoundStream[], file: Buffer): InflatedRange[] {
@@ -81,7 +122,8 @@ export async function expand(target: BasisContent, sources: readonly BasisConten
   for (const range of expansion.deflated) {
     await put(bytes.subarray(at, range.offset));
     at = range.offset + range.lengthBytes;
-    await put(inflateStream(bytes.subarray(range.offset, at)) ?? Buffer.alloc(0));
+    const packed = bytes.subarray(range.offset, at);
+    await put((range.packing.kind === 'brotli' ? unpackBrotli(packed) : inflateStream(packed)) ?? Buffer.alloc(0));
   }
   await put(bytes.subarray(at));
   return { target: wholeFile(file, written), inflated };

@@ -71,14 +71,14 @@ export class MatchQueue {
   }
 
   async #match(task: MatchTask): Promise<MatchedFile> {
-    const sourceBytes = task.sources.reduce((sum, ref) => sum + (this.options.basis.layers[ref.layer]?.entries.at(ref.entry)?.header.sizeBytes ?? 0), 0) + inflatedBytes(task);
+    const sourceBytes = task.sources.reduce((sum, ref) => sum + (this.options[ref.from].layers[ref.layer]?.entries.at(ref.entry)?.header.sizeBytes ?? 0), 0) + inflatedBytes(task);
     const bytes = Math.min(this.options.memoryBytes, sourceBytes * matchMemory.perSourceByte + task.sizeBytes * matchMemory.perTargetByte + Math.min(matchMemory.tableBytes, sourceBytes * 64));
     await this.#take(bytes);
     const opened: BasisContent[] = [];
     const close = async (): Promise<void> => { for (const content of opened.splice(0)) await content.close(); };
     try {
       this.options.signal?.throwIfAborted();
-      for (const ref of task.sources) opened.push(await this.options.basis.openContent(ref.layer, ref.entry, { callerVerifies: true }));
+      for (const ref of task.sources) opened.push(await this.options[ref.from].openContent(ref.layer, ref.entry, { callerVerifies: true }));
       const contents = [...opened];
       let target = await this.options.target.openContent(task.layer, task.entry);
       opened.push(target);

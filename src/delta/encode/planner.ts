@@ -4,7 +4,8 @@ import type { Basis } from '../basis.js';
 import type { ContentPlan, ContentRef, LayerPlan } from '../plan.js';
 import { nativeContent } from '../segments.js';
 import { ContentIndex } from './content-index.js';
-import { planExpansion } from './expander.js';
+import { openPackedFile, planExpansion } from './expander.js';
+import { deltaLimits } from '../limits.js';
 import { HeaderBases } from './header-bases.js';
 
 export interface PlannerOptions {
@@ -46,6 +47,7 @@ export class Planner {
   readonly #basisIndex = new ContentIndex('basis');
   readonly #targetIndex = new ContentIndex('target');
   readonly #bases: HeaderBases;
+  #brotliBytes = 0;
   #blocks: { readonly index: BlockIndex; readonly refs: ContentRef[] } | null = null;
 
   constructor(private readonly options: PlannerOptions) {
@@ -84,6 +86,8 @@ export class Planner {
   }
 
   async #patch(layer: number, entry: number, record: LayerEntry): Promise<ContentPlan> {
+    const packed = await this.#packed(layer, entry, record);
+    if (packed !== null) return packed;
     const sources = await this.#sources(layer, entry, record);
     const target = await this.options.target.openContent(layer, entry);
     const first = sources[0];
@@ -92,6 +96,25 @@ export class Planner {
       return { kind: 'patch', sources, expansion: planExpansion(target, source) };
     } finally {
       await source?.close();
+      await target.close();
+    }
+  }
+
+  /** A compressed file beside the file that it holds is made of that. */
+  async #packed(layer: number, entry: number, record: LayerEntry): Promise<ContentPlan | null> {
+    const path = record.header.path.toString('latin1');
+    if (this.options.profile === 'fast' && path.endsWith('.br')) return null;
+    const target = await this.options.target.openContent(layer, entry);
+    try {
+      const file = openPackedFile(target, path);
+      const plain = file === null ? undefined : this.#bases.nearest(this.#basisIndex.withDigest(file.plainDigest), record.header.path) ?? this.#targetIndex.withDigest(file.plainDigest).at(-1);
+      const expansion = plain === undefined ? null : file?.expansion() ?? null;
+      if (plain === undefined || expansion === null) return null;
+      const brotliBytes = expansion.deflated.reduce((sum, range) => sum + (range.packing.kind === 'brotli' ? range.sizeBytes : 0), 0);
+      if (this.#brotliBytes + brotliBytes > deltaLimits.brotliTotalBytes) return null;
+      this.#brotliBytes += brotliBytes;
+      return { kind: 'patch', sources: [plain], expansion };
+    } finally {
       await target.close();
     }
   }

@@ -1,5 +1,7 @@
-import { inflateRawSync } from 'node:zlib';
-import { stockDeflate } from '../expansion.js';
+import { createHash } from 'node:crypto';
+import { brotliCompressSync, brotliDecompressSync, constants, inflateRawSync } from 'node:zlib';
+import { stockDeflate, type Packing } from '../expansion.js';
+import { deltaLimits } from '../limits.js';
 
 /** A raw deflate stream found in a file. `name` pairs it with the same member of another version of the file. */
 export interface FoundStream {
@@ -86,10 +88,33 @@ export function inflateStream(bytes: Buffer): Buffer | null {
 const parameters = [[6, 8], [9, 8], [1, 8], [6, 9], [9, 9], [1, 9], [5, 8], [4, 8], [3, 8], [7, 8], [8, 8], [2, 8]] as const;
 const trialBytes = 64 * 1024;
 
-/** The parameters with which stock zlib makes `bytes` of `inflated`, or null. */
-export function deflateParameters(bytes: Buffer, inflated: Buffer): { level: number; memLevel: number } | null {
+/** How stock zlib makes `bytes` of `inflated`, or null. */
+export function deflatePacking(bytes: Buffer, inflated: Buffer): Packing | null {
   const found = parameters.find(([level, memLevel]) => givesBack(bytes, inflated, level, memLevel));
-  return found === undefined ? null : { level: found[0], memLevel: found[1] };
+  return found === undefined ? null : { kind: 'deflate', level: found[0], memLevel: found[1] };
+}
+
+/** What a brotli file holds; null when it is none, or holds more than deltaLimits.brotliBytes. */
+export function unpackBrotli(bytes: Buffer): Buffer | null {
+  try {
+    return brotliDecompressSync(bytes, { maxOutputLength: deltaLimits.brotliBytes });
+  } catch {
+    return null;
+  }
+}
+
+/** Brotli's qualities in the order in which programs use them. */
+const qualities = [11, 9, 6, 5, 4, 10] as const;
+
+/** How brotli makes `bytes` of `plain`, or null. */
+export function brotliPacking(bytes: Buffer, plain: Buffer): Packing | null {
+  const quality = qualities.find((each) => brotliCompressSync(plain, { params: { [constants.BROTLI_PARAM_QUALITY]: each } }).equals(bytes));
+  return quality === undefined ? null : { kind: 'brotli', quality };
+}
+
+/** sha256 of what a compressed file holds, as the digests of tar entries are. */
+export function digestOf(plain: Buffer): Buffer {
+  return createHash('sha256').update(plain).digest();
 }
 
 function givesBack(bytes: Buffer, inflated: Buffer, level: number, memLevel: number): boolean {

@@ -1,12 +1,14 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { brotliCompressSync, constants } from 'node:zlib';
 import { crc32 } from '../../support/crc32.js';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { computeDelta } from '../../../src/delta/encode/compute.js';
-import { deflateParameters, findStreams, inflateStream } from '../../../src/delta/encode/streams.js';
+import { deflatePacking, findStreams, inflateStream } from '../../../src/delta/encode/streams.js';
 import { stockDeflate } from '../../../src/delta/expansion.js';
+import { deltaLimits } from '../../../src/delta/limits.js';
 import { applyDelta, parseDeltaIndex } from '../../../src/delta/index.js';
 import { MemorySink, noise, packTar } from '../../support/delta-images.js';
 import { tarBasis } from '../../support/tar-basis.js';
@@ -59,20 +61,31 @@ const gzip = (content: Buffer, level: number): Buffer => {
   return Buffer.concat([Buffer.from([0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3]), Buffer.from('name\0'), deflate(content, level), tail]);
 };
 
+const brotli = (content: Buffer, quality: number): Buffer => brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: quality } });
+
 const words = (seed: number, count: number): Buffer => Buffer.from(noise(seed, count).toString('hex').replaceAll(/[a-f]/g, ' word '));
 const image = { manifestDigest: '', configDigest: `sha256:${'1'.repeat(64)}` };
 
 /** Size of the delta from one version of a file to another, which is applied and compared by its layer's digest. */
-async function deltaBytes(old: Buffer | null, now: Buffer): Promise<number> {
-  const file = (content: Buffer): Parameters<typeof packTar>[0] => [{ path: 'app.jar', content, mode: 0o644, mtimeSec: 1 }];
-  const basis = tarBasis(dir, old === null ? [] : [await packTar(file(old))]);
-  const target = tarBasis(dir, [await packTar(file(now))]);
+function deltaBytes(old: Buffer | null, now: Buffer): Promise<number> {
+  return treeDeltaBytes(old === null ? null : { 'app.jar': old }, { 'app.jar': now });
+}
+
+/** The same for several files, in the order of their names. */
+async function treeDeltaBytes(old: Record<string, Buffer> | null, now: Record<string, Buffer>, profile: 'small' | 'fast' = 'small'): Promise<number> {
+  const files = (tree: Record<string, Buffer>): Parameters<typeof packTar>[0] => Object.entries(tree).map(([path, content]) => ({ path, content, mode: 0o644, mtimeSec: 1 }));
+  const basis = tarBasis(dir, old === null ? [] : [await packTar(files(old))]);
+  const target = tarBasis(dir, [await packTar(files(now))]);
   const dataPath = join(dir, 'data');
-  const delta = await computeDelta({ basis, target, basisImage: image, targetImage: image, profile: 'small', dataPath });
+  const delta = await computeDelta({ basis, target, basisImage: image, targetImage: image, profile, dataPath });
   const sink = new MemorySink();
+  sink.openTarget = (layer, entry) => target.openContent(layer, entry);
   const data = (async function* (): AsyncGenerator<Buffer> { yield await Promise.resolve(readFileSync(dataPath)); })();
   await applyDelta({ index: parseDeltaIndex(delta.index), data, basis, sink, scratchDir: dir });
-  expect(Buffer.concat(sink.written.get('0/0') ?? []).equals(now)).toBe(true);
+  for (const [entry, content] of Object.values(now).entries()) {
+    const written = sink.written.get(`0/${String(entry)}`);
+    if (written !== undefined) expect(Buffer.concat(written).equals(content)).toBe(true);
+  }
   expect(sink.layers.size).toBe(1);
   basis.close();
   target.close();
@@ -93,6 +106,26 @@ test('a gzip file costs what changed in what it holds', async () => {
   expect(await deltaBytes(gzip(content, 9), gzip(now, 9))).toBeLessThan(200);
 });
 
+test('a compressed file beside the file that it holds costs next to nothing, new or not', async () => {
+  const page = words(11, 10_000);
+  const script = words(12, 5000);
+  const packed = { 'a.js': page, 'a.js.br': brotli(page, 11), 'a.js.gz': gzip(page, 9), 'b.js': script, 'b.js.br': brotli(script, 6), 'b.js.gz': gzip(script, 6) };
+  const alone = await treeDeltaBytes(null, { 'a.js': page, 'b.js': script });
+  expect(await treeDeltaBytes(null, packed)).toBeLessThan(alone + 300);
+  // What the basis has serves as well, under whatever name.
+  expect(await treeDeltaBytes({ 'old.js': page }, { 'new.js.br': brotli(page, 11) })).toBeLessThan(120);
+  // Brotli takes its time: not for those who asked for speed.
+  expect(await treeDeltaBytes({ 'old.js': page }, { 'new.js.br': brotli(page, 11) }, 'fast')).toBeGreaterThan(5000);
+});
+
+test('brotli that holds too much, has another window or is none is left as it is, and comes back', async () => {
+  const large = Buffer.alloc(600_000, words(3, 500));
+  const narrow = brotliCompressSync(words(4, 10_000), { params: { [constants.BROTLI_PARAM_LGWIN]: 12 } });
+  const tree = { 'a.js': large, 'a.js.br': brotli(large, 4), 'b.js': words(4, 10_000), 'b.js.br': narrow, 'c.br': noise(5, 3000), 'd.br': brotli(Buffer.alloc(0), 11) };
+  expect(large.length).toBeGreaterThan(deltaLimits.brotliBytes);
+  expect(await treeDeltaBytes(null, tree)).toBeGreaterThan(narrow.length + 3000);
+});
+
 test('a new zip without a predecessor, stored members, and streams of other compressors come back too', async () => {
   await deltaBytes(null, zip([{ name: 'a', content: words(1, 500), level: 6 }, { name: 'b', content: noise(1, 300), level: 0 }]));
   const strange = zip([{ name: 'a', content: words(1, 500), level: 6 }]);
@@ -106,11 +139,11 @@ test('parameters are found for what stock zlib wrote, and for nothing else', () 
     const content = words(length, length).subarray(0, length);
     const bytes = deflate(content, level, memLevel);
     expect(inflateStream(bytes)?.equals(content)).toBe(true);
-    const found = deflateParameters(bytes, content);
-    if (found !== null) expect(deflate(content, found.level, found.memLevel).equals(bytes)).toBe(true);
+    const found = deflatePacking(bytes, content);
+    if (found?.kind === 'deflate') expect(deflate(content, found.level, found.memLevel).equals(bytes)).toBe(true);
     if (memLevel === 8) expect(found).not.toBeNull();
     bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
-    expect(deflateParameters(bytes, content)).toBeNull();
+    expect(deflatePacking(bytes, content)).toBeNull();
   }), { numRuns: 20 });
 });
 
