@@ -6,6 +6,7 @@ import { throwIfAborted, unreadable, type Layer } from './layer.js';
 import type { LayerTree, TreeNode } from './layer-tree.js';
 import { opaqueXattr } from './layer-writer.js';
 import { storeLimits } from './limits.js';
+import { isExpansion, sparseLayout } from './sparse.js';
 import type { Damage } from './types.js';
 
 const nodesPerHop = 256;
@@ -113,6 +114,21 @@ async function checkNode(fs: DurableFs, layer: Layer, node: TreeNode, stat: File
   await checkXattrs(fs, layer, node, findings);
   if (kind === 'symlink' && (await fs.readlink(layer.nodePath(node))).toString('latin1') !== node.target) findings.add('metadata', path, 'points elsewhere');
   if (kind === 'directory') await checkNames(fs, layer, node, findings);
+  if (kind === 'file' && !(await hasItsData(fs, layer, node, stat))) findings.add('content', path, 'is not what its entry makes');
+}
+
+/** What the tar's digest does not prove of a file: its size, and what a sparse file was made of the map and the data in its shadow. */
+async function hasItsData(fs: DurableFs, layer: Layer, node: TreeNode, stat: FileStat): Promise<boolean> {
+  const header = layer.meta.entries.at(node.inode.entry)?.header;
+  if (header === undefined) return false;
+  const sparse = sparseLayout(header);
+  if (sparse?.extents !== null) return stat.sizeBytes === (sparse?.sizeBytes ?? header.sizeBytes);
+  try {
+    return await isExpansion(fs, layer.place(node.inode.entry).path, layer.nodePath(node), header);
+  } catch (error) {
+    if (isSystemError(error, ...unreadable)) return false;
+    throw error;
+  }
 }
 
 function wrongAttributes(layer: Layer, node: TreeNode, stat: FileStat): string | undefined {

@@ -1,5 +1,5 @@
-import type { DurableFs, FsPath } from '../../atomic/index.js';
-import { headerSparseMap, sparseMap, type SparseExtent, type TarHeader } from '../../tar/index.js';
+import type { DurableFile, DurableFs, FsPath } from '../../atomic/index.js';
+import { headerSparseMap, sparseMap, type SparseExtent, type SparseMap, type TarHeader } from '../../tar/index.js';
 
 const gnuSparse = 0x53;
 const copyBytes = 256 * 1024;
@@ -20,33 +20,65 @@ export function sparseLayout(header: TarHeader): SparseLayout | undefined {
   return map === 'inData' ? { sizeBytes: 0, extents: null } : { sizeBytes: map.realSizeBytes, extents: map.extents };
 }
 
+/** The map of a PAX 1.0 sparse entry, from the start of its data section. Throws TAR_CORRUPT. */
+function mapOf(source: DurableFile, header: TarHeader): Promise<SparseMap | null> {
+  return sparseMap(header, async (count) => {
+    const prefix = Buffer.alloc(count);
+    return prefix.subarray(0, await source.read(prefix, 0));
+  });
+}
+
 /** Makes the file `to` of a PAX 1.0 sparse entry from its data section in the file `from`. Throws TAR_CORRUPT. */
 export async function expandSparse(fs: DurableFs, from: FsPath, to: FsPath, header: TarHeader): Promise<void> {
   const source = await fs.open(from, 'read');
   try {
-    const map = await sparseMap(header, async (count) => {
-      const prefix = Buffer.alloc(count);
-      return prefix.subarray(0, await source.read(prefix, 0));
-    });
+    const map = await mapOf(source, header);
     if (map === null) return;
     const target = await fs.open(to, 'create');
     try {
       await target.truncate(map.realSizeBytes);
-      const buffer = Buffer.allocUnsafe(copyBytes);
-      let at = map.dataPrefixBytes;
-      for (const { offset, lengthBytes } of map.extents) {
-        for (let done = 0; done < lengthBytes;) {
-          const got = await source.read(buffer.subarray(0, Math.min(copyBytes, lengthBytes - done)), at);
-          if (got === 0) return;
-          await target.write(buffer.subarray(0, got), offset + done);
-          done += got;
-          at += got;
-        }
-      }
+      for await (const { offset, data } of extentsOf(source, map)) await target.write(data, offset);
     } finally {
       await target.close();
     }
   } finally {
     await source.close();
+  }
+}
+
+/** Whether the file `to` is what `expandSparse` made of `from`: its size and its extents; holes are not read. System errors pass. */
+export async function isExpansion(fs: DurableFs, from: FsPath, to: FsPath, header: TarHeader): Promise<boolean> {
+  const source = await fs.open(from, 'read');
+  try {
+    const map = await mapOf(source, header).catch(() => null);
+    const target = await fs.open(to, 'read');
+    try {
+      if (map === null || (await target.stat()).sizeBytes !== map.realSizeBytes) return false;
+      const there = Buffer.allocUnsafe(copyBytes);
+      for await (const { offset, data } of extentsOf(source, map)) {
+        const got = await target.read(there.subarray(0, data.length), offset);
+        if (got !== data.length || !there.subarray(0, got).equals(data)) return false;
+      }
+      return true;
+    } finally {
+      await target.close();
+    }
+  } finally {
+    await source.close();
+  }
+}
+
+/** The data of a data section with its place in the expanded file. Valid until the next is asked for. */
+async function* extentsOf(source: DurableFile, map: SparseMap): AsyncGenerator<{ offset: number; data: Buffer }, void, undefined> {
+  const buffer = Buffer.allocUnsafe(copyBytes);
+  let at = map.dataPrefixBytes;
+  for (const { offset, lengthBytes } of map.extents) {
+    for (let done = 0; done < lengthBytes;) {
+      const got = await source.read(buffer.subarray(0, Math.min(copyBytes, lengthBytes - done)), at);
+      if (got === 0) return;
+      yield { offset: offset + done, data: buffer.subarray(0, got) };
+      done += got;
+      at += got;
+    }
   }
 }
