@@ -32,9 +32,15 @@ export async function prepareStage(context: StoreContext, path: string, target: 
     return true;
   }
   await discardTree(fs, path, layout.trash);
-  await makeDirectoryDurably(fs, path, 'stage.directory');
-  await fs.mkdir(`${path}/layers`);
-  await fs.mkdir(`${path}/spool`);
-  await writeRecord(fs, `${path}/stage`, wanted, 'stage');
+  try {
+    await makeDirectoryDurably(fs, path, 'stage.directory');
+    await fs.mkdir(`${path}/layers`);
+    await fs.mkdir(`${path}/spool`);
+    await writeRecord(fs, `${path}/stage`, wanted, 'stage');
+  } catch (error) {
+    // On a full disk even an empty stage is in the way, and nobody else knows of this one.
+    await discardTree(fs, path, layout.trash).catch(() => undefined);
+    throw error;
+  }
   return false;
 }
