@@ -26,6 +26,8 @@ export interface CampaignOptions {
   readonly reportDir: string;
   /** Only scenarios (or barriers, with `--mutate`) whose name contains this. */
   readonly only: string | null;
+  /** A barrier that does nothing during the run (`--break`). A harness that cannot do so throws. */
+  readonly without: string | null;
   /** Called as often as you like. */
   onProgress(done: number, total: number, label: string): void;
   /** A line for people: a violation with its seed and trace, a remark. */

@@ -14,6 +14,7 @@ after a cut at each step, and checks each such state against the promises of doc
   --seed S        the number that everything is drawn from (default: 1); a failure names it
   --only TEXT     only scenarios (with --mutate: barriers) whose name contains TEXT
   --mutate        takes the product's barriers out one by one; each must be noticed
+  --break BARRIER takes this one barrier out, for all of the run
   --replay FILE   checks again one state that a failure has written down (with --harness)
   --reports DIR   where failures are written down (default: powercut-reports)
   --json          the result as one JSON document on standard output
@@ -31,6 +32,7 @@ interface Settings {
   readonly states: number | null;
   readonly seed: number;
   readonly only: string | null;
+  readonly without: string | null;
   readonly mode: 'run' | 'mutate' | 'replay';
   readonly replay: string;
   readonly reportDir: string;
@@ -56,7 +58,7 @@ function count(text: string, flag: string): number {
 function settingsOf(argv: readonly string[]): Settings | 'help' {
   const text = { type: 'string' } as const;
   const flag = { type: 'boolean' } as const;
-  const options = { harness: text, states: text, seed: text, only: text, replay: text, reports: text, mutate: flag, json: flag, quiet: flag, help: flag };
+  const options = { harness: text, states: text, seed: text, only: text, break: text, replay: text, reports: text, mutate: flag, json: flag, quiet: flag, help: flag };
   let values: Partial<Record<keyof typeof options, string | boolean>>;
   try {
     ({ values } = parseArgs({ args: [...argv], options }));
@@ -71,7 +73,7 @@ function settingsOf(argv: readonly string[]): Settings | 'help' {
   if (replay !== null && harness === 'all') throw new UsageError('--replay needs --harness');
   return {
     names: harness === 'all' ? Object.keys(campaigns) : [harness],
-    states: values.states === undefined ? null : count(value('states') ?? '', '--states'), seed: count(value('seed') ?? '1', '--seed'), only: value('only'),
+    states: values.states === undefined ? null : count(value('states') ?? '', '--states'), seed: count(value('seed') ?? '1', '--seed'), only: value('only'), without: value('break'),
     mode: replay !== null ? 'replay' : values.mutate === true ? 'mutate' : 'run', replay: replay ?? '',
     reportDir: value('reports') ?? 'powercut-reports', json: values.json === true, quiet: values.quiet === true,
   };
@@ -86,7 +88,7 @@ async function runOne(campaign: Campaign, settings: Settings, signal: AbortSigna
   const progress = settings.quiet ? silentProgress : createProgress({ lineIntervalMs: 10_000 });
   let label = '';
   const options: CampaignOptions = {
-    states: settings.states ?? campaign.defaultStates, seed: settings.seed, reportDir: settings.reportDir, only: settings.only, signal,
+    states: settings.states ?? campaign.defaultStates, seed: settings.seed, reportDir: settings.reportDir, only: settings.only, without: settings.without, signal,
     onProgress: (done, total, what) => {
       if (what !== label) progress.start(`${campaign.name}: ${what}`, total, { done, unit: 'steps' });
       label = what;

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Barrier } from '../../../src/atomic/index.js';
 import type { CampaignOptions, CampaignRow } from '../campaign.js';
 import { checkState, type Verdict } from './check.js';
 import { CrashPlanner, shrink, type CrashState } from './crash.js';
@@ -60,8 +61,8 @@ interface Origin {
 export interface HuntOptions extends CampaignOptions {
   readonly world: World;
   readonly tally: Tally;
-  /** Barriers that do nothing, on the machine that is cut and on the one that boots again. */
-  readonly without?: MachineOptions['without'];
+  /** A barrier that does nothing, on the machine that is cut and on the one that boots again. */
+  readonly broken?: Barrier;
   readonly lies?: boolean;
   /** Ends at the first violation. */
   readonly firstOnly?: boolean;
@@ -106,7 +107,7 @@ export class Hunt {
     for (let round = 0; round < 200 && this.options.tally.states < target && !this.over; round++) {
       const seed = seedOf(this.options.seed, `${scenario.name}/${String(round)}`);
       // A process alone does the same each time; several are mixed anew.
-      if (recording === null || scenario.mixed === true) recording = await record(this.options.world, scenario, seed, this.#machine(scenario), this.options.without !== undefined);
+      if (recording === null || scenario.mixed === true) recording = await record(this.options.world, scenario, seed, this.#machine(scenario), this.options.broken !== undefined);
       const before = this.options.tally.states;
       await this.#cutAll(recording, target, new Random(seed));
       if (this.options.tally.states === before) break;
@@ -114,7 +115,7 @@ export class Hunt {
   }
 
   #machine(scenario: Scenario): MachineOptions {
-    return { ...scenario.options, ...(this.options.without === undefined ? {} : { without: this.options.without }) };
+    return { ...scenario.options, ...(this.options.broken === undefined ? {} : { without: new Set([this.options.broken]) }) };
   }
 
   async #cutAll(recording: Recording, target: number, random: Random): Promise<void> {

@@ -1,9 +1,10 @@
 import './remembered-inflate.js';
+import type { Barrier } from '../../../src/atomic/index.js';
 import type { Campaign, CampaignOptions, CampaignRow } from '../campaign.js';
 import { Hunt, Tally } from './campaign.js';
 import { strikeAll } from './errors.js';
 import { makeWorld, type World } from './fixtures.js';
-import { mutateAll } from './mutate.js';
+import { barrierNames, mutateAll } from './mutate.js';
 import { replayState } from './replay.js';
 import { scenarios, type Scenario } from './scenarios.js';
 
@@ -26,13 +27,19 @@ async function run(options: CampaignOptions): Promise<CampaignRow[]> {
   const chosen = [...scenarios].sort((a, b) => weight(a) - weight(b)).filter((scenario) => options.only === null || scenario.name.includes(options.only));
   if (options.only === null || 'disk errors'.includes(options.only)) await strikeAll({ ...options, world, tally }, Math.ceil(options.states * errorShare));
   if (options.only === null || 'a disk that lies'.includes(options.only)) await lieAbout({ ...options, world, tally });
-  const hunt = new Hunt({ ...options, world, tally, pullEvery });
+  const hunt = new Hunt({ ...options, world, tally, pullEvery, ...(options.without === null ? {} : { broken: barrierOf(options.without) }) });
   for (let left = chosen.length; left > 0 && !hunt.over; left--) {
     // Short operations have few states: what they leave over goes to the long ones, which come last.
     const scenario = chosen[chosen.length - left];
     if (scenario !== undefined) await hunt.scenario(scenario, Math.ceil((options.states - tally.states) / left));
   }
   return tally.rows;
+}
+
+function barrierOf(name: string): Barrier {
+  const found = barrierNames.find((each) => each === name);
+  if (found === undefined) throw new Error(`there is no barrier ${name}; there are ${barrierNames.join(', ')}`);
+  return found;
 }
 
 /** How many states a scenario has, roughly: those with few come first. */

@@ -17,7 +17,7 @@ export const barrierNames = Object.keys(barriers) as Barrier[];
 /** Runs the product without one barrier until a promise breaks; at most `statesEach` states of each scenario. */
 export async function withoutBarrier(world: World, barrier: Barrier, statesEach: number, options: CampaignOptions): Promise<MutationRow> {
   const tally = new Tally();
-  const hunt = new Hunt({ ...options, world, tally, without: new Set([barrier]), firstOnly: true, pullEvery: 40, onProgress: () => undefined });
+  const hunt = new Hunt({ ...options, world, tally, broken: barrier, firstOnly: true, pullEvery: 40, onProgress: () => undefined });
   const likely = where[barrier.split('.')[0] ?? ''] ?? [];
   const order = [...likely.flatMap((name) => scenarios.filter((scenario) => scenario.name === name)), ...scenarios.filter((scenario) => !likely.includes(scenario.name))];
   for (const scenario of order) {
