@@ -47,6 +47,8 @@ export interface DiskResult {
 /** From one in how many states the next pull is made; of how many the recovery is cut again. */
 const pullEvery = 12;
 const cutAgainEvery = 6;
+/** In one of how many states a second recovery follows the first. */
+const recoverTwiceEvery = 4;
 /** Cuts within cuts. */
 const maxDepth = 3;
 /** Tries to make a failing state simpler. */
@@ -112,7 +114,7 @@ class StateRunner {
     }
     let problems: string[];
     try {
-      problems = await checkStore(this.#root, this.world, expected);
+      problems = await checkStore(this.#root, this.world, expected, below(random, recoverTwiceEvery) === 0);
       if (problems.length === 0 && thenPull) {
         if (tally !== null) tally.nextPulls++;
         problems = await pullNext(this.#root, this.world, below(random, this.world.versions.length), expected.damaged);
