@@ -10,6 +10,8 @@ export interface BitPort {
   readonly decoding: boolean;
   /** Codes one bit; `one16` is the probability of a 1 in 1/65536, 1 to 65535. */
   code(one16: number, bit: number): number;
+  /** Whether more was read than there is: what comes now is made of nothing. */
+  readonly overrun?: boolean;
   /** Told what the bits that follow are for, where somebody keeps account. */
   enter?(part: MetaPart): void;
 }
@@ -189,13 +191,15 @@ export class StringModel {
   readonly #length = new NumberModel();
   readonly #tables = orderWeights.map(() => new BitTable(stringSlots));
 
-  /** Codes a string of at most `maxBytes`; returns null when a decoded length is above it. */
+  /** Codes a string of at most `maxBytes`; returns null when a decoded length is above it, or the stream ends long before its end. */
   code(port: BitPort, value: Uint8Array, maxBytes: number): Buffer | null {
     const length = this.#length.code(port, value.length);
     if (length > maxBytes) return null;
     const out = Buffer.alloc(length);
     let last = 0;
     for (let at = 0; at < length; at++) {
+      // A few hostile bytes may claim a string that takes seconds to make of nothing.
+      if (at % 256 === 0 && port.overrun === true) return null;
       const byte = this.#byte(port, last, value[at] ?? 0);
       out[at] = byte;
       last = ((last << 8) | byte) & 0xffffff;

@@ -317,6 +317,7 @@ export class MetaCoder {
     if (count > deltaLimits.paxRecords) fail('an entry has too many PAX records');
     const records: PaxRecord[] = [];
     for (let index = 0; index < count; index++) {
+      overrunCheck(port);
       const record = wanted.pax[index];
       const key = like ? (reference.pax[index]?.key ?? none) : this.#string(this.#models.paxKeys.code(port, record?.key ?? none, deltaLimits.stringBytes));
       const known = reference.pax.find((other) => other.key.equals(key))?.value;
@@ -352,7 +353,7 @@ function entryInput(input: LayerInput | undefined, index: number): EntryInput | 
 }
 
 function overrunCheck(port: BitPort): void {
-  if ('overrun' in port && port.overrun === true) fail('tar metadata ends too early');
+  if (port.overrun === true) fail('tar metadata ends too early');
 }
 
 function sharedHead(a: Buffer, b: Buffer): number {
