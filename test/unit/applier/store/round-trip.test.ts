@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync, truncateSync, mkdirSync, linkSync } from 'node:fs';
+import { closeSync, lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync, truncateSync, mkdirSync, linkSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { LinuxFs } from '../../../../src/atomic/index.js';
@@ -127,6 +127,13 @@ for (const format of ['gnu', 'posix'] as const) {
       const file = join(layerDirectory(root, tar), 'fs/d/holes');
       expect(readFileSync(file).equals(readFileSync(join(source, 'd/holes')))).toBe(true);
       expect(lstatSync(file).blocks * 512).toBeLessThan(2_000_000);
+      // What was expanded can rot as all else can, also where the tar is rebuilt from another file.
+      const descriptor = openSync(file, 'r+');
+      writeSync(descriptor, 'X', 10);
+      closeSync(descriptor);
+      await withStore(root, async (store) => {
+        expect((await store.verify()).damagedLayers[0]?.damages.map((damage) => damage.kind)).toContain('content');
+      });
     });
   }
 }
