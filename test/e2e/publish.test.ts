@@ -1,9 +1,11 @@
+import { spawn } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { program, projectRoot, run, runOk, type Outcome } from '../../bench/process.js';
 import { startService } from '../../bench/services.js';
+import { openStore } from '../../src/applier/store/open.js';
 import { startDockerRegistry } from '../support/docker-registry.js';
 import { startOciRegistry, type OciRegistry } from '../support/oci-registry.js';
 import { makeVersions, pushMade, remoteAt, type Versions } from '../support/publish.js';
@@ -78,6 +80,33 @@ describe('publish, deltas, prune', () => {
     expect((await device(root, 'pull', '--delta', `${image}:v3`)).exitCode).toBe(0);
     expect(await stateOf(root)).toMatchObject({ damaged: 0, images: { 'app:v3': versions.images[2]?.configDigest } });
     expect((await device(root, 'images', '--json')).stdout).not.toContain(versions.images[1]?.configDigest ?? '?');
+  });
+
+  test('killed again and again within a chain, each run goes on, and no image between is ever a name', async () => {
+    for (const [from, into] of [['v1', 'v2'], ['v2', 'v3']] as const) report(await server('publish', source(from), source(into), '--to', `docker://${image}`, '--profile', 'fast', '--json'));
+    const root = join(scratch, 'killed');
+    await device(root, 'pull', `${image}:v1`);
+    const [file = '', ...args] = program('device');
+    let ended: number | null = null;
+    let runs = 0;
+    for (; runs < 12 && ended === null; runs++) {
+      // Killed at the first bytes, then later and later into the download.
+      const child = spawn(file, [...args, 'pull', `${image}:v3`, '--root', root, '--json', '--limit-rate', '60kB'], { stdio: ['ignore', 'pipe', 'ignore'] });
+      let lines = 0;
+      child.stdout.on('data', (chunk: Buffer) => {
+        lines += chunk.toString().split('\n').filter((line) => line.includes('"progress"')).length;
+        if (lines > runs) child.kill('SIGKILL');
+      });
+      ended = await new Promise<number | null>((resolve) => child.once('close', (code) => { resolve(code); }));
+      const { images, damaged } = await stateOf(root);
+      expect(damaged).toBe(0);
+      expect(Object.keys(images)).toEqual(ended === null ? ['app:v1'] : ['app:v1', 'app:v3']);
+    }
+    expect(ended).toBe(0);
+    expect(runs).toBeGreaterThan(2);
+    const store = await openStore(root);
+    expect((await store.images()).map((each) => each.configDigest).sort()).toEqual([versions.images[0]?.configDigest, versions.images[2]?.configDigest].sort());
+    await store.close();
   });
 
   test('a .delta file is published as it is, and pulled from a stick as it is', async () => {

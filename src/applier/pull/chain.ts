@@ -69,7 +69,7 @@ async function makePassed(context: PullContext, outer: Stage, { step, makes, fro
     const target = { configDigest: makes.manifest.config.digest, diffIds };
     await applyStep(context, { stage: inner, place: outer.spool, offer: step.offer, from, target, timer: what.timer });
     // Not read back now: the next delta proves each file that it reads, and the target is read back when it is committed.
-    const stored = await inner.commit({ name: null, source: what.source, verify: false, signal });
+    const stored = await inner.commit({ name: null, source: passedMark + what.source, verify: false, signal });
     what.onStaged(inner);
     await dropSpooled(store, outer, step.offer);
     return stored;
@@ -89,24 +89,24 @@ async function dropSpooled(store: Store, stage: Stage, { index, data }: DeltaOff
   }
 }
 
-/** Whether a pull that starts from `basis`, or passes other images, leaves an image that no name needs. */
-export async function leavesPassed(store: Store, way: DeltaWay): Promise<boolean> {
-  if (way.steps.length > 1) return true;
-  const references = await store.references();
-  return !references.some(({ current, previous }) => current === way.basis.manifestDigest || previous === way.basis.manifestDigest);
-}
+/** How the record of an image that a chain passed begins to say where it came from. No image's name has a space. */
+const passedMark = 'on the way to ';
 
 /**
- * Removes the images that a chain passed, as gc would. Never fails: what another process keeps it from removing now is
- * left to the next `device gc`, which is said.
+ * Removes the images that chains passed, this pull's and those of pulls that were killed, as gc would. Call it without an
+ * open stage. Never fails: what another process keeps it from removing now is left to a later pull or `device gc`, which is said.
  */
 export async function collectPassed(store: Store, onEvent: PullListener): Promise<void> {
   try {
+    const passed = (await store.images()).filter((image) => image.source.startsWith(passedMark));
+    if (passed.length === 0) return;
+    const named = new Set((await store.references()).flatMap(({ current, previous }) => [current, previous]));
+    if (passed.every((image) => named.has(image.manifestDigest))) return;
     await store.gc({ stageMaxAgeMs: Infinity });
   } catch (error) {
     if (!isWhittleError(error)) throw error;
     const why = error.code === 'STORE_BUSY' ? 'another process is at work on the store' : error.message;
-    onEvent({ event: 'note', text: `the images between are left to the next "device gc": ${why}` });
+    onEvent({ event: 'note', text: `the images between are left to the next pull or "device gc": ${why}` });
   }
 }
 

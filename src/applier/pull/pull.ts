@@ -3,7 +3,7 @@ import type { ErrorCode } from '../../core/error-codes.js';
 import { peakRssBytes } from '../../core/memory.js';
 import type { Stage, Store, StoredImage } from '../store/types.js';
 import type { PullContext } from './context.js';
-import { collectPassed, followWay, leavesPassed } from './chain.js';
+import { collectPassed, followWay } from './chain.js';
 import type { PullFigures, PullWay } from './events.js';
 import type { ImageSource } from './image-source.js';
 import { pullLayers } from './layers.js';
@@ -47,8 +47,6 @@ class Pull {
   #deltaBytes = 0;
   #layerPullBytes = 0;
   #commitMs = 0;
-  /** Images without a name may be left over: those that a chain passed. */
-  #passed = false;
   #counters = { writtenBytes: 0, linkedBytes: 0, keptBytes: 0 };
 
   constructor(private readonly store: Store, source: ImageSource, private readonly options: PullOptions) {
@@ -61,7 +59,11 @@ class Pull {
     const { onEvent, source } = this.#context;
     const resolved = await resolveManifest(this.#context, this.options);
     const current = await this.#current(resolved.served.digest);
-    if (current !== null) return current;
+    if (current !== null) {
+      // A pull that was killed at its very end may have left something.
+      await this.#collect();
+      return current;
+    }
     const image = await resolveConfig(this.#context, this.options, resolved);
     onEvent({ event: 'resolved', image: this.#name, manifestDigest: image.manifestDigest, configDigest: image.manifest.config.digest, from: source.name });
     const stage = await this.#openStage(image);
@@ -70,6 +72,7 @@ class Pull {
       const finished = await this.#current(image.manifestDigest);
       if (finished !== null) {
         await stage.discard();
+        await this.#collect();
         return finished;
       }
       return await this.#build(stage, image);
@@ -168,13 +171,12 @@ class Pull {
     const cost = await wayCost(this.#context, stage, way);
     meter.requireBudget(left(cost) - plannedBytes(way));
     meter.begin(cost.totalBytes - plannedBytes(way), cost.heldBytes);
-    this.#passed ||= await leavesPassed(this.store, way);
     await followWay(this.#context, stage, { way, image, timer: this.#timer, lockWaitMs: this.options.lockWaitMs, source: this.options.image, onStaged: (inner) => { this.#count(inner); } });
     this.#deltaBytes = cost.totalBytes;
   }
 
   async #collect(): Promise<void> {
-    if (this.#passed) await collectPassed(this.store, this.#context.onEvent);
+    await collectPassed(this.store, this.#context.onEvent);
   }
 
   async #commit(stage: Stage, image: ResolvedImage): Promise<StoredImage> {
