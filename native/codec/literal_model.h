@@ -95,6 +95,8 @@ class LiteralModel {
     kind_ = kind;
     match_.Break();
     word_ = 0;
+    window_ = surprises_ = raw_left_ = 0;
+    raw_run_ = kShortestRaw;
   }
 
   /** Old bytes in line with the literal's: those that follow the copy before it, and those that precede the copy after it. */
@@ -120,7 +122,7 @@ class LiteralModel {
     match_.Look();
     word_ = 0;
     forward_hits_ = backward_hits_ = 0;
-    run_ = 0;
+    run_ = raw_left_ = 0;
   }
 
   /** Codes `size` bytes (encoder: given, decoder: written) of the run. */
@@ -128,6 +130,11 @@ class LiteralModel {
   void Code(Coder& coder, uint8_t* bytes, size_t size, const Neighbours& neighbours, uint64_t position) {
     for (size_t index = 0; index < size; index++) {
       uint8_t* byte = bytes + index;
+      if (raw_left_ == 0 && window_++ == kWindow) Judge();
+      if (raw_left_ != 0) {
+        *byte = CodeRaw(coder, *byte);
+        continue;
+      }
       forward_ = neighbours.forward[index];
       backward_ = neighbours.backward[index];
       if (match_.length() >= MatchModel::kLong) {
@@ -149,6 +156,31 @@ class LiteralModel {
   static constexpr size_t kObserved = 1024;
   static constexpr size_t kOrders = Profile::kOrders;
   static constexpr size_t kInputs = kOrders + 3;
+  /** What is compressed already cannot be predicted, and modelling it costs a decoder most of its time. */
+  static constexpr uint32_t kWindow = 1024, kMostSurprises = kWindow * 8 * 31 / 64, kShortestRaw = 2048, kLongestRaw = 32768;
+
+  /** After each window of modelled bytes: when their bits came as by the toss of a coin, the next bytes are not modelled. */
+  void Judge() {
+    if (surprises_ > kMostSurprises) {
+      raw_left_ = raw_run_;
+      raw_run_ = std::min(raw_run_ * 2, kLongestRaw);
+      match_.Break();
+      word_ = 0;
+    } else {
+      raw_run_ = kShortestRaw;
+    }
+    window_ = raw_left_ == 0 ? 1 : 0;
+    surprises_ = 0;
+  }
+
+  template <class Coder>
+  uint8_t CodeRaw(Coder& coder, uint8_t byte) {
+    uint32_t coded = 0;
+    for (int place = 7; place >= 0; place--) coded = coded * 2 + static_cast<uint32_t>(coder.Code(byte >> place & 1, 32768));
+    match_.Insert(static_cast<uint8_t>(coded));
+    raw_left_--;
+    return static_cast<uint8_t>(coded);
+  }
 
   void Advance(uint8_t byte) {
     match_.Append(byte);
@@ -219,7 +251,9 @@ class LiteralModel {
                               (guesses[0].state != nullptr) * 2 + (guesses[1].state != nullptr);
       const int mixed = mixer_.Mix(inputs, (selected * 8 + static_cast<size_t>(base + place)) * 2 + (kind_ == kText));
       const uint32_t refined = refiner_.Refine(mixed, node);
-      const int bit = coder.Code(static_cast<int>(value >> place) & 1, (Squash(mixed) + refined + 1) >> 1);
+      const uint32_t probability = (Squash(mixed) + refined + 1) >> 1;
+      const int bit = coder.Code(static_cast<int>(value >> place) & 1, probability);
+      surprises_ += (probability >= 32768) != (bit != 0);
       mixer_.Update(inputs, bit, 1);
       refiner_.Update(bit);
       for (Guess& guess : guesses) guess.Update(bit);
@@ -243,6 +277,7 @@ class LiteralModel {
   std::array<AdaptiveBit, 64> forward_trust_, backward_trust_, match_trust_;
   std::array<AdaptiveBit, 16> long_;
   uint32_t kind_ = 0, word_ = 0, forward_hits_ = 0, backward_hits_ = 0, run_ = 0;
+  uint32_t window_ = 0, surprises_ = 0, raw_left_ = 0, raw_run_ = kShortestRaw;
   uint8_t forward_ = 0, backward_ = 0;
 };
 
