@@ -121,7 +121,8 @@ std::vector<whittle::codec::Op> RandomOps(uint64_t old_size, uint64_t new_size, 
 int main(int count, char** arguments) {
   if (count < 4) return 2;
   const int rounds = atoi(arguments[1]);
-  Random random{12345};
+  const char* seed = std::getenv("WHITTLE_SEED");
+  Random random{seed == nullptr ? 12345 : 12344 + std::strtoull(seed, nullptr, 10)};
   long sound = 0;
   for (int round = 0; round < rounds; round++) {
     const int pair = 2 + 2 * static_cast<int>(random.Next(static_cast<uint32_t>((count - 2) / 2)));
