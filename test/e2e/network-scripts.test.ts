@@ -22,13 +22,13 @@ import { makeMemoryRegistry, memoryFrameBytes, type MemoryRegistry } from '../su
 import { hurried, pullInto, stateOfStore, type Pulled } from '../support/pull-world.js';
 
 /**
- * Scripts of a server that misbehaves, over real connections, played against the device's own code in this process. One in six is
+ * Scripts of a server that misbehaves, over real connections, played against the device's own code in this process. One in ten is
  * a whole pull into a store that holds the old image, spoilt at every request, whatever it asks for; the others
  * fetch one blob in many frames, with the client dying in between. WHITTLE_NETWORK_SCRIPTS and WHITTLE_SEED change
  * their number and choice.
  */
 const scripts = Number(process.env['WHITTLE_NETWORK_SCRIPTS'] ?? 3000);
-const pullScripts = Math.ceil(scripts / 6);
+const pullScripts = Math.ceil(scripts / 10);
 const fetchScripts = scripts - pullScripts;
 const seed = Number(process.env['WHITTLE_SEED'] ?? 20_260_101);
 /** Pulls at a time: most of them are waiting for something. */
