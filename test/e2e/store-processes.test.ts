@@ -71,7 +71,7 @@ test('killed again and again, each run goes on from what is there, and the store
   const old = await start(root, 'n', [tars.first]).result;
   let kills = 0;
   let kept = 0;
-  for (let delayMs = 5; ; delayMs = Math.ceil(delayMs * 1.35)) {
+  for (let delayMs = 0; ; delayMs = Math.ceil((delayMs + 0.5) * 1.3)) {
     const run = start(root, 'n', [tars.first, tars.second]);
     const started = once(run.child, 'message');
     await Promise.race([started, run.result]);
