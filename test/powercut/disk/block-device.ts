@@ -49,7 +49,7 @@ function findCheckout(from: string): string {
 }
 
 /** Compiles the block server, once for each state of its source; its path. Needs g++ and Linux headers. */
-async function builtServer(): Promise<string> {
+async function buildServer(): Promise<string> {
   const checkout = findCheckout(dirname(fileURLToPath(import.meta.url)));
   const source = join(checkout, 'test/powercut/disk/block-server.cc');
   const digest = createHash('sha256').update(await readFile(source)).digest('hex').slice(0, 16);
@@ -64,6 +64,14 @@ async function builtServer(): Promise<string> {
     await rename(unfinished, path);
     return path;
   }
+}
+
+let built: Promise<string> | undefined;
+
+/** Two disks start at once: a program that is still being written cannot be run. */
+function builtServer(): Promise<string> {
+  built ??= buildServer();
+  return built;
 }
 
 /**
