@@ -54,7 +54,7 @@ export function addRegistryCommands(program: Command, output: Output, signal: Ab
     .addOption(shared.profile('small')).addOption(shared.memory()).addOption(shared.threads())
     .option('--jobs <n>', 'computations at a time', '2')
     .addOption(shared.platform()).addOption(credsOption())
-    .option('--json', 'print one JSON object').option('--quiet', 'no progress').option('--debug', 'details with errors')
+    .option('--json', 'print one JSON object').option('-q, --quiet', 'no progress').option('--debug', 'details with errors')
     .addHelpText('after', shared.sourceHelp + '\n' + publishExamples)
     .action((images: string[], flags: PublishFlags) => runPublish(images, flags, output, signal));
   program.command('deltas')
@@ -62,7 +62,7 @@ export function addRegistryCommands(program: Command, output: Output, signal: Ab
     .description('Lists the deltas to an image that are in its repository, and what each saves.')
     .argument('<image>', 'docker://HOST/REPOSITORY[:TAG|@DIGEST]')
     .addOption(shared.platform()).addOption(credsOption())
-    .option('--json', 'print one JSON object').option('--quiet', 'the table alone').option('--debug', 'details with errors')
+    .option('--json', 'print one JSON object').option('-q, --quiet', 'the table alone').option('--debug', 'details with errors')
     .addHelpText('after', deltasExamples)
     .action((image: string, flags: DeltasFlags) => runDeltas(image, flags, output, signal));
   program.command('prune')
@@ -72,7 +72,7 @@ export function addRegistryCommands(program: Command, output: Output, signal: Ab
     .option('--dry-run', 'say what would be removed, and remove nothing')
     .option('--targets-only', 'keep a delta as long as its target is there')
     .addOption(credsOption())
-    .option('--json', 'print one JSON object').option('--quiet', 'the result alone').option('--debug', 'details with errors')
+    .option('--json', 'print one JSON object').option('-q, --quiet', 'the result alone').option('--debug', 'details with errors')
     .addHelpText('after', pruneExamples)
     .action((repository: string, flags: PruneFlags) => runPrune(repository, flags, output, signal));
 }

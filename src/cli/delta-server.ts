@@ -41,7 +41,7 @@ Examples:
 /** Runs the program `delta-server` with the arguments after its name. Sets the process's exit code. */
 export async function main(argv: readonly string[]): Promise<void> {
   // What is to be known before the flags are parsed, so that a wrong flag is reported as asked.
-  const output = createOutput({ program: 'delta-server', json: argv.includes('--json'), debug: argv.includes('--debug'), quiet: argv.includes('--quiet') });
+  const output = createOutput({ program: 'delta-server', json: argv.includes('--json'), debug: argv.includes('--debug'), quiet: argv.includes('--quiet') || argv.includes('-q') });
   await runProgram(output, async (signal) => {
     if (argv.length === 0) throw new WhittleError('USAGE', 'no command given', { hint: 'See: delta-server --help' });
     try {
@@ -89,7 +89,7 @@ function addCompute(program: Command, output: Output, signal: AbortSignal): void
     .argument('<target>', 'the image that they shall have')
     .option('-o, --output <file>', 'write the delta as an OCI archive; without it only the numbers are printed')
     .addOption(profileOption('small')).addOption(memoryOption()).addOption(threadsOption()).addOption(platformOption()).addOption(credsOption())
-    .option('--json', 'print one JSON object').option('--quiet', 'no progress').option('--debug', 'details with errors')
+    .option('--json', 'print one JSON object').option('-q, --quiet', 'no progress').option('--debug', 'details with errors')
     .addHelpText('after', computeExamples)
     .action((basis: string, target: string, flags: ComputeFlags) => runCompute(basis, target, flags, output, signal));
 }
@@ -103,7 +103,7 @@ function addServe(program: Command, output: Output, signal: AbortSignal): void {
     .option('--listen <addr>', 'address and port', '127.0.0.1:8080')
     .addOption(profileOption('fast')).addOption(memoryOption()).addOption(threadsOption()).addOption(platformOption()).addOption(credsOption())
     .option('--jobs <n>', 'computations at a time', '1')
-    .option('--verbose', 'a line for each request').option('--json', 'log in JSON').option('--quiet', 'log nothing but warnings').option('--debug', 'details with errors')
+    .option('--verbose', 'a line for each request').option('--json', 'log in JSON').option('-q, --quiet', 'log nothing but warnings').option('--debug', 'details with errors')
     .addHelpText('after', serveExamples)
     .action((flags: ServeFlags) => runServe(flags, output, signal));
 }
@@ -117,7 +117,7 @@ function addExplain(program: Command, output: Output, signal: AbortSignal): void
     .option('--top <n>', 'how many files the table lists', '20')
     .option('--html <page>', 'write a page with a map of the delta, to look at in a browser')
     .addOption(platformOption()).addOption(credsOption())
-    .option('--json', 'print one JSON object, with every file').option('--quiet', 'no remarks').option('--debug', 'details with errors')
+    .option('--json', 'print one JSON object, with every file').option('-q, --quiet', 'no remarks').option('--debug', 'details with errors')
     .addHelpText('after', explainExamples)
     .action((file: string, flags: ExplainFlags) => runExplain(file, flags, output, signal));
 }
