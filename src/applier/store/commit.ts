@@ -15,8 +15,11 @@ export interface StagedLayer {
   readonly replace: boolean;
 }
 
-/** Rebuilds each layer's tar from disk; those that are not what their records say, and what is wrong with the first. */
-export async function findDamaged(context: StoreContext, layers: readonly Layer[], options: CommitOptions): Promise<{ damaged: Layer[]; detail: string }> {
+/**
+ * Rebuilds each layer's tar from disk; those that are not what their records say, and what is wrong with the first. Takes each layer
+ * out of `layers` before it looks at it: of a large image, only one layer's tree of names is in memory.
+ */
+export async function findDamaged(context: StoreContext, layers: Layer[], options: CommitOptions): Promise<{ damaged: Layer[]; detail: string }> {
   const totalBytes = layers.reduce((sum, layer) => sum + layer.meta.sizeBytes, 0);
   let doneBytes = 0;
   const onBytes = (count: number): void => {
@@ -25,7 +28,7 @@ export async function findDamaged(context: StoreContext, layers: readonly Layer[
   };
   const damaged: Layer[] = [];
   let detail = '';
-  for (const layer of layers) {
+  for (let layer = layers.shift(); layer !== undefined; layer = layers.shift()) {
     const [first] = (await checkLayer(context.fs, layer, { signal: options.signal, onBytes })).damages;
     if (first === undefined) continue;
     damaged.push(layer);

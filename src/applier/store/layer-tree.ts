@@ -12,7 +12,7 @@ export interface TreeInode {
   entry: number;
   /** Whether its file holds the data section of `entry`: not so for empty files, and for sparse ones whose map is part of the data. */
   readonly holdsContent: boolean;
-  readonly names: TreeNode[];
+  names: TreeNode[];
 }
 
 /** One name in a layer's tree. Names are latin1 strings: one character for each byte. */
@@ -253,7 +253,8 @@ export class LayerTree {
 function makeNode(name: string, parent: TreeNode | null, kind: NodeKind, entry: number, target: string | null = null, holdsContent = false): TreeNode {
   const inode: TreeInode = { kind, entry, holdsContent, names: [] };
   const node: TreeNode = { name, parent, inode, children: kind === 'directory' ? new Map<string, TreeNode>() : null, opaque: false, target };
-  inode.names.push(node);
+  // An array that begins empty takes room for seventeen at the first push, and an image has tens of thousands of them.
+  inode.names = [node];
   return node;
 }
 

@@ -331,6 +331,9 @@ export class DiskStage implements Stage {
     for (const diffId of distinct) {
       if (!(await this.#isWhole(diffId))) throw new WhittleError('STAGE_INCOMPLETE', `layer ${diffId} is not there yet`, { data: { diffId } });
     }
+    // What building them took is not needed to prove them, and a large image's would be in memory twice.
+    this.#staged.clear();
+    this.#basis = null;
     await context.fs.syncfs('stage.commit');
     if (options.verify !== false) await this.#prove(distinct, options);
     throwIfAborted(options.signal);
