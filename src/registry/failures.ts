@@ -62,7 +62,7 @@ export function statusError(head: ResponseHead, url: URL, subject: Subject, body
   const retryAfterMs = parseRetryAfter(head.header('retry-after'));
   return new WhittleError(code, `${url.host} answers ${String(head.status)} for ${subject}${said === undefined ? '' : ` (${said})`}`, {
     retryable,
-    data: { status: head.status, url: redactUrl(url), ...(retryAfterMs === undefined ? {} : { retryAfterMs }) },
+    data: { status: head.status, url: redactUrl(url), ...(said === undefined ? {} : { said }), ...(retryAfterMs === undefined ? {} : { retryAfterMs }) },
   });
 }
 

@@ -191,6 +191,25 @@ export async function pushManifest(client: RegistryClient, repository: string, t
   checkTarget(target);
   const digest = sha256Digest(bytes);
   if (!isTag(target) && target !== digest) throw new WhittleError('DIGEST_MISMATCH', `the manifest to push has the digest ${digest}, not ${target}`);
+  for (let failures = 1; ; failures++) {
+    try {
+      return await putManifest(client, repository, target, digest, mediaType, bytes, options);
+    } catch (error) {
+      if (!isPassingRefusal(error) || failures === client.transport.limits.attempts) throw error;
+      await backOff(failures, client.transport.limits, options.signal);
+    }
+  }
+}
+
+/**
+ * Some registries write the link of a blob in place: while another client pushes the same blob, what this manifest names reads as
+ * invalid for a moment. The manifest's own digest was worked out from its bytes.
+ */
+function isPassingRefusal(error: unknown): boolean {
+  return isWhittleError(error) && error.data['status'] === 400 && String(error.data['said']).startsWith('DIGEST_INVALID');
+}
+
+async function putManifest(client: RegistryClient, repository: string, target: string, digest: string, mediaType: string, bytes: Buffer, options: CallOptions): Promise<PushedManifest> {
   const response = await client.transport.request({
     method: 'PUT', target: `/v2/${repository}/manifests/${target}`, scopes: pushScopes(repository), accept: [201], signal: options.signal,
     headers: { 'content-type': mediaType }, body: () => ({ sizeBytes: bytes.length, content: bytes }), subject: `manifest ${target} of ${client.registry}/${repository}`,
