@@ -27,7 +27,7 @@ beforeAll(async () => {
   }
   ({ server, url } = await startTestServer({
     images: [`oci:${join(folder, 'app')}`, `oci:${join(folder, 'dock')}:old`, ...many], root: join(folder, 'root'),
-    httpLimits: { idleTimeoutMs: 1500, headersTimeoutMs: 1000, requestTimeoutMs: 1500 },
+    httpLimits: { idleTimeoutMs: 20_000, headersTimeoutMs: 1000, requestTimeoutMs: 1500 },
   }));
 });
 afterAll(async () => {
