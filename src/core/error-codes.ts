@@ -71,6 +71,11 @@ export const errorCodes = {
   STORE_NO_PREVIOUS: { exitCode: exitCodes.notFound, retryable: false, summary: 'The name has no previous image to go back to.', hint: 'See: device images' },
   STORE_VERSION: { exitCode: exitCodes.badInput, retryable: false, summary: 'The store was made by a newer version of Whittle.', hint: 'Update Whittle on this machine.' },
 
+  ENGINE_DENIED: { exitCode: exitCodes.denied, retryable: false, summary: 'A container engine may not be used by this user.', hint: 'Run as root, or as a user who may use the engine.' },
+  ENGINE_FAILED: { exitCode: exitCodes.storage, retryable: false, summary: 'A container engine refused a step, or answered what it should not.', hint: 'The message has the engine\'s words; its log may have more. The old image is as it was.' },
+  ENGINE_UNREACHABLE: { exitCode: exitCodes.network, retryable: true, summary: 'A container engine does not answer, or went away.', hint: 'Start the engine, or check the address of its socket; the same command continues where it was.' },
+  ENGINE_UNSUPPORTED: { exitCode: exitCodes.usage, retryable: false, summary: 'A container engine keeps its images in a way that is not supported.', hint: 'See docs/engines.md for the storage drivers that are.' },
+
   COMPUTE_FAILED: { exitCode: exitCodes.internal, retryable: true, summary: 'The process that computed a delta ended before it was done.', hint: 'Often memory: give --memory a smaller size, or fewer --jobs.' },
   SERVER_BUSY: { exitCode: exitCodes.busy, retryable: true, summary: 'Another delta-server works on the same root.', hint: 'Stop it first, or choose another --root DIR.' },
 } as const satisfies Record<string, ErrorCodeFacts>;
