@@ -50,14 +50,36 @@ export class LayerMetaBuilder {
     this.#scanner.write(chunk);
   }
 
+  /** Bytes of the current entry's content that are still to come; 0 outside of contents. */
+  get contentLeft(): number {
+    return this.#scanner.contentLeft;
+  }
+
+  /** The header of the entry whose content comes or came last; undefined before the first. */
+  get lastHeader(): TarHeader | undefined {
+    return this.#header;
+  }
+
+  /** Passes over the rest of the current entry's content, which is not at hand: its digest stays null. End with `finishAs`. */
+  skipContent(): void {
+    this.#sizeBytes += this.#scanner.contentLeft;
+    this.#contentHash = null;
+    this.#scanner.skipContent();
+  }
+
   /**
    * Ends the tar and gives its metadata. Entries whose headers the tar's last style explains too get that style, so
    * they may differ in `style` (never in their bytes) from what `onEntry` saw.
    */
   finish(): LayerMeta {
+    return this.finishAs(`sha256:${this.#tarHash.digest('hex')}`);
+  }
+
+  /** `finish` for a tar of which contents were skipped, under the diffID that it is said to have: nothing proves it here. */
+  finishAs(diffId: string): LayerMeta {
     this.#scanner.end();
     return {
-      diffId: `sha256:${this.#tarHash.digest('hex')}`, sizeBytes: this.#sizeBytes, entries: this.#withOneStyle(),
+      diffId, sizeBytes: this.#sizeBytes, entries: this.#withOneStyle(),
       trailerZeroBytes: this.#trailerZeroBytes, trailer: this.#trailer,
     };
   }

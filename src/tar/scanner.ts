@@ -58,6 +58,18 @@ export class TarScanner {
     return this.#entries;
   }
 
+  /** Bytes of the current entry's content that are still to come; 0 outside of contents. */
+  get contentLeft(): number {
+    return this.#state === 'content' ? this.#need : 0;
+  }
+
+  /** Passes over the rest of the current entry's content, which is not at hand: the handler sees no bytes of it. */
+  skipContent(): void {
+    if (this.#state !== 'content') return;
+    this.#need = 0;
+    this.#endContent();
+  }
+
   /** Scans the next bytes. `chunk` may be reused once this returns. */
   write(chunk: Buffer): void {
     if (this.#state === 'failed') throw tarCorrupt('scanner was used after an error');
