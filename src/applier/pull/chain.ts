@@ -1,7 +1,8 @@
-import { isWhittleError } from '../../core/errors.js';
+import { isWhittleError, WhittleError } from '../../core/errors.js';
 import { maxConfigBytes } from '../../core/limits.js';
 import { parseConfig } from '../../oci/index.js';
-import type { Stage, Store, StoredImage } from '../store/types.js';
+import type { HeldImage, PullStage } from '../engines/types.js';
+import type { Store } from '../store/types.js';
 import { fetchSmall, spoolName, type PullContext } from './context.js';
 import { applyFetchedDelta, fetchDeltaIndex, type DeltaTarget } from './delta.js';
 import type { PullListener } from './events.js';
@@ -20,7 +21,7 @@ export interface WayToFollow {
   /** What the user pulls, for the records of the images passed. */
   readonly source: string;
   /** Told of each stage of an image passed, when it is done with. */
-  readonly onStaged: (stage: Stage) => void;
+  readonly onStaged: (stage: PullStage) => void;
 }
 
 /**
@@ -29,7 +30,7 @@ export interface WayToFollow {
  * What is fetched is spooled in the target's stage, and given up there as soon as it has been used. Throws what fetching
  * and applying throw.
  */
-export async function followWay(context: PullContext, stage: Stage, what: WayToFollow): Promise<void> {
+export async function followWay(context: PullContext, stage: PullStage, what: WayToFollow): Promise<void> {
   const { way, image, timer } = what;
   let from = way.basis;
   for (const step of way.steps) {
@@ -43,10 +44,10 @@ export async function followWay(context: PullContext, stage: Stage, what: WayToF
 }
 
 interface StepToApply {
-  readonly stage: Stage;
-  readonly place: Stage['spool'];
+  readonly stage: PullStage;
+  readonly place: PullStage['spool'];
   readonly offer: DeltaOffer;
-  readonly from: StoredImage;
+  readonly from: HeldImage;
   readonly target: DeltaTarget;
   readonly timer: WorkTimer;
 }
@@ -57,8 +58,9 @@ async function applyStep(context: PullContext, { stage, place, offer, from, targ
 }
 
 /** Builds an image that the chain passes, from the image before it. */
-async function makePassed(context: PullContext, outer: Stage, { step, makes, from }: { readonly step: DeltaStep; readonly makes: PassedImage; readonly from: StoredImage }, what: WayToFollow): Promise<StoredImage> {
-  const { store, signal, onEvent } = context;
+async function makePassed(context: PullContext, outer: PullStage, { step, makes, from }: { readonly step: DeltaStep; readonly makes: PassedImage; readonly from: HeldImage }, what: WayToFollow): Promise<HeldImage> {
+  const { place: { passing: store }, signal, onEvent } = context;
+  if (store === null) throw new WhittleError('INTERNAL', `a chain of deltas into ${context.place.name}`);
   const config = await fetchSmall(context, makes.manifest.config, 'config', maxConfigBytes);
   const { diffIds } = parseConfig(config, makes.manifest.layers.length, 'the config of an image within a chain');
   const inner = await store.stage(
@@ -82,7 +84,7 @@ async function makePassed(context: PullContext, outer: Stage, { step, makes, fro
 }
 
 /** Gives back the space of a delta that has been used. */
-async function dropSpooled(store: Store, stage: Stage, { index, data }: DeltaOffer): Promise<void> {
+async function dropSpooled(store: Store, stage: PullStage, { index, data }: DeltaOffer): Promise<void> {
   for (const name of [spoolName('index', index.digest), spoolName('data', data.digest)]) {
     const path = `${stage.spool.path}/${name}`;
     if ((await store.fs.stat(path)) !== undefined) await store.fs.unlink(path);

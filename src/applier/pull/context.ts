@@ -1,6 +1,6 @@
 import { isWhittleError, WhittleError } from '../../core/errors.js';
 import { DigestVerifier, type Descriptor } from '../../oci/index.js';
-import type { Store } from '../store/types.js';
+import type { ImagePlace } from '../engines/types.js';
 import type { PullListener } from './events.js';
 import { fetchFrames } from './fetch.js';
 import type { ImageSource, ServedManifest } from './image-source.js';
@@ -12,7 +12,8 @@ import type { Patience } from './transfer.js';
 
 /** What the steps of one pull share. */
 export interface PullContext {
-  readonly store: Store;
+  /** Where the image goes, and where its basis is. */
+  readonly place: ImagePlace;
   readonly source: ImageSource;
   readonly meter: Meter;
   readonly limiter: RateLimiter;
@@ -79,5 +80,5 @@ export function spoolName(kind: 'index' | 'data' | 'layer', digest: string): str
 
 /** How many bytes of a download the spool directory holds, roughly: what a plan may count on. */
 export async function spooledBytes(context: PullContext, directory: string, name: string): Promise<number> {
-  return (await context.store.fs.stat(`${directory}/${name}`))?.sizeBytes ?? 0;
+  return (await context.place.fs.stat(`${directory}/${name}`))?.sizeBytes ?? 0;
 }

@@ -1,6 +1,8 @@
 import { WhittleError } from '../../core/errors.js';
+import { deviceAddon } from '../../core/native.js';
+import type { DecodeObserver } from '../../delta/apply.js';
 import { applyDelta, deltaLimits, parseDeltaIndex, type DeltaIndex } from '../../delta/index.js';
-import type { Stage, StoredImage } from '../store/types.js';
+import type { HeldImage, PullStage } from '../engines/types.js';
 import { fetchWhole, plainFrameBytes, requireSize, spoolName, type PullContext } from './context.js';
 import { fetchFrames } from './fetch.js';
 import type { WorkTimer } from './meter.js';
@@ -14,7 +16,7 @@ export interface DeltaTarget {
 }
 
 /** Where the blobs of deltas are kept while they arrive: a stage's spool. */
-export type SpoolPlace = Stage['spool'];
+export type SpoolPlace = PullStage['spool'];
 
 /**
  * Fetches a delta's index through its spool (it stays there for a later run), verifies and reads it, and checks
@@ -22,7 +24,7 @@ export type SpoolPlace = Stage['spool'];
  */
 export async function fetchDeltaIndex(context: PullContext, place: SpoolPlace, offer: DeltaOffer, target: DeltaTarget): Promise<DeltaIndex> {
   requireSize(offer.index, deltaLimits.indexBytes);
-  const spool = await Spool.open(context.store.fs, place.path, spoolName('index', offer.index.digest), plainFrames(offer.index.size, plainFrameBytes));
+  const spool = await Spool.open(context.place.fs, place.path, spoolName('index', offer.index.digest), plainFrames(offer.index.size, plainFrameBytes));
   try {
     const index = parseDeltaIndex(await fetchWhole(context, offer.index, spool, 'index'));
     checkIndex(index, offer, target);
@@ -45,11 +47,22 @@ function checkIndex(index: DeltaIndex, offer: DeltaOffer, target: DeltaTarget): 
   if (index.dataSizeBytes !== offer.data.size) throw new WhittleError('DELTA_CORRUPT', `the delta's index describes ${String(index.dataSizeBytes)} bytes of data, its manifest ${String(offer.data.size)}`);
 }
 
+async function exhaust(frames: AsyncGenerator<Buffer, void, void>): Promise<void> {
+  while ((await frames.next()).done !== true);
+}
+
+/** Lets a stage that wants to know see the plan of each layer. */
+function planObserver(stage: PullStage, index: DeltaIndex): { readonly observer?: DecodeObserver } {
+  if (stage.planned === undefined) return {};
+  const codec = new (deviceAddon().PatchDecoder)({ profile: index.profile });
+  return { observer: { codec, metadata: (_layer, bits) => bits, planned: (layer, plan) => { stage.planned?.(layer, plan); }, entry: () => undefined } };
+}
+
 /** A delta that is to be applied: what was published, what its index says, and the image that it starts from. */
 export interface DeltaToApply {
   readonly offer: DeltaOffer;
   readonly index: DeltaIndex;
-  readonly from: StoredImage;
+  readonly from: HeldImage;
   readonly place: SpoolPlace;
 }
 
@@ -57,16 +70,18 @@ export interface DeltaToApply {
  * Fetches a delta's data and applies it while it arrives: every layer that it carries is in the stage when this
  * returns. The data stays spooled for a later run when it is interrupted. Throws DELTA_*, BASIS_DAMAGED, FETCH_*, STORAGE_*, INTERRUPTED.
  */
-export async function applyFetchedDelta(context: PullContext, stage: Stage, { offer, index, from, place }: DeltaToApply, timer: WorkTimer): Promise<void> {
-  const { store, signal } = context;
-  const basis = await store.basis(from, { layers: index.basisLayers });
+export async function applyFetchedDelta(context: PullContext, stage: PullStage, { offer, index, from, place }: DeltaToApply, timer: WorkTimer): Promise<void> {
+  const { place: images, signal } = context;
+  const basis = await images.basis(from, { layers: index.basisLayers });
   let spool: Spool | null = null;
   try {
     stage.useBasis(basis);
-    spool = await Spool.open(store.fs, place.path, spoolName('data', offer.data.digest), index.frames);
-    const frames = fetchFrames({ ...context, source: context.source.blob(offer.data), spool, events: context.meter.transfer('data', true) });
+    spool = await Spool.open(images.fs, place.path, spoolName('data', offer.data.digest), index.frames);
+    const fetch = { ...context, source: context.source.blob(offer.data), spool, events: context.meter.transfer('data', true) };
+    // What nobody keeps is better not begun before all of it is here.
+    if (stage.intake === 'streamed') await exhaust(fetchFrames(fetch));
     timer.start();
-    await applyDelta({ index, data: timer.watch(frames), basis, sink: stage, scratchDir: stage.spool.absolutePath, signal });
+    await applyDelta({ index, data: timer.watch(fetchFrames(fetch)), basis, sink: stage, scratchDir: stage.spool.absolutePath, signal, ...planObserver(stage, index) });
   } finally {
     timer.stop();
     await spool?.close();

@@ -1,6 +1,7 @@
-import { isWhittleError } from '../../core/errors.js';
+import { createHash } from 'node:crypto';
+import { isWhittleError, WhittleError } from '../../core/errors.js';
 import { DigestVerifier, type Descriptor } from '../../oci/index.js';
-import type { Stage } from '../store/types.js';
+import type { PullStage } from '../engines/types.js';
 import { plainFrameBytes, spoolName, wrongBlob, type PullContext } from './context.js';
 import { fetchFrames } from './fetch.js';
 import type { WorkTimer } from './meter.js';
@@ -22,14 +23,22 @@ export interface LayerToPull {
  * its blob has the descriptor's digest and its tar the diffID. An interrupted layer goes on from its spool. Throws
  * FETCH_*, TAR_*, LAYER_MISMATCH, STORAGE_*, INTERRUPTED; whole layers stay in the stage whatever happens.
  */
-export async function pullLayers(context: PullContext, stage: Stage, layers: readonly LayerToPull[], timer: WorkTimer): Promise<void> {
+export async function pullLayers(context: PullContext, stage: PullStage, layers: readonly LayerToPull[], timer: WorkTimer): Promise<void> {
+  await (stage.intake === 'streamed' ? fetchThenGive(context, stage, layers, timer) : giveAsTheyCome(context, stage, layers, timer));
+}
+
+function openSpool(context: PullContext, stage: PullStage, descriptor: Descriptor): Promise<Spool> {
+  return Spool.open(context.place.fs, stage.spool.path, spoolName('layer', descriptor.digest), plainFrames(descriptor.size, plainFrameBytes));
+}
+
+async function giveAsTheyCome(context: PullContext, stage: PullStage, layers: readonly LayerToPull[], timer: WorkTimer): Promise<void> {
   let pendingBytes = 0;
   let pending: Spool[] = [];
   try {
     for (const { layer, descriptor } of layers) {
-      const spool = await Spool.open(context.store.fs, stage.spool.path, spoolName('layer', descriptor.digest), plainFrames(descriptor.size, plainFrameBytes));
+      const spool = await openSpool(context, stage, descriptor);
       pending.push(spool);
-      await pullLayer(context, stage, layer, descriptor, spool, timer);
+      await pullLayer(context, stage, { layer, descriptor, spool, timer }, (tar) => stage.writeLayerTar(layer, tar));
       pendingBytes += descriptor.size;
       if (pendingBytes < maxUncheckpointedBytes) continue;
       await stage.checkpoint();
@@ -43,12 +52,51 @@ export async function pullLayers(context: PullContext, stage: Stage, layers: rea
   }
 }
 
-async function pullLayer(context: PullContext, stage: Stage, layer: number, descriptor: Descriptor, spool: Spool, timer: WorkTimer): Promise<void> {
+/**
+ * First all layers are fetched, unpacked to nowhere and proven, which also tells their sizes; then they are read again from
+ * their spools, which stay until the stage goes.
+ */
+async function fetchThenGive(context: PullContext, stage: PullStage, layers: readonly LayerToPull[], timer: WorkTimer): Promise<void> {
+  const spools: Spool[] = [];
+  const give: (() => Promise<void>)[] = [];
+  try {
+    for (const { layer, descriptor } of layers) {
+      const spool = await openSpool(context, stage, descriptor);
+      spools.push(spool);
+      const what = { layer, descriptor, spool, timer };
+      const sizeBytes = await pullLayer(context, stage, what, (tar) => measureLayer(tar, stage.diffIds[layer] ?? ''));
+      give.push(() => pullLayer(context, stage, what, (tar) => stage.writeLayerTar(layer, tar, sizeBytes)));
+    }
+    for (const each of give) await each();
+  } finally {
+    for (const spool of spools) await spool.close();
+  }
+}
+
+/** Size of a layer's tar, which must have its diffID. Throws LAYER_MISMATCH. */
+async function measureLayer(tar: AsyncIterable<Buffer>, diffId: string): Promise<number> {
+  const hash = createHash('sha256');
+  let sizeBytes = 0;
+  for await (const chunk of tar) {
+    hash.update(chunk);
+    sizeBytes += chunk.length;
+  }
+  const found = `sha256:${hash.digest('hex')}`;
+  if (found !== diffId) throw new WhittleError('LAYER_MISMATCH', `a layer has the diffID ${found}, the image config declares ${diffId}`, { data: { found, expected: diffId } });
+  return sizeBytes;
+}
+
+interface LayerPull extends LayerToPull {
+  readonly spool: Spool;
+  readonly timer: WorkTimer;
+}
+
+async function pullLayer<T>(context: PullContext, stage: PullStage, what: LayerPull, take: (tar: AsyncIterable<Buffer>) => Promise<T>): Promise<T> {
+  const { descriptor, spool } = what;
   for (let tries = 1; ; tries++) {
     const blob = new VerifiedBlob(context, descriptor, spool);
     try {
-      await takeLayer(stage, layer, descriptor, blob, timer);
-      return;
+      return await takeLayer(stage, what, blob, take);
     } catch (error) {
       // Bytes without frame digests can be wrong and be noticed first as a broken tar: the blob's digest tells whose fault it is.
       if (!isContentError(error) || (await blob.finish())) throw error;
@@ -61,14 +109,14 @@ async function pullLayer(context: PullContext, stage: Stage, layer: number, desc
   }
 }
 
-async function takeLayer(stage: Stage, layer: number, descriptor: Descriptor, blob: VerifiedBlob, timer: WorkTimer): Promise<void> {
+async function takeLayer<T>(stage: PullStage, { layer, descriptor, timer }: LayerPull, blob: VerifiedBlob, take: (tar: AsyncIterable<Buffer>) => Promise<T>): Promise<T> {
   const what = `layer ${String(layer)} (${descriptor.digest})`;
   const chunks = timer.watch(blob.chunks());
   // A blob that is its own diffID is a plain tar, however its first bytes look.
   const tar = descriptor.digest === stage.diffIds[layer] ? chunks : unpackLayer(chunks, what);
   timer.start();
   try {
-    await stage.writeLayerTar(layer, proven(tar, blob));
+    return await take(proven(tar, blob));
   } finally {
     timer.stop();
   }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isWhittleError, WhittleError } from '../../core/errors.js';
 import { deltaAnnotations, deltaMediaTypes } from '../../delta/index.js';
 import { isDigest, parseManifest, type Descriptor, type Manifest } from '../../oci/index.js';
-import type { StoredImage } from '../store/types.js';
+import type { HeldImage } from '../engines/types.js';
 import { fetchManifest, isPassing, type PullContext } from './context.js';
 import type { DeltaAnswer } from './image-source.js';
 import { searchLimits } from './search-limits.js';
@@ -39,15 +39,15 @@ export function offerBytes(offer: DeltaOffer): number {
  * Images of the store that may serve as a basis, likeliest first: those of the same repository, then those that
  * share most layers, then the newest.
  */
-export function basisCandidates(images: readonly StoredImage[], repository: string, diffIds: readonly string[]): StoredImage[] {
+export function basisCandidates(images: readonly HeldImage[], repository: string, diffIds: readonly string[]): HeldImage[] {
   const wanted = new Set(diffIds);
-  const inRepository = (image: StoredImage): number => (image.names.some((name) => name.startsWith(`${repository}:`) || name.startsWith(`${repository}@`)) ? 1 : 0);
-  const shared = (image: StoredImage): number => image.diffIds.filter((diffId) => wanted.has(diffId)).length;
+  const inRepository = (image: HeldImage): number => (image.names.some((name) => name.startsWith(`${repository}:`) || name.startsWith(`${repository}@`)) ? 1 : 0);
+  const shared = (image: HeldImage): number => image.diffIds.filter((diffId) => wanted.has(diffId)).length;
   return [...images].sort((a, b) => inRepository(b) - inRepository(a) || shared(b) - shared(a) || b.sequence - a.sequence);
 }
 
 /** The stored image with this config, as a delta's annotation names its basis. */
-export function basisFor(images: readonly StoredImage[], configDigest: string | undefined, manifestDigest: string | null | undefined): StoredImage | undefined {
+export function basisFor(images: readonly HeldImage[], configDigest: string | undefined, manifestDigest: string | null | undefined): HeldImage | undefined {
   const same = images.filter((image) => image.configDigest === configDigest);
   return same.find((image) => image.manifestDigest === manifestDigest) ?? same[0];
 }
@@ -56,7 +56,7 @@ export function basisFor(images: readonly StoredImage[], configDigest: string | 
  * Asks the source for deltas to the manifest `subject`, waiting up to `waitMs` while a server makes one from any of
  * `candidates`. Having none is no error. Throws INTERRUPTED, BUDGET_EXCEEDED.
  */
-export async function askForDeltas(context: PullContext, subject: string, candidates: readonly StoredImage[], waitMs: number): Promise<DeltaList> {
+export async function askForDeltas(context: PullContext, subject: string, candidates: readonly HeldImage[], waitMs: number): Promise<DeltaList> {
   const asked = candidates.slice(0, searchLimits.basisAsked);
   const basis = [...new Set(asked.map((image) => image.configDigest))];
   let answer: ReadyAnswer | null;

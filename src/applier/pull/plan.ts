@@ -1,4 +1,4 @@
-import type { Stage } from '../store/types.js';
+import type { PullStage } from '../engines/types.js';
 import { spoolName, spooledBytes, type PullContext } from './context.js';
 import type { PlanStep } from './events.js';
 import type { LayerToPull } from './layers.js';
@@ -20,14 +20,14 @@ export interface PullPlan {
 }
 
 /** Finds out what is missing and the cheapest way to get it. Fetches lists and manifests, nothing larger. */
-export async function makePlan(context: PullContext, stage: Stage, image: ResolvedImage, options: PullOptions): Promise<PullPlan> {
+export async function makePlan(context: PullContext, stage: PullStage, image: ResolvedImage, options: PullOptions): Promise<PullPlan> {
   const missing = await missingLayers(stage, image);
   const layerPullBytes = sumBytes(missing) + image.manifest.config.size + image.target.manifest.length;
   const without = (reason: string): PullPlan => ({ missing, ways: [], reason, layerPullBytes });
   if (missing.length === 0) return without('every layer is here');
   if (options.delta === 'never') return without('deltas are switched off');
-  const images = await context.store.images();
-  if (images.length === 0) return without('the store is empty, so there is nothing that a delta could start from');
+  const images = await context.place.images();
+  if (images.length === 0) return without(`${context.place.name} is empty, so there is nothing that a delta could start from`);
   const candidates = basisCandidates(images, repositoryName(options.reference), image.config.diffIds);
   const { descriptors, reason } = await askForDeltas(context, image.manifestDigest, candidates, options.deltaWaitMs);
   if (descriptors.length === 0) return without(reason);
@@ -40,7 +40,7 @@ export async function makePlan(context: PullContext, stage: Stage, image: Resolv
   return without(`the delta (${String(left(best))} bytes) would not be smaller than the layers (${String(layersLeft)} bytes)`);
 }
 
-async function missingLayers(stage: Stage, image: ResolvedImage): Promise<LayerToPull[]> {
+async function missingLayers(stage: PullStage, image: ResolvedImage): Promise<LayerToPull[]> {
   const missing: LayerToPull[] = [];
   const seen = new Set<string>();
   for (const [layer, descriptor] of image.manifest.layers.entries()) {
@@ -53,18 +53,18 @@ async function missingLayers(stage: Stage, image: ResolvedImage): Promise<LayerT
 }
 
 /** The cost of fetching layers in full. */
-export async function layersCost(context: PullContext, stage: Stage, layers: readonly LayerToPull[]): Promise<WayCost> {
+export async function layersCost(context: PullContext, stage: PullStage, layers: readonly LayerToPull[]): Promise<WayCost> {
   let heldBytes = 0;
   for (const { descriptor } of layers) heldBytes += await heldOfLayer(context, stage, descriptor);
   return { totalBytes: sumBytes(layers), heldBytes };
 }
 
-async function heldOfLayer(context: PullContext, stage: Stage, descriptor: LayerToPull['descriptor']): Promise<number> {
+async function heldOfLayer(context: PullContext, stage: PullStage, descriptor: LayerToPull['descriptor']): Promise<number> {
   return Math.min(descriptor.size, await spooledBytes(context, stage.spool.path, spoolName('layer', descriptor.digest)));
 }
 
 /** What the first way of a plan (or else the layers) fetches, step by step. */
-export async function planSteps(context: PullContext, stage: Stage, image: ResolvedImage, plan: PullPlan): Promise<PlanStep[]> {
+export async function planSteps(context: PullContext, stage: PullStage, image: ResolvedImage, plan: PullPlan): Promise<PlanStep[]> {
   const [way] = plan.ways;
   const steps: PlanStep[] = [];
   for (const step of way?.steps ?? []) {

@@ -1,7 +1,8 @@
 import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors.js';
 import type { ErrorCode } from '../../core/error-codes.js';
 import { peakRssBytes } from '../../core/memory.js';
-import type { Stage, Store, StoredImage } from '../store/types.js';
+import type { HeldImage, ImagePlace, PullStage } from '../engines/types.js';
+import type { Store } from '../store/types.js';
 import type { PullContext } from './context.js';
 import { collectPassed, followWay } from './chain.js';
 import type { PullFigures, PullWay } from './events.js';
@@ -9,6 +10,7 @@ import type { ImageSource } from './image-source.js';
 import { pullLayers } from './layers.js';
 import { Meter, WorkTimer } from './meter.js';
 import { storeName, type PullOptions } from './options.js';
+import { storePlace } from './place.js';
 import { layersCost, makePlan, planSteps, type PullPlan } from './plan.js';
 import { RateLimiter } from './rate.js';
 import { resolveConfig, resolveManifest, type ResolvedImage } from './resolve.js';
@@ -17,7 +19,7 @@ import { left, plannedBytes, wayCost, type DeltaWay } from './ways.js';
 
 /** How a pull ended. `image` is null after a dry run. */
 export interface PullResult {
-  readonly image: StoredImage | null;
+  readonly image: HeldImage | null;
   /** `current`: the name already meant this image, and nothing was done. */
   readonly outcome: 'committed' | 'current' | 'planned';
   readonly way: PullWay;
@@ -36,7 +38,12 @@ const notTheDeltasFault: readonly ErrorCode[] = [
  * has its old images, and the stage what was done so far (but after STORAGE_FULL, when it is removed).
  */
 export async function pullImage(store: Store, source: ImageSource, options: PullOptions): Promise<PullResult> {
-  return new Pull(store, source, options).run();
+  return pullInto(storePlace(store), source, options);
+}
+
+/** `pullImage` into any place: the device's store, or a container engine (`enginePlace`), which then takes the layers and gives the basis. */
+export async function pullInto(place: ImagePlace, source: ImageSource, options: PullOptions): Promise<PullResult> {
+  return new Pull(place, source, options).run();
 }
 
 class Pull {
@@ -49,16 +56,16 @@ class Pull {
   #commitMs = 0;
   #counters = { writtenBytes: 0, linkedBytes: 0, keptBytes: 0 };
 
-  constructor(private readonly store: Store, source: ImageSource, private readonly options: PullOptions) {
+  constructor(private readonly place: ImagePlace, source: ImageSource, private readonly options: PullOptions) {
     const { onEvent, signal, patience } = options;
     this.#name = storeName(options.reference);
-    this.#context = { store, source, onEvent, signal, patience, limiter: new RateLimiter(options.limitRate), meter: new Meter(options.maxBytes, onEvent) };
+    this.#context = { place, source, onEvent, signal, patience, limiter: new RateLimiter(options.limitRate), meter: new Meter(options.maxBytes, onEvent) };
   }
 
   async run(): Promise<PullResult> {
     const { onEvent, source } = this.#context;
     const resolved = await resolveManifest(this.#context, this.options);
-    const current = await this.#current(resolved.served.digest);
+    const current = await this.#current(resolved.served.digest, resolved.manifest.config.digest);
     if (current !== null) {
       // A pull that was killed at its very end may have left something.
       await this.#collect();
@@ -69,7 +76,7 @@ class Pull {
     const stage = await this.#openStage(image);
     try {
       // Whoever held the stage before may have finished the job.
-      const finished = await this.#current(image.manifestDigest);
+      const finished = await this.#current(image.manifestDigest, image.manifest.config.digest);
       if (finished !== null) {
         await stage.discard();
         await this.#collect();
@@ -87,17 +94,18 @@ class Pull {
     }
   }
 
-  async #current(manifestDigest: string): Promise<PullResult | null> {
-    const image = await this.store.resolve(this.#name);
-    if (image?.manifestDigest !== manifestDigest) return null;
+  async #current(manifestDigest: string, configDigest: string): Promise<PullResult | null> {
+    const image = await this.place.resolve(this.#name);
+    // A place that keeps no manifests knows its images by their configs.
+    if (image === undefined || (image.manifestDigest === null ? image.configDigest !== configDigest : image.manifestDigest !== manifestDigest)) return null;
     this.#context.onEvent({ event: 'current', image: this.#name, manifestDigest, configDigest: image.configDigest });
     return { image, outcome: 'current', way: 'nothing', figures: this.#figures() };
   }
 
-  async #openStage(image: ResolvedImage, replaceLayers: readonly string[] = []): Promise<Stage> {
+  async #openStage(image: ResolvedImage, replaceLayers: readonly string[] = []): Promise<PullStage> {
     const { onEvent, signal } = this.#context;
-    const open = (waitMs: number): Promise<Stage> =>
-      this.store.stage(image.target, { waitMs, signal, replaceLayers, onNote: (text) => { onEvent({ event: 'note', text }); } });
+    const open = (waitMs: number): Promise<PullStage> =>
+      this.place.stage(image.target, { waitMs, signal, replaceLayers, onNote: (text) => { onEvent({ event: 'note', text }); } });
     try {
       return await open(0);
     } catch (error) {
@@ -107,7 +115,7 @@ class Pull {
     }
   }
 
-  async #build(stage: Stage, image: ResolvedImage): Promise<PullResult> {
+  async #build(stage: PullStage, image: ResolvedImage): Promise<PullResult> {
     const plan = await makePlan(this.#context, stage, image, this.options);
     this.#layerPullBytes = plan.layerPullBytes;
     const planned = await this.#announce(stage, image, plan);
@@ -117,19 +125,19 @@ class Pull {
     const stored = await this.#commit(stage, image);
     await this.#collect();
     const figures = this.#figures();
-    this.#context.onEvent({ event: 'committed', image: this.#name, manifestDigest: stored.manifestDigest, configDigest: stored.configDigest, way, ...figures });
+    this.#context.onEvent({ event: 'committed', image: this.#name, manifestDigest: image.manifestDigest, configDigest: stored.configDigest, way, ...figures });
     return { image: stored, outcome: 'committed', way, figures };
   }
 
   /** Says what will be downloaded, before it is, and refuses what the budget or the disk does not allow. */
-  async #announce(stage: Stage, image: ResolvedImage, plan: PullPlan): Promise<PullWay> {
+  async #announce(stage: PullStage, image: ResolvedImage, plan: PullPlan): Promise<PullWay> {
     const [best] = plan.ways;
     const way: PullWay = plan.missing.length === 0 ? 'nothing' : best === undefined ? 'layers' : 'delta';
     const cost = best === undefined ? await layersCost(this.#context, stage, plan.missing) : await wayCost(this.#context, stage, best);
     this.#context.onEvent({
       event: 'plan', way, downloadBytes: left(cost), heldBytes: cost.heldBytes, layerPullBytes: plan.layerPullBytes,
       missingLayers: plan.missing.length, totalLayers: image.config.diffIds.length, steps: await planSteps(this.#context, stage, image, plan),
-      ...(best === undefined ? { reason: plan.reason } : { deltaDigest: best.steps.at(-1)?.offer.digest ?? '', basisManifest: best.basis.manifestDigest, basisConfig: best.basis.configDigest }),
+      ...(best === undefined ? { reason: plan.reason } : { deltaDigest: best.steps.at(-1)?.offer.digest ?? '', ...(best.basis.manifestDigest === null ? {} : { basisManifest: best.basis.manifestDigest }), basisConfig: best.basis.configDigest }),
     });
     if (this.options.dryRun) return way;
     // Manifests are counted already: they were fetched to know the price.
@@ -138,7 +146,7 @@ class Pull {
     return way;
   }
 
-  async #fill(stage: Stage, image: ResolvedImage, plan: PullPlan): Promise<PullWay> {
+  async #fill(stage: PullStage, image: ResolvedImage, plan: PullPlan): Promise<PullWay> {
     const byDelta = await this.#applyDeltas(stage, image, plan);
     const rest = [];
     for (const each of plan.missing) if (!(await stage.hasLayer(each.layer))) rest.push(each);
@@ -152,7 +160,7 @@ class Pull {
   }
 
   /** Tries the deltas of the plan in turn; whether one of them did it. */
-  async #applyDeltas(stage: Stage, image: ResolvedImage, plan: PullPlan): Promise<boolean> {
+  async #applyDeltas(stage: PullStage, image: ResolvedImage, plan: PullPlan): Promise<boolean> {
     for (const way of plan.ways.slice(0, searchLimits.waysTried)) {
       try {
         await this.#followWay(stage, image, way);
@@ -166,7 +174,7 @@ class Pull {
     return false;
   }
 
-  async #followWay(stage: Stage, image: ResolvedImage, way: DeltaWay): Promise<void> {
+  async #followWay(stage: PullStage, image: ResolvedImage, way: DeltaWay): Promise<void> {
     const { meter } = this.#context;
     const cost = await wayCost(this.#context, stage, way);
     meter.requireBudget(left(cost) - plannedBytes(way));
@@ -176,10 +184,10 @@ class Pull {
   }
 
   async #collect(): Promise<void> {
-    await collectPassed(this.store, this.#context.onEvent);
+    if (this.place.passing !== null) await collectPassed(this.place.passing, this.#context.onEvent);
   }
 
-  async #commit(stage: Stage, image: ResolvedImage): Promise<StoredImage> {
+  async #commit(stage: PullStage, image: ResolvedImage): Promise<HeldImage> {
     try {
       return await this.#commitStage(stage);
     } catch (error) {
@@ -189,7 +197,7 @@ class Pull {
     }
   }
 
-  async #commitStage(stage: Stage): Promise<StoredImage> {
+  async #commitStage(stage: PullStage): Promise<HeldImage> {
     const { onEvent, signal } = this.#context;
     const startedMs = performance.now();
     try {
@@ -204,7 +212,7 @@ class Pull {
   }
 
   /** Layers that were to be reused have rotted: they are fetched in full, and exchanged by the commit. */
-  async #commitRepaired(stage: Stage, image: ResolvedImage, damaged: readonly string[]): Promise<StoredImage> {
+  async #commitRepaired(stage: PullStage, image: ResolvedImage, damaged: readonly string[]): Promise<HeldImage> {
     await stage.close();
     const repair = await this.#openStage(image, damaged);
     try {
@@ -225,7 +233,7 @@ class Pull {
     }
   }
 
-  #count(stage: Stage): void {
+  #count(stage: PullStage): void {
     const { writtenBytes, linkedBytes, keptBytes } = stage.counters;
     this.#counters = { writtenBytes: this.#counters.writtenBytes + writtenBytes, linkedBytes: this.#counters.linkedBytes + linkedBytes, keptBytes: this.#counters.keptBytes + keptBytes };
   }

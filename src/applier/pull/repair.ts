@@ -5,6 +5,7 @@ import type { ImageSource } from './image-source.js';
 import type { LayerToPull } from './layers.js';
 import { pullLayers } from './layers.js';
 import { Meter, WorkTimer } from './meter.js';
+import { storePlace } from './place.js';
 import { RateLimiter } from './rate.js';
 import type { Patience } from './transfer.js';
 
@@ -25,7 +26,7 @@ export interface RepairOptions {
 export async function repairImage(store: Store, source: ImageSource, image: StoredImage, damaged: readonly string[], options: RepairOptions): Promise<number> {
   const { onEvent, signal, patience } = options;
   const meter = new Meter(null, onEvent);
-  const context = { store, source, onEvent, signal, patience, meter, limiter: new RateLimiter(options.limitRate) };
+  const context = { place: storePlace(store), source, onEvent, signal, patience, meter, limiter: new RateLimiter(options.limitRate) };
   const manifest = parseManifest(image.manifest, 'the stored manifest', image.manifestMediaType);
   const stage = await store.stage(
     { manifest: image.manifest, manifestMediaType: image.manifestMediaType, config: image.config },

@@ -42,10 +42,10 @@ function checked(served: ServedManifest, manifest: Manifest, what: string): Reso
   return { served, manifest };
 }
 
-/** Adds the config, from the store when it is there. Throws IMAGE_*, FETCH_*. */
+/** Adds the config, from an image that is there when one has it. Throws IMAGE_*, FETCH_*. */
 export async function resolveConfig(context: PullContext, options: PullOptions, { served, manifest }: ResolvedManifest): Promise<ResolvedImage> {
-  const held = await context.store.findImage(manifest.config.digest);
-  const bytes = held?.configDigest === manifest.config.digest ? held.config : await fetchSmall(context, manifest.config, 'config', maxConfigBytes);
+  const held = (await context.place.images()).find((image) => image.configDigest === manifest.config.digest);
+  const bytes = held?.config ?? await fetchSmall(context, manifest.config, 'config', maxConfigBytes);
   const config = parseConfig(bytes, manifest.layers.length, `the config of ${options.image}`);
   checkPlatform(context, options, config);
   return { target: { manifest: served.bytes, manifestMediaType: manifest.mediaType, config: bytes }, manifest, config, manifestDigest: served.digest };

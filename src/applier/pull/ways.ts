@@ -1,6 +1,6 @@
 import { deltaAnnotations } from '../../delta/index.js';
 import { checkImageManifest, parseManifest, type Descriptor, type Manifest } from '../../oci/index.js';
-import type { Stage, StoredImage } from '../store/types.js';
+import type { HeldImage, PullStage } from '../engines/types.js';
 import { fetchManifest, isPassing, spoolName, spooledBytes, type PullContext } from './context.js';
 import type { ServedManifest } from './image-source.js';
 import { basisFor, listDeltasTo, noneFromHere, offerBytes, readOffer, type DeltaOffer } from './offers.js';
@@ -20,7 +20,7 @@ export interface DeltaStep {
 
 /** How deltas lead from a stored image to the target: one of them, or a chain in the order in which they are applied. */
 export interface DeltaWay {
-  readonly basis: StoredImage;
+  readonly basis: HeldImage;
   readonly steps: readonly DeltaStep[];
 }
 
@@ -46,7 +46,7 @@ export function plannedBytes({ steps }: DeltaWay): number {
 }
 
 /** The cost of one step. Every delta of a chain is spooled in the target's stage. */
-export async function stepCost(context: PullContext, stage: Stage, step: DeltaStep): Promise<WayCost> {
+export async function stepCost(context: PullContext, stage: PullStage, step: DeltaStep): Promise<WayCost> {
   const { index, data } = step.offer;
   const heldIndex = await spooledBytes(context, stage.spool.path, spoolName('index', index.digest));
   const heldData = await spooledBytes(context, stage.spool.path, spoolName('data', data.digest));
@@ -54,7 +54,7 @@ export async function stepCost(context: PullContext, stage: Stage, step: DeltaSt
 }
 
 /** The cost of a way. */
-export async function wayCost(context: PullContext, stage: Stage, way: DeltaWay): Promise<WayCost> {
+export async function wayCost(context: PullContext, stage: PullStage, way: DeltaWay): Promise<WayCost> {
   let [totalBytes, heldBytes] = [0, 0];
   for (const step of way.steps) {
     const cost = await stepCost(context, stage, step);
@@ -70,7 +70,7 @@ export interface SearchInput {
   readonly subject: string;
   readonly descriptors: readonly Descriptor[];
   /** Images of the store. */
-  readonly candidates: readonly StoredImage[];
+  readonly candidates: readonly HeldImage[];
   /** What is left to download without any delta: dearer ways are of no interest. */
   readonly layersLeft: number;
 }
@@ -97,7 +97,7 @@ interface Node {
  * so that no way is missed that is cheaper than those found, within `searchLimits`. Reads lists and manifests, nothing
  * larger. Errors of the source only end the branch that they are on. Throws INTERRUPTED, BUDGET_EXCEEDED.
  */
-export async function searchWays(context: PullContext, stage: Stage, input: SearchInput): Promise<FoundWays> {
+export async function searchWays(context: PullContext, stage: PullStage, input: SearchInput): Promise<FoundWays> {
   return new WaySearch(context, stage, input).run();
 }
 
@@ -113,7 +113,7 @@ class WaySearch {
   #explored = 0;
   #reason = noneFromHere;
 
-  constructor(private readonly context: PullContext, private readonly stage: Stage, private readonly input: SearchInput) {
+  constructor(private readonly context: PullContext, private readonly stage: PullStage, private readonly input: SearchInput) {
     this.#seen = new Set([input.subject]);
     this.#bestLeft = input.layersLeft;
     this.#startBytes = context.meter.downloaded.total;
@@ -179,7 +179,7 @@ class WaySearch {
   }
 
   async #readOthers(subject: string, descriptors: readonly Descriptor[], end: End): Promise<void> {
-    if (end.steps.length + 1 >= searchLimits.chainLength) return;
+    if (this.context.place.passing === null || end.steps.length + 1 >= searchLimits.chainLength) return;
     for (const descriptor of descriptors) {
       const listed = descriptor.annotations?.[deltaAnnotations.basisManifest];
       if (listed !== undefined && this.#seen.has(listed)) continue;

@@ -5,7 +5,8 @@ import { WhittleError } from '../../core/errors.js';
 import type { BasisContent, FileExtent } from '../../delta/basis.js';
 import type { LayerMeta } from '../../tar/index.js';
 import { unreadable, type Layer } from './layer.js';
-import type { StoreBasis, StoredImage } from './types.js';
+import type { HeldImage } from '../engines/types.js';
+import type { StoreBasis } from './types.js';
 
 const readBytes = 256 * 1024;
 
@@ -18,7 +19,7 @@ export class LayersBasis implements StoreBasis {
   #closed = false;
 
   constructor(
-    private readonly fs: DurableFs, readonly image: StoredImage, readonly storeLayers: readonly Layer[], private readonly release: () => Promise<void>,
+    private readonly fs: DurableFs, readonly image: HeldImage, readonly storeLayers: readonly Layer[], private readonly release: () => Promise<void>,
   ) {
     this.layers = storeLayers.map((layer) => layer.meta);
     this.#checked = storeLayers.map(() => new Map<number, FileStat>());

@@ -30,6 +30,7 @@ interface StagedLayer {
 
 /** An uncommitted apply on disk, held by one process at a time. */
 export class DiskStage implements Stage {
+  readonly intake = 'kept';
   readonly #counters: WriterCounters = { writtenBytes: 0, writtenFiles: 0, linkedBytes: 0, linkedFiles: 0, keptBytes: 0, keptFiles: 0 };
   readonly #staged = new Map<string, StagedLayer>();
   /** diffIDs known to be whole: staged here, or committed and not to be replaced. */

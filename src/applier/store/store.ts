@@ -11,6 +11,7 @@ import { liveMounts, mountImage, unmountImage } from './mounts.js';
 import { readImage, readImages, References, type ImageRecord } from './records.js';
 import { DiskStage } from './stage.js';
 import { parseTarget } from './target.js';
+import type { HeldImage } from '../engines/types.js';
 import type {
   GcReport, LayerDamage, RecoveryReport, Stage, StageOptions, StageStatus, Store, StoreBasis, StoredImage, StoreReference, StoreStatus, TargetImage,
   VerifyOptions, VerifyReport,
@@ -96,7 +97,7 @@ export class DiskStore implements Store {
     return withStorageErrors('reading a layer', async () => (await this.context.loadLayer(diffId)) !== undefined);
   }
 
-  basis(image: StoredImage, options: { readonly layers?: readonly string[] } = {}): Promise<StoreBasis> {
+  basis(image: HeldImage, options: { readonly layers?: readonly string[] } = {}): Promise<StoreBasis> {
     return withStorageErrors('opening the basis', async () => {
       const use = await this.context.use();
       try {

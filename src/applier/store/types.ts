@@ -1,6 +1,5 @@
 import type { DurableFs } from '../../atomic/durable-fs.js';
-import type { Basis } from '../../delta/basis.js';
-import type { TargetSink } from '../../delta/sink.js';
+import type { HeldBasis, HeldImage, PullStage } from '../engines/types.js';
 
 /**
  * The device's images: extracted layers with their tar metadata, image records, references and stages under one
@@ -34,7 +33,7 @@ export interface Store {
    * manifest order, each once). `openContent` re-hashes before it gives a descriptor (BASIS_DAMAGED otherwise). Throws
    * BASIS_DAMAGED too when a layer's metadata is gone. The caller calls `close()` once; until then gc waits.
    */
-  basis(image: StoredImage, options?: { readonly layers?: readonly string[] }): Promise<StoreBasis>;
+  basis(image: HeldImage, options?: { readonly layers?: readonly string[] }): Promise<StoreBasis>;
   /**
    * Opens the stage for `target`, a new one or what an interrupted pull left. One holder at a time: throws STORE_BUSY
    * when another process holds it and `waitMs` (default 0) has passed. On disk when it returns: the stage's record.
@@ -70,23 +69,14 @@ export interface Store {
 }
 
 /** One committed image. */
-export interface StoredImage {
+export interface StoredImage extends HeldImage {
   readonly manifestDigest: string;
-  /** The image ID. */
-  readonly configDigest: string;
   readonly manifestMediaType: string;
   readonly manifest: Buffer;
-  readonly config: Buffer;
-  /** Layers in manifest order; a diffID may repeat. */
-  readonly diffIds: readonly string[];
   /** What was pulled, as the user wrote it. */
   readonly source: string;
   /** When it was committed, ISO 8601; informative, the device's clock may be wrong. */
   readonly committedAt: string;
-  /** Commit order: larger is newer. */
-  readonly sequence: number;
-  /** Names whose current image this is. */
-  readonly names: readonly string[];
 }
 
 /** A name and the images it stands for. */
@@ -115,26 +105,18 @@ export interface StageOptions {
 }
 
 /** A basis in the store; closing it lets gc run again. */
-export interface StoreBasis extends Basis {
-  readonly image: StoredImage;
-  close(): Promise<void>;
-}
+export type StoreBasis = HeldBasis;
 
 /**
  * An uncommitted apply. As a TargetSink it takes the layers that a delta rebuilds: `layer` is the index in the target's
- * manifest, entries come in ascending order. Nothing is durable before `checkpoint` or `commit`.
+ * manifest, entries come in ascending order. Nothing is durable before `checkpoint` or `commit`. Closing it leaves it on disk for a later pull; `discard` deletes it with its spool.
  */
-export interface Stage extends TargetSink {
+export interface Stage extends PullStage {
   readonly manifestDigest: string;
   readonly configDigest: string;
-  /** diffIDs of the target in manifest order. */
-  readonly diffIds: readonly string[];
+  readonly intake: 'kept';
   /** True when an interrupted pull left something here. */
   readonly resumed: boolean;
-  /** Directory for the fetch half's spool, relative to `store.fs` (and its absolute path); exists, is removed with the stage. */
-  readonly spool: { readonly path: string; readonly absolutePath: string };
-  /** The basis that `copyEntry` origins refer to. The stage does not close it. */
-  useBasis(basis: StoreBasis): void;
   /**
    * Whether the layer needs no more work: committed in the store (and not to be replaced), or whole in this stage. A layer
    * left by an interrupted pull is re-hashed from disk first.
@@ -145,8 +127,6 @@ export interface Stage extends TargetSink {
    * for. Throws TAR_CORRUPT, TAR_UNSAFE, LAYER_MISMATCH (digest is not the diffID); the layer's part of the stage is then gone.
    */
   writeLayerTar(layer: number, chunks: AsyncIterable<Buffer>): Promise<void>;
-  /** Throws STORAGE_FULL, with the numbers, when fewer than `sizeBytes` are free. */
-  requireSpace(sizeBytes: number): Promise<void>;
   /** Makes everything staged so far durable (one syncfs). */
   checkpoint(): Promise<void>;
   /**
@@ -156,12 +136,6 @@ export interface Stage extends TargetSink {
    * `name` null commits the image without a reference (used by repair).
    */
   commit(options: CommitOptions): Promise<StoredImage>;
-  /** Deletes the stage and its spool. */
-  discard(): Promise<void>;
-  /** Leaves the stage on disk for a later pull and releases its lock. Idempotent; no-op after commit or discard. */
-  close(): Promise<void>;
-  /** Bytes of file content written, linked and compared so far. */
-  readonly counters: StageCounters;
 }
 
 export interface StageCounters {

@@ -1,0 +1,153 @@
+import type { BasisOptions, Engine, HeldBasis, HeldImage, ImagePlace, LayerSink, PullStage } from '../engines/types.js';
+import type { ContentOrigin } from '../../delta/sink.js';
+import type { BasisContent } from '../../delta/basis.js';
+import type { LayerPlan } from '../../delta/plan.js';
+import type { DurableFs } from '../../atomic/durable-fs.js';
+import type { LayerMeta } from '../../tar/index.js';
+import type { CommitOptions, Stage, StageCounters, StageOptions, Store, TargetImage } from '../store/types.js';
+
+/** The device's own store as the place that a pull works on. */
+export function storePlace(store: Store): ImagePlace {
+  return {
+    name: 'the store', fs: store.fs, passing: store,
+    images: () => store.images(), resolve: (name) => store.resolve(name),
+    basis: (image, options) => store.basis(image, options), stage: (target, options) => store.stage(target, options),
+  };
+}
+
+/**
+ * An engine as the place that a pull works on: layers are the engine's, while lock and spool are those of the device's store,
+ * so that what was fetched is there after any interruption. The caller closes both store and engine.
+ */
+export function enginePlace(store: Store, engine: Engine): ImagePlace {
+  return new EnginePlace(store, engine);
+}
+
+class EnginePlace implements ImagePlace {
+  readonly passing = null;
+
+  constructor(private readonly store: Store, private readonly engine: Engine) {}
+
+  get name(): string {
+    return this.engine.name;
+  }
+
+  get fs(): DurableFs {
+    return this.store.fs;
+  }
+
+  images(): Promise<HeldImage[]> {
+    return this.engine.images();
+  }
+
+  resolve(name: string): Promise<HeldImage | undefined> {
+    return this.engine.resolve(name);
+  }
+
+  basis(image: HeldImage, options?: BasisOptions): Promise<HeldBasis> {
+    return this.engine.basis(image, options);
+  }
+
+  async stage(target: TargetImage, options: StageOptions = {}): Promise<PullStage> {
+    const own = await this.store.stage(target, options);
+    try {
+      const scratchDirectory = own.spool.absolutePath;
+      return new EngineStage(own, await this.engine.begin(target, { scratchDirectory, signal: options.signal, onNote: (note) => options.onNote?.(note) }));
+    } catch (error) {
+      await own.close();
+      throw error;
+    }
+  }
+}
+
+/** Lock and spool of the device's store, layers to the engine. */
+class EngineStage implements PullStage {
+  constructor(private readonly own: Stage, private readonly sink: LayerSink) {}
+
+  get intake(): LayerSink['intake'] {
+    return this.sink.intake;
+  }
+
+  get diffIds(): readonly string[] {
+    return this.own.diffIds;
+  }
+
+  get spool(): PullStage['spool'] {
+    return this.own.spool;
+  }
+
+  get counters(): StageCounters {
+    return this.sink.counters;
+  }
+
+  requireSpace(sizeBytes: number): Promise<void> {
+    return this.own.requireSpace(sizeBytes);
+  }
+
+  useBasis(basis: HeldBasis): void {
+    this.sink.useBasis(basis);
+  }
+
+  planned(layer: number, plan: LayerPlan): void {
+    this.sink.planned?.(layer, plan);
+  }
+
+  hasLayer(layer: number): Promise<boolean> {
+    return this.sink.hasLayer(layer);
+  }
+
+  writeLayerTar(layer: number, chunks: AsyncIterable<Buffer>, sizeBytes?: number): Promise<void> {
+    return this.sink.writeLayerTar(layer, chunks, sizeBytes);
+  }
+
+  beginLayer(layer: number, meta: LayerMeta): Promise<void> {
+    return this.sink.beginLayer(layer, meta);
+  }
+
+  copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void> {
+    return this.sink.copyEntry(layer, entry, origin);
+  }
+
+  writeEntry(layer: number, entry: number, chunk: Buffer): Promise<void> {
+    return this.sink.writeEntry(layer, entry, chunk);
+  }
+
+  endEntry(layer: number, entry: number, digest: Buffer): Promise<void> {
+    return this.sink.endEntry(layer, entry, digest);
+  }
+
+  openContent(layer: number, entry: number): Promise<BasisContent> {
+    return this.sink.openContent(layer, entry);
+  }
+
+  endLayer(layer: number, meta: LayerMeta): Promise<void> {
+    return this.sink.endLayer(layer, meta);
+  }
+
+  checkpoint(): Promise<void> {
+    return this.sink.checkpoint();
+  }
+
+  /** The spool goes only when the engine has the image. */
+  async commit(options: CommitOptions): Promise<HeldImage> {
+    const image = await this.sink.commit(options);
+    await this.own.discard();
+    return image;
+  }
+
+  async discard(): Promise<void> {
+    try {
+      await this.sink.discard();
+    } finally {
+      await this.own.discard();
+    }
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.sink.close();
+    } finally {
+      await this.own.close();
+    }
+  }
+}
