@@ -41,7 +41,7 @@ export class GrpcConnection {
         const timer = setTimeout(() => { reject(new Error('no answer')); }, containerdLimits.connectTimeoutMs);
         // The first SETTINGS frame, not the socket's connect, shows that a server of HTTP/2 is there.
         session.once('remoteSettings', () => { clearTimeout(timer); resolve(); });
-        session.once('error', (error) => { clearTimeout(timer); reject(error); });
+        session.once('error', (error: Error) => { clearTimeout(timer); reject(error); });
         session.once('close', () => { clearTimeout(timer); reject(new Error('the connection was closed at once')); });
       });
     } catch (error) {
