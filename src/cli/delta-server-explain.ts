@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { formatBytes, formatExact, shortDigest } from '../core/format.js';
 import { kindLabels, partKinds, sumParts, type DeltaAccount, type FileAccount, type LayerAccount, type PartKind, type Parts } from '../server/explain/account.js';
-import { openDeltaFile } from '../server/explain/delta-file.js';
+import { openDeltaFile } from '../server/delta-file.js';
 import { explainDelta } from '../server/explain/explain.js';
 import { accountPage } from '../server/explain/page.js';
 import { openImage } from '../server/sources.js';

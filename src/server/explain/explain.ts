@@ -5,7 +5,7 @@ import type { LayerEntry } from '../../tar/types.js';
 import type { ImageInput } from '../image-input.js';
 import { unpackPair } from '../unpack.js';
 import { addPart, addParts, sumParts, type AccountSource, type DeltaAccount, type FileAccount, type LayerAccount, type Parts } from './account.js';
-import type { DeltaFile } from './delta-file.js';
+import type { DeltaFile } from '../delta-file.js';
 import type { DeltaMeter, MeteredLayer } from './meter.js';
 import { deltaFrameDigestBytes, outlineData } from './outline.js';
 import { whyContent, type SourceEntry } from './reasons.js';
@@ -43,7 +43,8 @@ const nothing: ImageInput = { manifest: { mediaType: '', digest: '', sizeBytes: 
 
 /** An account with the parts that lie outside the data blob. */
 function accountOf(delta: DeltaFile, layers: readonly LayerAccount[], rest: { readonly own: Parts; readonly unknownBytes: number; readonly complete: boolean }): DeltaAccount {
-  const { index, manifestBytes, indexBytes, dataBytes } = delta;
+  const { index } = delta;
+  const [manifestBytes, indexBytes, dataBytes] = [delta.descriptor.size, delta.indexBlob.size, delta.data.size];
   const own: Parts = {};
   addPart(own, 'manifest', manifestBytes);
   addPart(own, 'frames', deltaFrameDigestBytes * index.frames.length);
@@ -76,7 +77,7 @@ function metered(delta: DeltaFile, meter: DeltaMeter, basis: Basis, image: Image
     return { layer, diffId, how, tarBytes: found.plan.meta.sizeBytes, deltaBytes, own: found.own, files };
   });
   const own: Parts = {};
-  addPart(own, 'framing', delta.dataBytes - meter.accountedBytes);
+  addPart(own, 'framing', delta.data.size - meter.accountedBytes);
   return accountOf(delta, layers, { own, unknownBytes: 0, complete: true });
 }
 

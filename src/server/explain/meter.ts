@@ -17,7 +17,8 @@ export interface MeteredLayer {
 const metaKinds: Readonly<Record<MetaPart, PartKind>> = {
   layer: 'attributes', name: 'names', plan: 'plan', expansion: 'expansion', attributes: 'attributes', time: 'times',
 };
-const streamKinds = ['ops', 'residue', 'literals'] as const;
+/** What the streams of a segment hold, in their order. */
+export const streamKinds = ['ops', 'residue', 'literals'] as const;
 
 /** A run of bits for one purpose. `entry` is -1 for the layer as a whole. */
 interface Cost {

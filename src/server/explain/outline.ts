@@ -1,8 +1,8 @@
 import { DataReader } from '../../delta/data-reader.js';
 import { deltaLimits } from '../../delta/limits.js';
 import { addPart, type Parts } from './account.js';
-import type { DeltaFile } from './delta-file.js';
-import { streamSizes } from './meter.js';
+import type { DeltaFile } from '../delta-file.js';
+import { streamKinds, streamSizes } from './meter.js';
 
 /** Bytes of the index that one frame takes: its digest. */
 export const deltaFrameDigestBytes = 32;
@@ -14,7 +14,7 @@ export const deltaFrameDigestBytes = 32;
  */
 export async function outlineData(delta: DeltaFile): Promise<{ readonly own: Parts; readonly unknownBytes: number }> {
   const rebuilt = delta.index.layers.filter((layer) => layer.how === 'delta').length;
-  if (rebuilt !== 1) return { own: {}, unknownBytes: delta.dataBytes };
+  if (rebuilt !== 1) return { own: {}, unknownBytes: delta.data.size };
   const own: Parts = {};
   let known = 0;
   const reader = new DataReader(delta.openData());
@@ -25,7 +25,7 @@ export async function outlineData(delta: DeltaFile): Promise<{ readonly own: Par
     known += metaBytes;
     while (!(await reader.atEnd())) {
       const streams = await segment(reader);
-      for (const [at, kind] of (['ops', 'residue', 'literals'] as const).entries()) {
+      for (const [at, kind] of streamKinds.entries()) {
         addPart(own, kind, streams[at] ?? 0);
         known += streams[at] ?? 0;
       }
@@ -33,7 +33,7 @@ export async function outlineData(delta: DeltaFile): Promise<{ readonly own: Par
   } finally {
     await reader.close();
   }
-  addPart(own, 'framing', delta.dataBytes - known);
+  addPart(own, 'framing', delta.data.size - known);
   return { own, unknownBytes: 0 };
 }
 

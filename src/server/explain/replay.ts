@@ -4,7 +4,7 @@ import type { Basis, BasisContent } from '../../delta/basis.js';
 import type { ContentRef } from '../../delta/plan.js';
 import { scratchFile } from '../../delta/inflated-content.js';
 import type { TargetSink } from '../../delta/sink.js';
-import type { DeltaFile } from './delta-file.js';
+import type { DeltaFile } from '../delta-file.js';
 import { DeltaMeter } from './meter.js';
 
 export interface ReplayOptions {

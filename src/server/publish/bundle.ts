@@ -1,13 +1,11 @@
 import { stat } from 'node:fs/promises';
-import { WhittleError } from '../../core/errors.js';
-import { deltaAnnotations, deltaMediaTypes, parseDeltaIndex, type DeltaIndex } from '../../delta/index-blob.js';
-import { deltaLimits } from '../../delta/limits.js';
+import { deltaAnnotations, deltaMediaTypes, type DeltaIndex } from '../../delta/index-blob.js';
 import { maxConfigBytes } from '../../core/limits.js';
-import { parseConfig, parseManifest, parseManifestOrIndex, type Descriptor, type Manifest } from '../../oci/index.js';
-import { LayoutReader, type BlobToPush } from '../../registry/index.js';
+import { parseConfig, parseManifest, type Descriptor, type Manifest } from '../../oci/index.js';
+import { type LayoutReader, type BlobToPush } from '../../registry/index.js';
 import { fileRange, openFile } from '../../registry/file-bytes.js';
 import type { WorkerDone } from '../worker-host.js';
-import { deltaArchiveTag } from '../delta-archive.js';
+import { notWhole, openDeltaFile, type DeltaFile } from '../delta-file.js';
 
 /** A delta that is ready to be pushed. Whoever made it keeps its files until it is pushed, and closes it. */
 export interface DeltaBundle {
@@ -70,33 +68,27 @@ export interface ArchivedTarget {
  * Opens a `.delta` file for pushing, and checks it: manifest, index and the target's manifest and config belong together, and
  * every blob is there in its size. The data is proven while it is sent. The caller closes it. Throws IMAGE_*, DELTA_*, DIGEST_MISMATCH.
  */
-export async function openDeltaFile(path: string): Promise<{ readonly bundle: DeltaBundle; readonly target: ArchivedTarget }> {
-  const layout = await LayoutReader.openArchive(path);
+export async function openBundle(path: string): Promise<{ readonly bundle: DeltaBundle; readonly target: ArchivedTarget }> {
+  const file = await openDeltaFile(path);
   try {
-    return await readDeltaFile(layout, path);
+    return await bundleOfFile(file);
   } catch (error) {
-    await layout.close();
+    await file.close();
     throw error;
   }
 }
 
-async function readDeltaFile(layout: LayoutReader, path: string): Promise<{ bundle: DeltaBundle; target: ArchivedTarget }> {
-  const listed = layout.select(deltaArchiveTag);
-  const manifest = await layout.readManifest(listed);
-  const parsed = parseManifestOrIndex(manifest, path, listed.mediaType);
-  const wrong = (what: string): WhittleError => new WhittleError('DELTA_CORRUPT', `${path} is no whole .delta file: ${what}`, { hint: 'Make it again with: delta-server compute BASIS TARGET -o FILE.delta' });
-  if (parsed.kind !== 'manifest' || parsed.artifactType !== deltaMediaTypes.artifact || parsed.subject === undefined) throw wrong('its entry "delta" is no delta');
-  const [indexBlob, data] = parsed.layers;
-  if (parsed.layers.length !== 2 || indexBlob?.mediaType !== deltaMediaTypes.index || data?.mediaType !== deltaMediaTypes.data) throw wrong('its manifest does not list one index and one data blob');
-  const index = parseDeltaIndex(await layout.readBlob(indexBlob, deltaLimits.indexBytes));
-  const target = await readTarget(layout, parsed.subject);
-  if (target.configDigest !== index.target.configDigest || parsed.annotations[deltaAnnotations.basisConfig] !== index.basis.configDigest) throw wrong('its index is of other images than its manifest says');
-  if (index.dataSizeBytes !== data.size || (await layout.blobSize(data.digest)) !== data.size) throw wrong('its data has another size than its index says');
+async function bundleOfFile(file: DeltaFile): Promise<{ bundle: DeltaBundle; target: ArchivedTarget }> {
+  const { layout, manifest, index, indexBlob, data } = file;
+  if (manifest.subject === undefined) throw notWhole(layout, 'its manifest names no image that it makes');
+  const target = await readTarget(layout, manifest.subject);
+  if (target.configDigest !== index.target.configDigest || manifest.annotations[deltaAnnotations.basisConfig] !== index.basis.configDigest) throw notWhole(layout, 'its index is of other images than its manifest says');
+  if ((await layout.blobSize(data.digest)) !== data.size) throw notWhole(layout, 'its data has another size than its index says');
   const bundle: DeltaBundle = {
-    descriptor: { mediaType: parsed.mediaType, digest: listed.digest, size: manifest.length, artifactType: deltaMediaTypes.artifact, annotations: parsed.annotations },
-    manifest, subjectDigest: parsed.subject.digest, basisConfig: index.basis.configDigest,
-    blobs: [parsed.config, indexBlob, data].map((descriptor) => archivedToPush(layout, descriptor)),
-    deltaBytes: manifest.length + indexBlob.size + data.size, layerPullBytes: layersCarried(index, target.manifest), close: () => layout.close(),
+    descriptor: { mediaType: manifest.mediaType, digest: file.descriptor.digest, size: file.manifestContent.length, artifactType: deltaMediaTypes.artifact, annotations: manifest.annotations },
+    manifest: file.manifestContent, subjectDigest: manifest.subject.digest, basisConfig: index.basis.configDigest,
+    blobs: [manifest.config, indexBlob, data].map((descriptor) => archivedToPush(layout, descriptor)),
+    deltaBytes: file.manifestContent.length + indexBlob.size + data.size, layerPullBytes: layersCarried(index, target.manifest), close: () => file.close(),
   };
   return { bundle, target };
 }

@@ -8,7 +8,7 @@ import { layerPullBytes } from '../image-input.js';
 import { openImage, type OpenedImage } from '../sources.js';
 import { withWorkDirectory } from '../work-directory.js';
 import { computeInWorker } from '../worker-host.js';
-import { bundleOfWork, openDeltaFile, type DeltaBundle } from './bundle.js';
+import { bundleOfWork, openBundle, type DeltaBundle } from './bundle.js';
 import { publishLimits } from './limits.js';
 import { LayerCopies } from './local-image.js';
 import { pushBundle, pushImage } from './push-bundle.js';
@@ -118,7 +118,7 @@ const nothing = { basisConfig: null, deltaDigest: null, deltaBytes: null, layerP
 /** Publishes the delta in a `.delta` file. */
 async function publishFile(to: RemoteRepository, path: string, options: PublishOptions): Promise<PublishResult> {
   const { signal, onEvent } = options;
-  const { bundle, target } = await openDeltaFile(path);
+  const { bundle, target } = await openBundle(path);
   try {
     await requireTarget(to, target.descriptor.digest, options);
     onEvent({ event: 'target', name: path, repository: to.name, manifestDigest: target.descriptor.digest, configDigest: target.configDigest, pushedBytes: null });
