@@ -8,32 +8,6 @@ import { brotliPacking, deflatePacking, digestOf, findStreams, inflateStream, ma
 /** Larger files are differenced as they are: both versions are held in memory while they are looked at. */
 const largestFileBytes = 128 * 2 ** 20;
 
-/**
- * Decides which compressed streams of a file are coded inflated: those whose bytes are not also in `source` (the
- * file's first source, if any) and that stock zlib gives back bit for bit. Null when there are none.
- */
-export function planExpansion(target: BasisContent, source: BasisContent | undefined): Expansion | null {
-  if (target.sizeBytes > largestFileBytes || !mayHoldStreams(readContent(target, 4))) return null;
-  const file = readContent(target, target.sizeBytes);
-  const old = source === undefined || source.sizeBytes > largestFileBytes ? undefined : readContent(source, source.sizeBytes);
-  const oldStreams = new Map((old === undefined ? [] : findStreams(old)).map((stream) => [stream.name, stream]));
-  const deflated: DeflatedRange[] = [];
-  const partners: FoundStream[] = [];
-  let total = 0;
-  for (const stream of findStreams(file)) {
-    const partner = oldStreams.get(stream.name);
-    const bytes = bytesOf(file, stream);
-    if (old !== undefined && partner !== undefined && bytesOf(old, partner).equals(bytes)) continue;
-    const range = deflatedRange(stream, bytes);
-    // Half of the limit is the sources'.
-    if (range === null || total + range.sizeBytes > deltaLimits.expandedBytes / 2 || deflated.length === deltaLimits.expandedRanges) continue;
-    total += range.sizeBytes;
-    deflated.push(range);
-    if (partner !== undefined) partners.push(partner);
-  }
-  return deflated.length === 0 ? null : { deflated, inflated: old === undefined ? [] : inflatedRanges(partners, old) };
-}
-
 /** A file that is one compressed stream, and the sha256 of what the stream holds. */
 export interface PackedFile {
   readonly plainDigest: Buffer;
@@ -41,11 +15,81 @@ export interface PackedFile {
   expansion(): Expansion | null;
 }
 
-/** Whether a file is gzip, or by its name brotli, of one stream: what it holds is often there as a file too. */
-export function openPackedFile(target: BasisContent, path: string): PackedFile | null {
-  if (path.endsWith('.br')) return target.sizeBytes > deltaLimits.brotliBytes ? null : packedBrotli(readContent(target, target.sizeBytes));
-  if (target.sizeBytes > largestFileBytes || !mayHoldStreams(readContent(target, 4))) return null;
-  return packedGzip(readContent(target, target.sizeBytes));
+/** A target file that may hold compressed streams. It is read, searched and (a lone stream) inflated once, when first asked for; the caller closes the content. */
+export class ExpandableFile {
+  #bytes: Buffer | null = null;
+  #streams: FoundStream[] | null = null;
+  #inflated: Buffer | null | undefined;
+
+  constructor(private readonly target: BasisContent) {}
+
+  /** This file as one compressed stream: gzip, or by its name brotli. What such a stream holds is often there as a file too. Null when it is none. */
+  packed(path: string): PackedFile | null {
+    if (path.endsWith('.br')) return this.target.sizeBytes > deltaLimits.brotliBytes ? null : packedBrotli(this.#content());
+    return this.#mayHoldStreams() ? this.#packedGzip() : null;
+  }
+
+  /**
+   * Decides which compressed streams of the file are coded inflated: those whose bytes are not also in `source` (the
+   * file's first source, if any) and that stock zlib gives back bit for bit. Null when there are none.
+   */
+  expansion(source: BasisContent | undefined): Expansion | null {
+    if (!this.#mayHoldStreams()) return null;
+    const file = this.#content();
+    const old = source === undefined || source.sizeBytes > largestFileBytes ? undefined : readContent(source, source.sizeBytes);
+    const oldStreams = new Map((old === undefined ? [] : findStreams(old)).map((stream) => [stream.name, stream]));
+    const deflated: DeflatedRange[] = [];
+    const partners: FoundStream[] = [];
+    let total = 0;
+    for (const stream of this.#found()) {
+      const partner = oldStreams.get(stream.name);
+      const bytes = bytesOf(file, stream);
+      if (old !== undefined && partner !== undefined && bytesOf(old, partner).equals(bytes)) continue;
+      const range = deflatedRange(stream, bytes, this.#inflate(stream));
+      // Half of the limit is the sources'.
+      if (range === null || total + range.sizeBytes > deltaLimits.expandedBytes / 2 || deflated.length === deltaLimits.expandedRanges) continue;
+      total += range.sizeBytes;
+      deflated.push(range);
+      if (partner !== undefined) partners.push(partner);
+    }
+    return deflated.length === 0 ? null : { deflated, inflated: old === undefined ? [] : inflatedRanges(partners, old) };
+  }
+
+  #packedGzip(): PackedFile | null {
+    const streams = this.#found();
+    const [stream] = streams;
+    if (stream === undefined || streams.length !== 1 || stream.name !== '') return null;
+    const plain = this.#inflate(stream);
+    if (plain === null || plain.length === 0 || plain.length > deltaLimits.expandedBytes / 2) return null;
+    return {
+      plainDigest: digestOf(plain),
+      expansion: () => {
+        const range = deflatedRange(stream, bytesOf(this.#content(), stream), plain);
+        return range === null ? null : { inflated: [], deflated: [range] };
+      },
+    };
+  }
+
+  #mayHoldStreams(): boolean {
+    return this.target.sizeBytes <= largestFileBytes && mayHoldStreams(this.#bytes ?? readContent(this.target, 4));
+  }
+
+  #content(): Buffer {
+    this.#bytes ??= readContent(this.target, this.target.sizeBytes);
+    return this.#bytes;
+  }
+
+  #found(): readonly FoundStream[] {
+    this.#streams ??= findStreams(this.#content());
+    return this.#streams;
+  }
+
+  /** A lone stream is kept, since it may be asked for twice; those of an archive are not all held at once. */
+  #inflate(stream: FoundStream): Buffer | null {
+    if (this.#found().length > 1) return inflateStream(bytesOf(this.#content(), stream));
+    if (this.#inflated === undefined) this.#inflated = inflateStream(bytesOf(this.#content(), stream));
+    return this.#inflated;
+  }
 }
 
 function packedBrotli(file: Buffer): PackedFile | null {
@@ -60,27 +104,11 @@ function packedBrotli(file: Buffer): PackedFile | null {
   };
 }
 
-function packedGzip(file: Buffer): PackedFile | null {
-  const streams = findStreams(file);
-  const [stream] = streams;
-  if (stream === undefined || streams.length !== 1 || stream.name !== '') return null;
-  const plain = inflateStream(bytesOf(file, stream));
-  if (plain === null || plain.length === 0 || plain.length > deltaLimits.expandedBytes / 2) return null;
-  return {
-    plainDigest: digestOf(plain),
-    expansion: () => {
-      const range = deflatedRange(stream, bytesOf(file, stream));
-      return range === null ? null : { inflated: [], deflated: [range] };
-    },
-  };
-}
-
 function bytesOf(file: Buffer, stream: FoundStream): Buffer {
   return file.subarray(stream.offset, stream.offset + stream.lengthBytes);
 }
 
-function deflatedRange({ offset, lengthBytes }: FoundStream, bytes: Buffer): DeflatedRange | null {
-  const inflated = inflateStream(bytes);
+function deflatedRange({ offset, lengthBytes }: FoundStream, bytes: Buffer, inflated: Buffer | null): DeflatedRange | null {
   if (inflated === null || inflated.length === 0) return null;
   const packing = deflatePacking(bytes, inflated);
   return packing === null ? null : { offset, lengthBytes, sizeBytes: inflated.length, packing };

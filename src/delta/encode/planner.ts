@@ -4,7 +4,7 @@ import type { Basis } from '../basis.js';
 import type { ContentPlan, ContentRef, LayerPlan } from '../plan.js';
 import { nativeContent } from '../segments.js';
 import { ContentIndex } from './content-index.js';
-import { openPackedFile, planExpansion } from './expander.js';
+import { ExpandableFile } from './expander.js';
 import { deltaLimits } from '../limits.js';
 import { HeaderBases } from './header-bases.js';
 
@@ -86,37 +86,38 @@ export class Planner {
   }
 
   async #patch(layer: number, entry: number, record: LayerEntry): Promise<ContentPlan> {
-    const packed = await this.#packed(layer, entry, record);
-    if (packed !== null) return packed;
-    const sources = await this.#sources(layer, entry, record);
     const target = await this.options.target.openContent(layer, entry);
-    const first = sources[0];
-    const source = first === undefined ? undefined : await this.options.basis.openContent(first.layer, first.entry, { callerVerifies: true });
     try {
-      return { kind: 'patch', sources, expansion: planExpansion(target, source) };
+      const file = new ExpandableFile(target);
+      return this.#packed(record, file) ?? (await this.#differenced(layer, entry, record, file));
     } finally {
-      await source?.close();
       await target.close();
     }
   }
 
+  async #differenced(layer: number, entry: number, record: LayerEntry, file: ExpandableFile): Promise<ContentPlan> {
+    const sources = await this.#sources(layer, entry, record);
+    const first = sources[0];
+    const source = first === undefined ? undefined : await this.options.basis.openContent(first.layer, first.entry, { callerVerifies: true });
+    try {
+      return { kind: 'patch', sources, expansion: file.expansion(source) };
+    } finally {
+      await source?.close();
+    }
+  }
+
   /** A compressed file beside the file that it holds is made of that. */
-  async #packed(layer: number, entry: number, record: LayerEntry): Promise<ContentPlan | null> {
+  #packed(record: LayerEntry, file: ExpandableFile): ContentPlan | null {
     const path = record.header.path.toString('latin1');
     if (this.options.profile === 'fast' && path.endsWith('.br')) return null;
-    const target = await this.options.target.openContent(layer, entry);
-    try {
-      const file = openPackedFile(target, path);
-      const plain = file === null ? undefined : this.#bases.nearest(this.#basisIndex.withDigest(file.plainDigest), record.header.path) ?? this.#targetIndex.withDigest(file.plainDigest).at(-1);
-      const expansion = plain === undefined ? null : file?.expansion() ?? null;
-      if (plain === undefined || expansion === null) return null;
-      const brotliBytes = expansion.deflated.reduce((sum, range) => sum + (range.packing.kind === 'brotli' ? range.sizeBytes : 0), 0);
-      if (this.#brotliBytes + brotliBytes > deltaLimits.brotliTotalBytes) return null;
-      this.#brotliBytes += brotliBytes;
-      return { kind: 'patch', sources: [plain], expansion };
-    } finally {
-      await target.close();
-    }
+    const packed = file.packed(path);
+    const plain = packed === null ? undefined : this.#bases.nearest(this.#basisIndex.withDigest(packed.plainDigest), record.header.path) ?? this.#targetIndex.withDigest(packed.plainDigest).at(-1);
+    const expansion = plain === undefined ? null : packed?.expansion() ?? null;
+    if (plain === undefined || expansion === null) return null;
+    const brotliBytes = expansion.deflated.reduce((sum, range) => sum + (range.packing.kind === 'brotli' ? range.sizeBytes : 0), 0);
+    if (this.#brotliBytes + brotliBytes > deltaLimits.brotliTotalBytes) return null;
+    this.#brotliBytes += brotliBytes;
+    return { kind: 'patch', sources: [plain], expansion };
   }
 
   async #sources(layer: number, entry: number, record: LayerEntry): Promise<ContentRef[]> {
