@@ -2,41 +2,26 @@ import { acquireLock, discardTree, removeTree, storageError, type FsLock } from 
 import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors.js';
 import type { BasisContent } from '../../delta/basis.js';
 import type { ContentOrigin } from '../../delta/sink.js';
-import { LayerMetaBuilder, type LayerMeta, type TarHeader } from '../../tar/index.js';
+import type { LayerMeta } from '../../tar/index.js';
 import { LayersBasis } from './basis.js';
 import { checkLayer } from './check.js';
 import { findDamaged, moveLayers, point, recordImage } from './commit.js';
 import type { StoreContext } from './context.js';
 import type { WriterCounters } from './file-sink.js';
-import { contentPlace, Layer, throwIfAborted, type ContentPlace } from './layer.js';
-import type { LayerTree } from './layer-tree.js';
-import { LayerWriter } from './layer-writer.js';
+import { Layer, throwIfAborted } from './layer.js';
+import { LayerBuilder } from './layer-builder.js';
 import { hexOf, layerPath, layout, stageLockPath, stagePath } from './layout.js';
-import { LinkRule, type CopyOrigin } from './link-rule.js';
-import { sparseLayout } from './sparse.js';
 import { mayMakeDevices, prepareStage } from './stage-directory.js';
 import type { Target } from './target.js';
 import type { CommitOptions, Stage, StageCounters, StageOptions, StoreBasis, StoredImage } from './types.js';
-
-/** A layer of the target while and after it is rebuilt. */
-interface StagedLayer {
-  /** Null when the layer is whole. */
-  writer: LayerWriter | null;
-  readonly path: string;
-  readonly tree: LayerTree;
-  meta: LayerMeta;
-  next: number;
-}
 
 /** An uncommitted apply on disk, held by one process at a time. */
 export class DiskStage implements Stage {
   readonly intake = 'kept';
   readonly #counters: WriterCounters = { writtenBytes: 0, writtenFiles: 0, linkedBytes: 0, linkedFiles: 0, keptBytes: 0, keptFiles: 0 };
-  readonly #staged = new Map<string, StagedLayer>();
+  readonly #builder: LayerBuilder;
   /** diffIDs known to be whole: staged here, or committed and not to be replaced. */
   readonly #whole = new Map<string, 'stage' | 'store'>();
-  readonly #links: LinkRule;
-  #basis: LayersBasis | null = null;
   #failed = false;
   #closed = false;
 
@@ -44,7 +29,12 @@ export class DiskStage implements Stage {
     private readonly context: StoreContext, private readonly target: Target, private readonly options: StageOptions,
     private readonly locks: readonly FsLock[], readonly resumed: boolean, private readonly privileged: boolean,
   ) {
-    this.#links = new LinkRule(target.diffIds, privileged);
+    this.#builder = new LayerBuilder({
+      fs: context.fs, privileged, signal: options.signal, counters: this.#counters,
+      whole: async (diffId) => (await this.#isWhole(diffId)) ? this.#loadWhole(diffId) : undefined,
+      room: (diffId) => this.#room(diffId), built: (diffId) => { this.#whole.set(diffId, 'stage'); },
+      refused: (diffId) => removeTree(context.fs, this.#layerPath(diffId)),
+    }, target.diffIds);
   }
 
   /** Opens the stage of `target`. On disk when it returns: its directory and record. */
@@ -93,11 +83,11 @@ export class DiskStage implements Stage {
 
   useBasis(basis: StoreBasis): void {
     if (!(basis instanceof LayersBasis)) throw new WhittleError('INTERNAL', 'a stage takes only its own store\'s basis');
-    this.#basis = basis;
+    this.#builder.useBasis(basis);
   }
 
   hasLayer(layer: number): Promise<boolean> {
-    return this.#guard('looking for a layer', () => this.#isWhole(this.#diffId(layer)));
+    return this.#guard('looking for a layer', () => this.#isWhole(this.#builder.diffId(layer)));
   }
 
   async #isWhole(diffId: string): Promise<boolean> {
@@ -119,82 +109,25 @@ export class DiskStage implements Stage {
     return true;
   }
 
-  async writeLayerTar(layer: number, chunks: AsyncIterable<Buffer>): Promise<void> {
-    await this.#guard('extracting a layer', async () => {
-      const diffId = this.#diffId(layer);
-      const writer = await this.#newWriter(diffId);
-      try {
-        await this.#extract(writer, diffId, chunks);
-      } catch (error) {
-        await writer.abandon();
-        if (isRefused(error)) await removeTree(this.context.fs, this.#layerPath(diffId));
-        throw error;
-      }
-      this.#whole.set(diffId, 'stage');
-    });
+  writeLayerTar(layer: number, chunks: AsyncIterable<Buffer>): Promise<void> {
+    return this.#guard('extracting a layer', () => this.#builder.writeLayerTar(layer, chunks));
   }
 
-  async #extract(writer: LayerWriter, diffId: string, chunks: AsyncIterable<Buffer>): Promise<void> {
-    type Event = { readonly header: TarHeader; readonly index: number } | { readonly content: Buffer } | { readonly end: boolean };
-    let events: Event[] = [];
-    const builder = new LayerMetaBuilder({
-      onEntry: (header, index) => { events.push({ header, index }); },
-      onContent: (content) => { events.push({ content }); },
-      onContentEnd: (digest) => { events.push({ end: digest !== null }); },
-    });
-    const drain = async (): Promise<void> => {
-      const ready = events;
-      events = [];
-      for (const event of ready) {
-        if ('header' in event) await writer.addEntry(event.index, event.header);
-        else if ('content' in event) await writer.write(event.content);
-        else if (event.end) await writer.endContent();
-      }
-    };
-    await writer.begin();
-    for await (const chunk of chunks) {
-      throwIfAborted(this.options.signal);
-      builder.write(chunk);
-      await drain();
-    }
-    const meta = builder.finish();
-    await drain();
-    if (meta.diffId !== diffId) throw new WhittleError('LAYER_MISMATCH', `a layer has the diffID ${meta.diffId}, the image config declares ${diffId}`, { data: { found: meta.diffId, expected: diffId } });
-    await writer.finish(meta);
-  }
-
-  async #newWriter(diffId: string): Promise<LayerWriter> {
+  async #room(diffId: string): Promise<{ path: string; fresh: boolean }> {
     const { fs } = this.context;
     const path = this.#layerPath(diffId);
     const left = await fs.stat(path);
     // It is being changed, so it is not whole, whatever its metadata file says.
     if (left !== undefined) await removeTree(fs, `${path}/meta`);
-    return new LayerWriter({ fs, path, privileged: this.privileged, fresh: left === undefined, counters: this.#counters });
+    return { path, fresh: left === undefined };
   }
 
   #layerPath(diffId: string): string {
     return `${this.#path}/layers/${hexOf(diffId)}`;
   }
 
-  #diffId(layer: number): string {
-    const diffId = this.target.diffIds[layer];
-    if (diffId === undefined) throw new WhittleError('INTERNAL', `the target has no layer ${String(layer)}`);
-    return diffId;
-  }
-
-  async beginLayer(layer: number, meta: LayerMeta): Promise<void> {
-    await this.#guard('starting a layer', async () => {
-      const diffId = this.#diffId(layer);
-      if (await this.#isWhole(diffId)) {
-        // Content that is there already is taken, compared by nobody but the layer's own digest, and dropped.
-        const there = await this.#loadWhole(diffId);
-        this.#staged.set(diffId, { writer: null, path: there.path, tree: there.tree, meta: there.meta, next: meta.entries.length });
-        return;
-      }
-      const writer = await this.#newWriter(diffId);
-      await writer.begin();
-      this.#staged.set(diffId, { writer, path: this.#layerPath(diffId), tree: writer.tree, meta, next: 0 });
-    });
+  beginLayer(layer: number, meta: LayerMeta): Promise<void> {
+    return this.#guard('starting a layer', () => this.#builder.beginLayer(layer, meta));
   }
 
   async #loadWhole(diffId: string): Promise<Layer> {
@@ -204,106 +137,24 @@ export class DiskStage implements Stage {
     return layer;
   }
 
-  #layer(layer: number): StagedLayer {
-    const staged = this.#staged.get(this.#diffId(layer));
-    if (staged === undefined) throw new WhittleError('INTERNAL', `layer ${String(layer)} was not begun`);
-    return staged;
+  copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void> {
+    return this.#guard('copying a file', () => this.#builder.copyEntry(layer, entry, origin));
   }
 
-  /** Brings the writer up to `entry`: entries without content get no call of their own. */
-  async #reach(staged: StagedLayer, entry: number): Promise<void> {
-    for (; staged.next <= entry; staged.next++) {
-      const header = staged.meta.entries.at(staged.next)?.header;
-      if (header === undefined || staged.writer === null) return;
-      await staged.writer.addEntry(staged.next, header);
-    }
+  writeEntry(layer: number, entry: number, chunk: Buffer): Promise<void> {
+    return this.#guard('writing a file', () => this.#builder.writeEntry(layer, entry, chunk));
   }
 
-  async copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void> {
-    await this.#guard('copying a file', async () => {
-      const staged = this.#layer(layer);
-      if (staged.writer === null) return;
-      await this.#reach(staged, entry);
-      const source = await this.#origin(origin);
-      const header = staged.meta.entries.at(entry)?.header;
-      if (header === undefined) throw new WhittleError('INTERNAL', `layer ${String(layer)} has no entry ${String(entry)}`);
-      if (sparseLayout(header) !== undefined || !isWholeFile(source.place)) {
-        await this.#copyByReading(staged.writer, origin);
-        return;
-      }
-      const linkable = this.#links.mayLink(staged.tree.nodeOf(entry), header, source);
-      await staged.writer.copy({ path: source.place.path, sizeBytes: header.sizeBytes, linkable });
-    });
+  endEntry(layer: number, entry: number): Promise<void> {
+    return this.#guard('writing a file', () => this.#builder.endEntry(layer, entry));
   }
 
-  async #origin(origin: ContentOrigin): Promise<CopyOrigin> {
-    if (origin.from === 'basis') {
-      const basis = this.#basis?.storeLayers[origin.layer];
-      if (basis === undefined) throw new WhittleError('INTERNAL', 'content of a basis that the stage was not told of');
-      return { place: basis.place(origin.entry), header: basis.meta.entries.at(origin.entry)?.header, basis, entry: origin.entry, stat: this.#basis?.checkedStat(origin.layer, origin.entry) };
-    }
-    const from = this.#layer(origin.layer);
-    await from.writer?.flush();
-    return { place: contentPlace(from.path, from.tree, from.meta, origin.entry), header: from.meta.entries.at(origin.entry)?.header, basis: undefined, entry: origin.entry, stat: undefined };
+  openContent(layer: number, entry: number): Promise<BasisContent> {
+    return this.#guard('reading a staged file', () => this.#builder.openContent(layer, entry));
   }
 
-  async #copyByReading(writer: LayerWriter, origin: ContentOrigin): Promise<void> {
-    const source = await this.#origin(origin);
-    const file = await this.context.fs.open(source.place.path, 'read');
-    try {
-      const buffer = Buffer.allocUnsafe(128 * 1024);
-      for (const { offset, lengthBytes } of source.place.extents) {
-        for (let done = 0; done < lengthBytes;) {
-          const wanted = buffer.subarray(0, Math.min(buffer.length, lengthBytes - done));
-          if ((await file.read(wanted, offset + done)) !== wanted.length) throw new WhittleError('BASIS_DAMAGED', `${source.place.path.toString()} ends too early`);
-          await writer.write(wanted);
-          done += wanted.length;
-        }
-      }
-    } finally {
-      await file.close();
-    }
-    await writer.endContent();
-  }
-
-  async writeEntry(layer: number, entry: number, chunk: Buffer): Promise<void> {
-    await this.#guard('writing a file', async () => {
-      const staged = this.#layer(layer);
-      await this.#reach(staged, entry);
-      await staged.writer?.write(chunk);
-    });
-  }
-
-  async endEntry(layer: number, entry: number): Promise<void> {
-    await this.#guard('writing a file', async () => {
-      const staged = this.#layer(layer);
-      await this.#reach(staged, entry);
-      await staged.writer?.endContent();
-    });
-  }
-
-  async openContent(layer: number, entry: number): Promise<BasisContent> {
-    return this.#guard('reading a staged file', async () => {
-      const staged = this.#layer(layer);
-      await staged.writer?.flush();
-      const { path, extents } = contentPlace(staged.path, staged.tree, staged.meta, entry);
-      const file = await this.context.fs.open(path, 'read');
-      return { fd: file.fd, extents, sizeBytes: staged.meta.entries.at(entry)?.header.sizeBytes ?? 0, close: () => file.close() };
-    });
-  }
-
-  async endLayer(layer: number, meta: LayerMeta): Promise<void> {
-    await this.#guard('finishing a layer', async () => {
-      const diffId = this.#diffId(layer);
-      const staged = this.#layer(layer);
-      if (meta.diffId !== diffId) throw new WhittleError('LAYER_MISMATCH', `a layer came out as ${meta.diffId}, the image config declares ${diffId}`);
-      if (staged.writer === null) return;
-      await this.#reach(staged, meta.entries.length - 1);
-      await staged.writer.finish(meta);
-      staged.writer = null;
-      staged.meta = meta;
-      this.#whole.set(diffId, 'stage');
-    });
+  endLayer(layer: number, meta: LayerMeta): Promise<void> {
+    return this.#guard('finishing a layer', () => this.#builder.endLayer(layer, meta));
   }
 
   async requireSpace(sizeBytes: number): Promise<void> {
@@ -333,8 +184,7 @@ export class DiskStage implements Stage {
       if (!(await this.#isWhole(diffId))) throw new WhittleError('STAGE_INCOMPLETE', `layer ${diffId} is not there yet`, { data: { diffId } });
     }
     // What building them took is not needed to prove them, and a large image's would be in memory twice.
-    this.#staged.clear();
-    this.#basis = null;
+    this.#builder.clear();
     await context.fs.syncfs('stage.commit');
     if (options.verify !== false) await this.#prove(distinct, options);
     throwIfAborted(options.signal);
@@ -372,7 +222,7 @@ export class DiskStage implements Stage {
 
   async discard(): Promise<void> {
     if (this.#closed) return;
-    await this.#abandonWriters();
+    await this.#builder.abandon();
     try {
       await this.#drop();
     } catch (error) {
@@ -390,14 +240,10 @@ export class DiskStage implements Stage {
 
   async close(): Promise<void> {
     if (this.#closed) return;
-    await this.#abandonWriters();
+    await this.#builder.abandon();
     // What a failing disk may have swallowed must be written anew, to new inodes.
     if (this.#failed) await discardTree(this.context.fs, this.#path, layout.trash).catch(() => undefined);
     await this.#release();
-  }
-
-  async #abandonWriters(): Promise<void> {
-    for (const [diffId, staged] of this.#staged) if (!this.#whole.has(diffId)) await staged.writer?.abandon();
   }
 
   async #release(): Promise<void> {
@@ -414,13 +260,4 @@ export class DiskStage implements Stage {
       throw storageError(error, what);
     }
   }
-}
-
-/** Whether what arrived is to blame, so that keeping it would be of no use. */
-function isRefused(error: unknown): boolean {
-  return isWhittleError(error) && ['TAR_UNSAFE', 'TAR_CORRUPT', 'LAYER_MISMATCH', 'LIMIT_EXCEEDED'].includes(error.code);
-}
-
-function isWholeFile(place: ContentPlace): boolean {
-  return place.extents.length === 1 && place.extents[0]?.offset === 0;
 }
