@@ -1,26 +1,28 @@
 import { createHash } from 'node:crypto';
-import type { DurableFile, DurableFs, FileStat } from '../../atomic/index.js';
+import type { DurableFile, FileStat } from '../../atomic/index.js';
 import { isSystemError, withStorageErrors } from '../../atomic/index.js';
 import { WhittleError } from '../../core/errors.js';
 import type { BasisContent, FileExtent } from '../../delta/basis.js';
 import type { LayerMeta } from '../../tar/index.js';
-import { unreadable, type Layer } from './layer.js';
-import type { HeldImage } from '../engines/types.js';
-import type { StoreBasis } from './types.js';
+import type { HeldBasis, HeldImage } from '../engines/types.js';
+import type { Layer } from './layer.js';
+import { unreadable, type LayerContents } from './layer-contents.js';
 
 const readBytes = 256 * 1024;
 
-/** Layers of the store as a delta's basis. */
-export class LayersBasis implements StoreBasis {
+/**
+ * Layers whose contents are files, as a delta's basis. Every content is hashed and compared with its record before it is
+ * given, unless this object hashed the very same file before.
+ */
+export class ContentsBasis<L extends LayerContents> implements HeldBasis {
   readonly layers: readonly LayerMeta[];
   /** By layer and entry: what files whose content was checked looked like then, to tell that they are still the same. */
   readonly #checked: readonly Map<number, FileStat>[];
   readonly #buffer = Buffer.allocUnsafeSlow(readBytes);
   #closed = false;
 
-  constructor(
-    private readonly fs: DurableFs, readonly image: HeldImage, readonly storeLayers: readonly Layer[], private readonly release: () => Promise<void>,
-  ) {
+  /** `release` is called once, by `close`. */
+  constructor(readonly image: HeldImage, readonly storeLayers: readonly L[], private readonly release: () => Promise<void>) {
     this.layers = storeLayers.map((layer) => layer.meta);
     this.#checked = storeLayers.map(() => new Map<number, FileStat>());
   }
@@ -32,7 +34,7 @@ export class LayersBasis implements StoreBasis {
       const { path, extents } = from.place(entry);
       let file: DurableFile;
       try {
-        file = await this.fs.open(path, 'read');
+        file = await from.fs.open(path, 'read');
       } catch (error) {
         if (isSystemError(error, ...unreadable)) throw this.#damaged(from, entry, error);
         throw error;
@@ -54,8 +56,9 @@ export class LayersBasis implements StoreBasis {
   }
 
   /** Hashes the content, unless this very file was hashed before and has not changed since. */
-  async #check(layer: Layer, layerNumber: number, entry: number, file: DurableFile, extents: readonly FileExtent[]): Promise<void> {
+  async #check(layer: L, layerNumber: number, entry: number, file: DurableFile, extents: readonly FileExtent[]): Promise<void> {
     const stat = await file.stat();
+    if (stat.kind !== 'file') throw this.#damaged(layer, entry);
     const before = this.#checked[layerNumber]?.get(entry);
     if (before?.inode === stat.inode && before.ctimeNs === stat.ctimeNs && before.sizeBytes === stat.sizeBytes) return;
     const hash = createHash('sha256');
@@ -70,7 +73,7 @@ export class LayersBasis implements StoreBasis {
     this.#checked[layerNumber]?.set(entry, stat);
   }
 
-  #damaged(layer: Layer, entry: number, cause?: unknown): WhittleError {
+  #damaged(layer: L, entry: number, cause?: unknown): WhittleError {
     const path = layer.meta.entries.at(entry)?.header.path.toString() ?? '';
     return new WhittleError('BASIS_DAMAGED', `${JSON.stringify(path)} in layer ${layer.meta.diffId} is not what its record says`, {
       ...(cause === undefined ? {} : { cause }), data: { layers: layer.meta.diffId, path },
@@ -83,6 +86,9 @@ export class LayersBasis implements StoreBasis {
     await this.release();
   }
 }
+
+/** Layers of the device's own store. */
+export class LayersBasis extends ContentsBasis<Layer> {}
 
 /** A file ends before its extents do. */
 class ShortContent extends Error {}

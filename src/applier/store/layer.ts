@@ -1,33 +1,21 @@
-import { createHash, type Hash } from 'node:crypto';
 import { isSystemError, joinPath, type DurableFs, type FsPath } from '../../atomic/index.js';
 import { WhittleError } from '../../core/errors.js';
-import { entryHeaderBytes, entryPadding, trailerBytes, type LayerMeta } from '../../tar/index.js';
-import type { FileExtent } from '../../delta/basis.js';
+import type { LayerMeta } from '../../tar/index.js';
+import { LayerContents, type ContentPlace } from './layer-contents.js';
 import { decodeLayerFile, type LayerFile } from './layer-file.js';
 import { LayerTree, pathOf, type TreeNode } from './layer-tree.js';
 import { storeLimits } from './limits.js';
 import { sparseLayout } from './sparse.js';
 
-const groupFiles = 96;
-const groupBytes = 768 * 1024;
-const smallBytes = 128 * 1024;
-const chunkBytes = 256 * 1024;
-/** Room for a group's contents and what the results say of each. */
-const scratchBytes = groupBytes + smallBytes + groupFiles * 64;
-
-/** Where the content of an entry is. */
-export interface ContentPlace {
-  readonly path: FsPath;
-  readonly extents: readonly FileExtent[];
-  /** The node whose file it is; undefined for shadow files. */
-  readonly node: TreeNode | undefined;
-}
+export { throwIfAborted, unreadable, type ContentPlace } from './layer-contents.js';
 
 /** An extracted layer on disk, in the store or in a stage. Holds no descriptors. */
-export class Layer {
+export class Layer extends LayerContents {
   #tree: LayerTree | undefined;
 
-  private constructor(private readonly fs: DurableFs, readonly path: string, private readonly file: LayerFile) {}
+  private constructor(fs: DurableFs, readonly path: string, private readonly file: LayerFile) {
+    super(fs);
+  }
 
   /** Reads the layer at `path`; undefined when it is not there or its metadata is damaged or that of another layer than `diffId`. */
   static async load(fs: DurableFs, path: string, diffId: string): Promise<Layer | undefined> {
@@ -41,7 +29,7 @@ export class Layer {
     return file === undefined || file.meta.diffId !== diffId ? undefined : new Layer(fs, path, file);
   }
 
-  get meta(): LayerMeta {
+  override get meta(): LayerMeta {
     return this.file.meta;
   }
 
@@ -67,99 +55,10 @@ export class Layer {
     return joinPath(this.path, 'fs', pathOf(node));
   }
 
-  /** Where the content of `entry` (which has some) is. */
-  place(entry: number): ContentPlace {
+  override place(entry: number): ContentPlace {
     return contentPlace(this.path, this.tree, this.meta, entry);
   }
-
-  /**
-   * The layer's tar, as headers, contents and paddings say. Chunks are valid until the next is asked for. System errors
-   * pass (ENOENT for a missing file); STORE_DAMAGED when a content is shorter than its header says. Nothing is checked against a digest.
-   */
-  async *tar(signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
-    const { entries } = this.meta;
-    // A small layer takes little memory: a device with many of them checks them one after the other.
-    const { sizeBytes } = this.meta;
-    const buffer = Buffer.allocUnsafe(Math.min(chunkBytes, sizeBytes));
-    const scratch = Buffer.allocUnsafe(Math.min(scratchBytes, sizeBytes + groupFiles * 64));
-    for (let start = 0; start < entries.length;) {
-      throwIfAborted(signal);
-      const { end, small } = this.#group(start);
-      const contents = await this.fs.readFiles(small.map((entry) => this.place(entry).path), smallBytes, scratch);
-      const byEntry = new Map(small.map((entry, at) => [entry, contents[at]]));
-      for (let at = start; at < end; at++) {
-        const entry = entries.at(at);
-        if (entry === undefined) break;
-        yield entryHeaderBytes(entry);
-        if (entry.header.sizeBytes > 0) yield* byEntry.has(at) ? [this.#whole(at, byEntry.get(at))] : this.#stream(at, buffer, signal);
-        const padding = entryPadding(entry);
-        if (padding.length > 0) yield padding;
-      }
-      start = end;
-    }
-    yield* trailerBytes(this.meta);
-  }
-
-  /** Entries from `start` that are read together; `small` are those whose contents come in one hop. */
-  #group(start: number): { end: number; small: number[] } {
-    const { entries } = this.meta;
-    const small: number[] = [];
-    let bytes = 0;
-    let end = start;
-    for (; end < entries.length && end - start < 4 * groupFiles && small.length < groupFiles && bytes < groupBytes; end++) {
-      const header = entries.at(end)?.header;
-      if (header === undefined || header.sizeBytes === 0 || header.sizeBytes > smallBytes || sparseLayout(header) !== undefined) continue;
-      small.push(end);
-      bytes += header.sizeBytes;
-    }
-    return { end, small };
-  }
-
-  #whole(entry: number, content: Buffer | undefined): Buffer {
-    if (content?.length !== this.meta.entries.at(entry)?.header.sizeBytes) throw this.damaged(entry);
-    return content ?? Buffer.alloc(0);
-  }
-
-  /** Content of one entry, piece by piece into `buffer`. */
-  async *#stream(entry: number, buffer: Buffer, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
-    const { path, extents } = this.place(entry);
-    const file = await this.fs.open(path, 'read');
-    try {
-      for (const { offset, lengthBytes } of extents) {
-        for (let done = 0; done < lengthBytes;) {
-          throwIfAborted(signal);
-          const wanted = buffer.subarray(0, Math.min(buffer.length, lengthBytes - done));
-          if ((await file.read(wanted, offset + done)) !== wanted.length) throw this.damaged(entry);
-          done += wanted.length;
-          yield wanted;
-        }
-      }
-    } finally {
-      await file.close();
-    }
-  }
-
-  /** Hashes the content of one entry from disk. False when it differs from its record, is missing or unreadable. */
-  async isContentWhole(entry: number, buffer: Buffer): Promise<boolean> {
-    const expected = this.meta.entries.at(entry)?.digest;
-    const hash: Hash = createHash('sha256');
-    try {
-      for await (const chunk of this.#stream(entry, buffer)) hash.update(chunk);
-    } catch (error) {
-      if (isSystemError(error, ...unreadable) || (error instanceof WhittleError && error.code === 'STORE_DAMAGED')) return false;
-      throw error;
-    }
-    return expected !== null && expected !== undefined && hash.digest().equals(expected);
-  }
-
-  damaged(entry: number): WhittleError {
-    const path = this.meta.entries.at(entry)?.header.path.toString() ?? '';
-    return new WhittleError('STORE_DAMAGED', `layer ${this.meta.diffId}: content of ${JSON.stringify(path)} is not what its record says`, { data: { layers: this.meta.diffId, path } });
-  }
 }
-
-/** System errors that mean: this content is gone or cannot be read, though the store as a whole works. */
-export const unreadable = ['ENOENT', 'ENOTDIR', 'EISDIR', 'ELOOP', 'ENXIO', 'EIO', 'EUCLEAN', 'EFBIG'] as const;
 
 /** Where the content of `entry` of a layer at `path` is; `tree` must have seen the entry. */
 export function contentPlace(path: string, tree: LayerTree, meta: LayerMeta, entry: number): ContentPlace {
@@ -170,8 +69,4 @@ export function contentPlace(path: string, tree: LayerTree, meta: LayerMeta, ent
   // A sparse file keeps its holes when it is moved into the shadow; the form whose map is data never was anything but plain there.
   const extents = sparseLayout(header)?.extents ?? plain;
   return { path: node === undefined ? `${path}/shadow/${String(entry)}` : joinPath(path, 'fs', pathOf(node)), extents, node };
-}
-
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted === true) throw new WhittleError('INTERRUPTED', 'interrupted');
 }

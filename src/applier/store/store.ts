@@ -107,7 +107,7 @@ export class DiskStore implements Store {
           if (layer === undefined) throw new WhittleError('BASIS_DAMAGED', `the metadata of basis layer ${diffId} is gone or damaged`, { data: { layers: diffId } });
           layers.push(layer);
         }
-        return new LayersBasis(this.fs, image, layers, () => use.release());
+        return new LayersBasis(image, layers, () => use.release());
       } catch (error) {
         await use.release();
         throw error;

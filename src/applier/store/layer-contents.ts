@@ -1,0 +1,125 @@
+import { createHash, type Hash } from 'node:crypto';
+import { isSystemError, type DurableFs, type FsPath } from '../../atomic/index.js';
+import { WhittleError } from '../../core/errors.js';
+import { entryHeaderBytes, entryPadding, trailerBytes, type LayerMeta } from '../../tar/index.js';
+import type { FileExtent } from '../../delta/basis.js';
+import type { TreeNode } from './layer-tree.js';
+import { sparseLayout } from './sparse.js';
+
+const groupFiles = 96;
+const groupBytes = 768 * 1024;
+const smallBytes = 128 * 1024;
+const chunkBytes = 256 * 1024;
+/** Room for a group's contents and what the results say of each. */
+const scratchBytes = groupBytes + smallBytes + groupFiles * 64;
+
+/** Where the content of an entry is. */
+export interface ContentPlace {
+  readonly path: FsPath;
+  readonly extents: readonly FileExtent[];
+  /** The node whose file it is; undefined for shadow files. */
+  readonly node: TreeNode | undefined;
+}
+
+/** A layer whose contents are files: how its tar and the contents of its entries are read. Holds no descriptors. */
+export abstract class LayerContents {
+  protected constructor(readonly fs: DurableFs) {}
+
+  abstract get meta(): LayerMeta;
+
+  /** Where the content of `entry` (which has some) is, relative to `fs`. */
+  abstract place(entry: number): ContentPlace;
+
+  /**
+   * The layer's tar, as headers, contents and paddings say. Chunks are valid until the next is asked for. System errors
+   * pass (ENOENT for a missing file); STORE_DAMAGED when a content is shorter than its header says. Nothing is checked against a digest.
+   */
+  async *tar(signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
+    const { entries } = this.meta;
+    // A small layer takes little memory: a device with many of them checks them one after the other.
+    const { sizeBytes } = this.meta;
+    const buffer = Buffer.allocUnsafe(Math.min(chunkBytes, sizeBytes));
+    const scratch = Buffer.allocUnsafe(Math.min(scratchBytes, sizeBytes + groupFiles * 64));
+    for (let start = 0; start < entries.length;) {
+      throwIfAborted(signal);
+      const { end, small } = this.#group(start);
+      const contents = await this.fs.readFiles(small.map((entry) => this.place(entry).path), smallBytes, scratch);
+      const byEntry = new Map(small.map((entry, at) => [entry, contents[at]]));
+      for (let at = start; at < end; at++) {
+        const entry = entries.at(at);
+        if (entry === undefined) break;
+        yield entryHeaderBytes(entry);
+        if (entry.header.sizeBytes > 0) yield* byEntry.has(at) ? [this.#whole(at, byEntry.get(at))] : this.#stream(at, buffer, signal);
+        const padding = entryPadding(entry);
+        if (padding.length > 0) yield padding;
+      }
+      start = end;
+    }
+    yield* trailerBytes(this.meta);
+  }
+
+  /** Entries from `start` that are read together; `small` are those whose contents come in one hop. */
+  #group(start: number): { end: number; small: number[] } {
+    const { entries } = this.meta;
+    const small: number[] = [];
+    let bytes = 0;
+    let end = start;
+    for (; end < entries.length && end - start < 4 * groupFiles && small.length < groupFiles && bytes < groupBytes; end++) {
+      const header = entries.at(end)?.header;
+      if (header === undefined || header.sizeBytes === 0 || header.sizeBytes > smallBytes || sparseLayout(header) !== undefined) continue;
+      small.push(end);
+      bytes += header.sizeBytes;
+    }
+    return { end, small };
+  }
+
+  #whole(entry: number, content: Buffer | undefined): Buffer {
+    if (content?.length !== this.meta.entries.at(entry)?.header.sizeBytes) throw this.damaged(entry);
+    return content ?? Buffer.alloc(0);
+  }
+
+  /** Content of one entry, piece by piece into `buffer`. */
+  async *#stream(entry: number, buffer: Buffer, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
+    const { path, extents } = this.place(entry);
+    const file = await this.fs.open(path, 'read');
+    try {
+      if ((await file.stat()).kind !== 'file') throw this.damaged(entry);
+      for (const { offset, lengthBytes } of extents) {
+        for (let done = 0; done < lengthBytes;) {
+          throwIfAborted(signal);
+          const wanted = buffer.subarray(0, Math.min(buffer.length, lengthBytes - done));
+          if ((await file.read(wanted, offset + done)) !== wanted.length) throw this.damaged(entry);
+          done += wanted.length;
+          yield wanted;
+        }
+      }
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** Hashes the content of one entry from disk. False when it differs from its record, is missing or unreadable. */
+  async isContentWhole(entry: number, buffer: Buffer): Promise<boolean> {
+    const expected = this.meta.entries.at(entry)?.digest;
+    const hash: Hash = createHash('sha256');
+    try {
+      for await (const chunk of this.#stream(entry, buffer)) hash.update(chunk);
+    } catch (error) {
+      if (isSystemError(error, ...unreadable) || (error instanceof WhittleError && error.code === 'STORE_DAMAGED')) return false;
+      throw error;
+    }
+    return expected !== null && expected !== undefined && hash.digest().equals(expected);
+  }
+
+  damaged(entry: number): WhittleError {
+    const path = this.meta.entries.at(entry)?.header.path.toString() ?? '';
+    return new WhittleError('STORE_DAMAGED', `layer ${this.meta.diffId}: content of ${JSON.stringify(path)} is not what its record says`, { data: { layers: this.meta.diffId, path } });
+  }
+}
+
+/** System errors that mean: this content is gone or cannot be read, though the store as a whole works. */
+export const unreadable = ['ENOENT', 'ENOTDIR', 'EISDIR', 'ELOOP', 'ENXIO', 'EIO', 'EUCLEAN', 'EFBIG'] as const;
+
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw new WhittleError('INTERRUPTED', 'interrupted');
+}
