@@ -22,6 +22,11 @@ export function xattrsOf(header: TarHeader): Xattr[] {
   return [...byName.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, xattr]) => xattr);
 }
 
+/** Whether a header asks for attributes that are never set here, though somebody else who extracted it may have set them. */
+export function hasForbiddenXattr(header: TarHeader): boolean {
+  return header.pax.some(({ key }) => key.subarray(0, xattrPrefix.length).equals(xattrPrefix) && forbiddenXattr.test(key.subarray(xattrPrefix.length).toString('latin1')));
+}
+
 /** True when the kernel can store the header's owner. */
 export function hasUsableOwner(header: TarHeader): boolean {
   return header.uid >= 0 && header.uid <= longestUid && header.gid >= 0 && header.gid <= longestUid;

@@ -17,6 +17,11 @@ export class Layer extends LayerContents {
     super(fs);
   }
 
+  /** A layer at `path` whose metadata is known from elsewhere. */
+  static of(fs: DurableFs, path: string, file: LayerFile): Layer {
+    return new Layer(fs, path, file);
+  }
+
   /** Reads the layer at `path`; undefined when it is not there or its metadata is damaged or that of another layer than `diffId`. */
   static async load(fs: DurableFs, path: string, diffId: string): Promise<Layer | undefined> {
     let bytes: Buffer | undefined;

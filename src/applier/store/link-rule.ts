@@ -1,6 +1,6 @@
 import type { FileStat } from '../../atomic/index.js';
 import type { TarHeader } from '../../tar/index.js';
-import { sameInodeAttributes } from './attributes.js';
+import { hasForbiddenXattr, sameInodeAttributes } from './attributes.js';
 import type { ContentPlace, Layer } from './layer.js';
 import { pathOf, type TreeNode } from './layer-tree.js';
 
@@ -31,7 +31,7 @@ export class LinkRule {
     if (basis === undefined || source.header === undefined) return false;
     if (node === undefined) return place.node === undefined;
     if (place.node?.inode.names.length !== 1 || basis.privileged !== this.privileged) return false;
-    if (!sameInodeAttributes(header, source.header) || !this.#isAsRecorded(header, source.stat)) return false;
+    if (hasForbiddenXattr(source.header) || !sameInodeAttributes(header, source.header) || !this.#isAsRecorded(header, source.stat)) return false;
     const path = pathOf(node).toString('latin1');
     const key = `${basis.meta.diffId}:${String(source.entry)}`;
     const inTarget = this.targetLayers.includes(basis.meta.diffId) ? pathOf(place.node).toString('latin1') : undefined;

@@ -117,6 +117,7 @@ function reach(from: string): { modules: string[]; packages: string[]; builtins:
 
 /** What a device may install, and nothing else. Each is a choice: add one here with its reason. */
 const deviceAllowList = [
+  '@bufbuild/protobuf', // its wire format, in which containerd is spoken to
   'cli-progress', // the progress bar
   'commander', // the command line
   'p-retry', // retries with backoff and jitter
