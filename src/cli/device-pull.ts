@@ -1,8 +1,9 @@
 import { formatBytes, formatDuration, formatExact, formatRatio, parseBytes, shortDigest } from '../core/format.js';
 import type { PullEvent } from '../applier/pull/events.js';
 import { pullDefaults, type PullOptions } from '../applier/pull/options.js';
-import { pullImage, type PullResult } from '../applier/pull/pull.js';
+import { pullInto, type PullResult } from '../applier/pull/pull.js';
 import { hostPlatform, parsePlatform, parseReference } from '../oci/index.js';
+import { engineFlags, withPlace } from './device-engine.js';
 import { parseTime, usage, type Command, type CommandContext } from './device-command.js';
 import { withStore } from './device-open.js';
 import { openImageSource, sourceFlags } from './device-source.js';
@@ -19,12 +20,17 @@ export const pullCommand: Command = {
     'next pull continues. With images in the store it asks for a delta from the best of them and says beforehand what the',
     'download is and what the layers would have been; without a usable delta it fetches the missing layers.',
     '',
+    'With --into, or "into" in the settings file, the image lands in a container engine instead, under its name and with the same',
+    'image ID, rebuilt from what that engine holds; nothing of it stays in the store here.',
+    '',
     'IMAGE is written as for docker: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]. Plain http is spoken on loopback only.',
   ].join('\n'),
   flags: [
     { name: 'delta', help: 'insist on asking for a delta, and warn when the layers have to be fetched' },
     { name: 'no-delta', help: 'fetch the missing layers' },
     ...sourceFlags,
+    { name: 'into', value: 'ENGINE', help: 'docker, containerd or podman: give the image to that engine, from what it holds (default: store, the device\'s own)' },
+    ...engineFlags,
     { name: 'platform', value: 'OS/ARCH[/VARIANT]', help: 'which image of a multi-platform one (default: this machine\'s)' },
     { name: 'limit-rate', value: 'SIZE', help: 'bytes a second at most, such as 200kB' },
     { name: 'max-bytes', value: 'SIZE', help: 'refuse to receive more than this' },
@@ -38,6 +44,8 @@ export const pullCommand: Command = {
     'device pull registry.example/app:2.0 --from https://deltas.example --limit-rate 100kB',
     'device pull registry.example/app:2.0 --from oci-archive:/media/usb/app.delta',
     'device pull registry.example/app:2.0 --dry-run --json',
+    'device pull registry.example/app:2.0 --into docker && docker run registry.example/app:2.0',
+    'device pull registry.example/app:2.0 --into docker --engine-address /run/user/1000/docker.sock --dry-run',
   ],
   run: runPull,
 };
@@ -62,7 +70,9 @@ async function runPull(context: CommandContext): Promise<undefined> {
   };
   const source = await openImageSource(context, reference);
   try {
-    await withStore(context, { create: true }, async (store) => { show.end(await pullImage(store, source, options)); });
+    await withStore(context, { create: true }, (store) => withPlace(context, store, async (place) => {
+      show.end(await pullInto(place, source, options), place.passing === null ? ` in ${place.name}` : '');
+    }));
   } finally {
     show.stop();
     await source.close();
@@ -82,7 +92,8 @@ function timeFlag(context: CommandContext, name: string): number | null {
 /** Shows a pull. */
 interface PullView {
   on(event: PullEvent): void;
-  end(result: PullResult): void;
+  /** `where` follows the name of the image, for an engine: " in docker". */
+  end(result: PullResult, where: string): void;
   /** Leaves the terminal clean, also after an error. */
   stop(): void;
 }
@@ -175,15 +186,15 @@ class HumanListener implements PullView {
     this.output.warn(text);
   }
 
-  end({ outcome, image, figures, way }: PullResult): void {
+  end({ outcome, image, figures, way }: PullResult, where: string): void {
     this.stop();
     const id = shortDigest(image?.configDigest ?? '');
     const names = image?.names.join(', ') ?? '';
-    if (outcome === 'current') this.output.print(`${names}: already up to date (image ${id})`);
+    if (outcome === 'current') this.output.print(`${names}: already up to date (image ${id}${where})`);
     if (outcome !== 'committed') return;
     const { total } = figures.downloadedBytes;
     const saved = way === 'delta' ? `, ${formatRatio(figures.layerPullBytes, total)} than the layers` : '';
-    this.output.print(`${names}: image ${id}, ${formatBytes(total)} received${saved}, in ${formatDuration(figures.wallMs)}`);
+    this.output.print(`${names}: image ${id}${where}, ${formatBytes(total)} received${saved}, in ${formatDuration(figures.wallMs)}`);
   }
 
   stop(): void {

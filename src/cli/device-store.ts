@@ -1,18 +1,26 @@
 import { resolve } from 'node:path';
 import { WhittleError } from '../core/errors.js';
 import { formatBytes, formatExact, shortDigest } from '../core/format.js';
+import type { Engine } from '../applier/engines/types.js';
 import { storeName } from '../applier/pull/options.js';
 import type { StoredImage, StoreReference, StoreStatus } from '../applier/store/types.js';
 import { parseReference } from '../oci/index.js';
-import { parseTime, usage, type Command } from './device-command.js';
+import { parseTime, usage, type Command, type CommandContext } from './device-command.js';
+import { engineFlags, withNamedEngine } from './device-engine.js';
 import { findImage, withStore } from './device-open.js';
 import { formatTable } from './output.js';
 
 /** `device images`. */
 export const imagesCommand: Command = {
-  name: 'images', parameters: [], summary: 'list the images in the store', flags: [],
-  examples: ['device images', 'device images --json | jq .images[].name'],
+  name: 'images', parameters: [], summary: 'list the images in the store, or those of an engine that a delta can start from',
+  flags: [{ name: 'in', value: 'ENGINE', help: 'those of docker, containerd or podman (default: the store\'s)' }, ...engineFlags],
+  examples: ['device images', 'device images --json | jq .images[].name', 'device images --in docker'],
   run: (context) => withStore(context, { orReadOnly: true }, async (store) => {
+    const engineName = context.get('in');
+    if (engineName !== undefined) {
+      await withNamedEngine(context, store, engineName, (engine) => showHeld(context, engine));
+      return undefined;
+    }
     const images = await store.images();
     const rows = imageRows(images, await store.references());
     context.output.json({ images: rows });
@@ -21,6 +29,15 @@ export const imagesCommand: Command = {
     return undefined;
   }),
 };
+
+/** Prints the images that an engine holds whole. */
+async function showHeld(context: CommandContext, engine: Engine): Promise<void> {
+  const rows = (await engine.images()).flatMap(({ names, configDigest, manifestDigest, diffIds }) =>
+    (names.length === 0 ? [null] : names).map((name) => ({ name, configDigest, manifestDigest, layers: diffIds.length })));
+  context.output.json({ engine: engine.name, images: rows });
+  const table = rows.map((row) => [row.name ?? '<none>', shortDigest(row.configDigest), row.manifestDigest === null ? '-' : shortDigest(row.manifestDigest), String(row.layers)]);
+  context.output.print(formatTable([['NAME', 'IMAGE ID', 'MANIFEST', 'LAYERS'], ...table], { header: true }));
+}
 
 interface ImageRow {
   readonly name: string | null;

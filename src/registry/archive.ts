@@ -33,21 +33,23 @@ function tarHeader(name: string, sizeBytes: number, type: '0' | '5' | 'x'): Buff
   return header;
 }
 
-function padding(sizeBytes: number): Buffer {
+/** The zeros that follow a member of so many bytes. */
+export function memberPadding(sizeBytes: number): Buffer {
   return Buffer.alloc((blockBytes - (sizeBytes % blockBytes)) % blockBytes);
 }
 
-/** The header of a file, with a PAX header before it when the name is too long for ustar (sha512 blobs). */
-function fileHeader(name: string, sizeBytes: number): Buffer {
+/** The tar header of a file, with a PAX header before it when the name is too long for ustar (sha512 blobs). */
+export function fileHeader(name: string, sizeBytes: number): Buffer {
   if (name.length <= 100) return tarHeader(name, sizeBytes, '0');
   const body = ` path=${name}\n`;
   // The length counts its own digits; all such names make it three.
   const record = Buffer.from(`${String(body.length + 3)}${body}`);
-  return Buffer.concat([tarHeader('PaxHeader', record.length, 'x'), record, padding(record.length), tarHeader(name.slice(0, 100), sizeBytes, '0')]);
+  return Buffer.concat([tarHeader('PaxHeader', record.length, 'x'), record, memberPadding(record.length), tarHeader(name.slice(0, 100), sizeBytes, '0')]);
 }
 
-function smallFile(name: string, content: Buffer): Buffer {
-  return Buffer.concat([fileHeader(name, content.length), content, padding(content.length)]);
+/** A file's header, content and padding. */
+export function smallFile(name: string, content: Buffer): Buffer {
+  return Buffer.concat([fileHeader(name, content.length), content, memberPadding(content.length)]);
 }
 
 /**
@@ -71,7 +73,7 @@ export async function* archiveBytes(contents: LayoutContents): AsyncGenerator<Bu
     seen.add(name);
     yield fileHeader(name, descriptor.size);
     yield* verifiedBytes(blob.open(), descriptor, `blob ${descriptor.digest}`);
-    const rest = padding(descriptor.size);
+    const rest = memberPadding(descriptor.size);
     if (rest.length > 0) yield rest;
   }
   yield Buffer.alloc(2 * blockBytes);

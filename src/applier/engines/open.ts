@@ -3,6 +3,8 @@ import { engineNames, type Engine, type EngineContext, type EngineName, type Ope
 
 /** The module of each engine, loaded only when it is asked for: a device's memory is small, and it has one engine at most. */
 const openers: Readonly<Partial<Record<EngineName, () => Promise<OpenEngine>>>> = {
+  containerd: async () => (await import('./containerd/engine.js')).openContainerd,
+  docker: async () => (await import('./docker/engine.js')).openDocker,
 };
 
 /** Connects to an engine. The caller closes it. Throws ENGINE_UNREACHABLE, ENGINE_DENIED, ENGINE_UNSUPPORTED, ENGINE_FAILED. */

@@ -61,8 +61,8 @@ export interface LayerSink extends TargetSink {
   readonly intake: Intake;
   /** The basis that `copyEntry` origins refer to; the sink does not close it. */
   useBasis(basis: HeldBasis): void;
-  /** What is going to be made of a layer, told before its `beginLayer`; for a sink that keeps only what will be asked for. */
-  planned?(layer: number, plan: LayerPlan): void;
+  /** What is going to be made of a layer, told before its `beginLayer`, and whether it is the last that the delta makes; for a sink that keeps only what will be asked for. */
+  planned?(layer: number, plan: LayerPlan, isLast: boolean): void;
   /** Whether the layer needs no more work: the place has it, or this sink has it whole. */
   hasLayer(layer: number): Promise<boolean>;
   /**
@@ -127,6 +127,8 @@ export interface BeginOptions {
   readonly scratchDirectory: string;
   readonly signal?: AbortSignal | undefined;
   readonly onNote: (note: string) => void;
+  /** Layers (diffIDs) that the engine's own copies did not give, so that they must come anew. */
+  readonly replaceLayers: readonly string[];
 }
 
 /**

@@ -54,8 +54,9 @@ async function exhaust(frames: AsyncGenerator<Buffer, void, void>): Promise<void
 /** Lets a stage that wants to know see the plan of each layer. */
 function planObserver(stage: PullStage, index: DeltaIndex): { readonly observer?: DecodeObserver } {
   if (stage.planned === undefined) return {};
+  const last = index.layers.findLastIndex(({ how }) => how === 'delta');
   const codec = new (deviceAddon().PatchDecoder)({ profile: index.profile });
-  return { observer: { codec, metadata: (_layer, bits) => bits, planned: (layer, plan) => { stage.planned?.(layer, plan); }, entry: () => undefined } };
+  return { observer: { codec, metadata: (_layer, bits) => bits, planned: (layer, plan) => { stage.planned?.(layer, plan, layer === last); }, entry: () => undefined } };
 }
 
 /** A delta that is to be applied: what was published, what its index says, and the image that it starts from. */

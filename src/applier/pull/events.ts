@@ -52,10 +52,11 @@ export type PullWay = 'delta' | 'layers' | 'nothing';
 /** What a pull tells while it runs. Digests are `sha256:<hex>`; sizes are bytes, times ms. */
 export type PullEvent =
   | { readonly event: 'resolved'; readonly image: string; readonly manifestDigest: string; readonly configDigest: string; readonly from: string }
-  | { readonly event: 'current'; readonly image: string; readonly manifestDigest: string; readonly configDigest: string }
+  | { readonly event: 'current'; readonly image: string; readonly manifestDigest: string; readonly configDigest: string; readonly into?: string }
   | { readonly event: 'waiting'; readonly reason: 'delta' | 'lock'; readonly waitMs: number }
   | {
-      readonly event: 'plan'; readonly way: PullWay; readonly downloadBytes: number; readonly heldBytes: number; readonly layerPullBytes: number;
+      /** `into`, here and below: the engine that the image goes to; absent for the device's own store. */
+      readonly event: 'plan'; readonly into?: string; readonly way: PullWay; readonly downloadBytes: number; readonly heldBytes: number; readonly layerPullBytes: number;
       readonly missingLayers: number; readonly totalLayers: number;
       /** In the order in which they are fetched; several deltas are a chain. */
       readonly steps: readonly PlanStep[];
@@ -68,7 +69,7 @@ export type PullEvent =
   | { readonly event: 'fallback'; readonly code: string; readonly reason: string }
   | { readonly event: 'note'; readonly text: string }
   | { readonly event: 'applied'; readonly way: PullWay; readonly layers: number; readonly applyMs: number }
-  | ({ readonly event: 'committed'; readonly image: string; readonly manifestDigest: string; readonly configDigest: string; readonly way: PullWay } & PullFigures);
+  | ({ readonly event: 'committed'; readonly into?: string; readonly image: string; readonly manifestDigest: string; readonly configDigest: string; readonly way: PullWay } & PullFigures);
 
 /** Receives the events of a pull; must not throw. */
 export type PullListener = (event: PullEvent) => void;

@@ -52,7 +52,8 @@ class EnginePlace implements ImagePlace {
     const own = await this.store.stage(target, options);
     try {
       const scratchDirectory = own.spool.absolutePath;
-      return new EngineStage(own, await this.engine.begin(target, { scratchDirectory, signal: options.signal, onNote: (note) => options.onNote?.(note) }));
+      const sink = await this.engine.begin(target, { scratchDirectory, replaceLayers: options.replaceLayers ?? [], signal: options.signal, onNote: (note) => options.onNote?.(note) });
+      return new EngineStage(own, sink);
     } catch (error) {
       await own.close();
       throw error;
@@ -88,8 +89,8 @@ class EngineStage implements PullStage {
     this.sink.useBasis(basis);
   }
 
-  planned(layer: number, plan: LayerPlan): void {
-    this.sink.planned?.(layer, plan);
+  planned(layer: number, plan: LayerPlan, isLast: boolean): void {
+    this.sink.planned?.(layer, plan, isLast);
   }
 
   hasLayer(layer: number): Promise<boolean> {

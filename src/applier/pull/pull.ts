@@ -1,4 +1,4 @@
-import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors.js';
+import { isWhittleError, systemErrorCode } from '../../core/errors.js';
 import type { ErrorCode } from '../../core/error-codes.js';
 import { peakRssBytes } from '../../core/memory.js';
 import type { HeldImage, ImagePlace, PullStage } from '../engines/types.js';
@@ -30,6 +30,7 @@ export interface PullResult {
 const notTheDeltasFault: readonly ErrorCode[] = [
   'INTERRUPTED', 'BUDGET_EXCEEDED', 'FETCH_FAILED', 'STORAGE_FULL', 'STORAGE_IO', 'STORAGE_PERMISSION', 'STORAGE_READ_ONLY', 'STORE_BUSY',
   'REGISTRY_UNREACHABLE', 'REGISTRY_UNAVAILABLE', 'REGISTRY_RATE_LIMITED', 'REGISTRY_UNAUTHORIZED', 'REGISTRY_FORBIDDEN', 'REGISTRY_TLS',
+  'ENGINE_UNREACHABLE', 'ENGINE_DENIED', 'ENGINE_UNSUPPORTED', 'ENGINE_FAILED',
 ];
 
 /**
@@ -94,11 +95,15 @@ class Pull {
     }
   }
 
+  get #into(): { readonly into?: string } {
+    return this.place.passing === null ? { into: this.place.name } : {};
+  }
+
   async #current(manifestDigest: string, configDigest: string): Promise<PullResult | null> {
     const image = await this.place.resolve(this.#name);
     // A place that keeps no manifests knows its images by their configs.
     if (image === undefined || (image.manifestDigest === null ? image.configDigest !== configDigest : image.manifestDigest !== manifestDigest)) return null;
-    this.#context.onEvent({ event: 'current', image: this.#name, manifestDigest, configDigest: image.configDigest });
+    this.#context.onEvent({ event: 'current', image: this.#name, manifestDigest, configDigest: image.configDigest, ...this.#into });
     return { image, outcome: 'current', way: 'nothing', figures: this.#figures() };
   }
 
@@ -125,7 +130,7 @@ class Pull {
     const stored = await this.#commit(stage, image);
     await this.#collect();
     const figures = this.#figures();
-    this.#context.onEvent({ event: 'committed', image: this.#name, manifestDigest: image.manifestDigest, configDigest: stored.configDigest, way, ...figures });
+    this.#context.onEvent({ event: 'committed', ...this.#into, image: this.#name, manifestDigest: image.manifestDigest, configDigest: stored.configDigest, way, ...figures });
     return { image: stored, outcome: 'committed', way, figures };
   }
 
@@ -135,7 +140,7 @@ class Pull {
     const way: PullWay = plan.missing.length === 0 ? 'nothing' : best === undefined ? 'layers' : 'delta';
     const cost = best === undefined ? await layersCost(this.#context, stage, plan.missing) : await wayCost(this.#context, stage, best);
     this.#context.onEvent({
-      event: 'plan', way, downloadBytes: left(cost), heldBytes: cost.heldBytes, layerPullBytes: plan.layerPullBytes,
+      event: 'plan', ...this.#into, way, downloadBytes: left(cost), heldBytes: cost.heldBytes, layerPullBytes: plan.layerPullBytes,
       missingLayers: plan.missing.length, totalLayers: image.config.diffIds.length, steps: await planSteps(this.#context, stage, image, plan),
       ...(best === undefined ? { reason: plan.reason } : { deltaDigest: best.steps.at(-1)?.offer.digest ?? '', ...(best.basis.manifestDigest === null ? {} : { basisManifest: best.basis.manifestDigest }), basisConfig: best.basis.configDigest }),
     });
@@ -217,11 +222,12 @@ class Pull {
     const repair = await this.#openStage(image, damaged);
     try {
       const layers = [];
-      for (const diffId of new Set(damaged)) {
-        const layer = image.config.diffIds.indexOf(diffId);
-        const descriptor = image.manifest.layers[layer];
-        if (descriptor === undefined) throw new WhittleError('INTERNAL', `the store reports damage in ${diffId}, which the image does not have`);
-        if (!(await repair.hasLayer(layer))) layers.push({ layer, descriptor });
+      const seen = new Set<string>();
+      for (const [layer, descriptor] of image.manifest.layers.entries()) {
+        const diffId = image.config.diffIds[layer] ?? '';
+        // An engine that took a stream has forgotten what it was given before.
+        if (!seen.has(diffId) && !(await repair.hasLayer(layer))) layers.push({ layer, descriptor });
+        seen.add(diffId);
       }
       const cost = await layersCost(this.#context, repair, layers);
       this.#context.meter.requireBudget(left(cost));
