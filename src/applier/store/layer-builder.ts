@@ -13,7 +13,7 @@ import { sparseLayout } from './sparse.js';
 
 /** Where a target's layers are built, and what of them is there already. Layers are known by their diffIDs. */
 export interface BuildingSite {
-  /** Reaches the layers and the basis. */
+  /** Reaches the layers and the basis; asked for only when there is one. */
   readonly fs: DurableFs;
   /** Layers are extracted with owners and devices. */
   readonly privileged: boolean;
@@ -114,8 +114,9 @@ export class LayerBuilder {
   }
 
   async #newWriter(diffId: string): Promise<{ writer: LayerWriter; path: string }> {
-    const { fs, privileged, counters } = this.site;
+    // Some sites know where their layers are only when they have made room for the first.
     const { path, fresh } = await this.site.room(diffId);
+    const { fs, privileged, counters } = this.site;
     return { writer: new LayerWriter({ fs, path, privileged, fresh, counters }), path };
   }
 
