@@ -5,6 +5,7 @@ import { engineNames, type Engine, type EngineContext, type EngineName, type Ope
 const openers: Readonly<Partial<Record<EngineName, () => Promise<OpenEngine>>>> = {
   containerd: async () => (await import('./containerd/engine.js')).openContainerd,
   docker: async () => (await import('./docker/engine.js')).openDocker,
+  podman: async () => (await import('./podman/engine.js')).openPodman,
 };
 
 /** Connects to an engine. The caller closes it. Throws ENGINE_UNREACHABLE, ENGINE_DENIED, ENGINE_UNSUPPORTED, ENGINE_FAILED. */

@@ -1,0 +1,182 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isWhittleError, WhittleError } from '../../../core/errors.js';
+import type { LayerMeta } from '../../../tar/index.js';
+import { STALE_STAGE_MS } from '../../store/limits.js';
+import type { Target } from '../../store/target.js';
+import type { ProvenLayers } from '../extracted-layer.js';
+import type { BeginOptions } from '../types.js';
+import type { PodmanCommand } from './command.js';
+import { plainManifest, unfinishedConfig, unfinishedIds, unfinishedName, unfinishedRepository } from './documents.js';
+import { PodmanFeed } from './feed.js';
+import { LayerPull } from './layer-pull.js';
+import { chainOf, type ContainersStorage, type ListedImage, type PodmanImage, type StorageView, type StoredLayer } from './storage.js';
+import { TemporaryDirectory } from './temporary-directory.js';
+
+/**
+ * What podman is asked while it takes in one target. Each layer comes by a `podman pull` from the feed, and makes an
+ * unfinished image of the layers so far; the last pull is of the target itself, of which podman then has every layer.
+ */
+export class PodmanIntake {
+  /** diffIDs of layers that podman has and that need no second look. */
+  readonly #held = new Map<string, StoredLayer>();
+  /** Layers that only unfinished images have, or none: a power cut may have torn their files. */
+  readonly #doubtful = new Map<string, StoredLayer>();
+  readonly #unfinished: ReadonlySet<string>;
+  #feed: PodmanFeed | null = null;
+  #temporary: TemporaryDirectory | null = null;
+
+  private constructor(
+    private readonly command: PodmanCommand, private readonly storage: ContainersStorage, private readonly target: Target,
+    private readonly known: ProvenLayers, private readonly options: BeginOptions,
+  ) {
+    this.#unfinished = unfinishedIds(target);
+  }
+
+  /** Looks at what podman has. Asks nothing of it. Throws ENGINE_FAILED, ENGINE_DENIED. */
+  static async open(command: PodmanCommand, storage: ContainersStorage, target: Target, known: ProvenLayers, options: BeginOptions): Promise<PodmanIntake> {
+    const intake = new PodmanIntake(command, storage, target, known, options);
+    intake.#look(await storage.view());
+    return intake;
+  }
+
+  #look(view: StorageView): void {
+    this.#held.clear();
+    this.#doubtful.clear();
+    for (const image of view.images) {
+      if (this.#isUnfinished(image)) continue;
+      for (const layer of chainOf(view, image.layer) ?? []) this.#held.set(layer.diffId, layer);
+    }
+    for (const layer of view.layers.values()) if (!this.#held.has(layer.diffId)) this.#doubtful.set(layer.diffId, layer);
+  }
+
+  #isUnfinished(image: ListedImage): boolean {
+    return this.#unfinished.has(image.id) || image.names.some((name) => name.startsWith(`${unfinishedRepository}:`));
+  }
+
+  /** Whether podman has the layer, under whichever image. One that an interrupted pull left is read through and proven first. */
+  async hasLayer(layer: number): Promise<boolean> {
+    const diffId = this.#diffId(layer);
+    const doubtful = this.#doubtful.get(diffId);
+    if (this.#held.has(diffId) || doubtful === undefined) return this.#held.has(diffId);
+    this.#doubtful.delete(diffId);
+    if (await this.#isWhole(doubtful)) {
+      this.#held.set(diffId, doubtful);
+      return true;
+    }
+    this.options.onNote(`podman has layer ${diffId} from an interrupted pull, and it is not whole: it is removed`);
+    await this.removeUnfinished();
+    this.#look(await this.storage.view());
+    if (!this.#doubtful.has(diffId)) return this.#held.has(diffId);
+    throw new WhittleError('ENGINE_FAILED', `podman holds layer ${diffId}, which is not whole, for no image`, { hint: `Stop podman's containers, remove ${doubtful.id} from its storage, and pull again; see docs/engines.md.` });
+  }
+
+  #diffId(layer: number): string {
+    const diffId = this.target.diffIds[layer];
+    if (diffId === undefined) throw new WhittleError('INTERNAL', `the target has no layer ${String(layer)}`);
+    return diffId;
+  }
+
+  async #isWhole(layer: StoredLayer): Promise<boolean> {
+    const { known } = this;
+    const anew: ProvenLayers = { get: () => Promise.resolve(undefined), put: (meta: LayerMeta) => known.put(meta) };
+    try {
+      await (await this.storage.openLayer(layer, anew, this.options.signal)).close();
+      return true;
+    } catch (error) {
+      if (isWhittleError(error) && error.code === 'BASIS_DAMAGED') return false;
+      throw error;
+    }
+  }
+
+  /** Starts the pull that takes in a layer; all layers below it must be there. `sizeBytes` null where nobody knows. */
+  async pullLayer(layer: number, sizeBytes: number | null): Promise<LayerPull> {
+    const diffId = this.#diffId(layer);
+    const config = unfinishedConfig(this.target, layer + 1);
+    // The size is of no account: this manifest goes with the unfinished image.
+    const layers = this.target.diffIds.slice(0, layer + 1).map((each) => ({ diffId: each, sizeBytes: this.#held.get(each)?.sizeBytes ?? sizeBytes ?? 1 }));
+    return this.#pull({ ...plainManifest(this.target, config, layers), config, incoming: diffId }, sizeBytes);
+  }
+
+  async #pull(image: Parameters<PodmanFeed['offer']>[0], sizeBytes: number | null): Promise<LayerPull> {
+    const { scratchDirectory, signal } = this.options;
+    this.#feed ??= await PodmanFeed.open();
+    this.#temporary ??= new TemporaryDirectory(scratchDirectory);
+    const registries = join(scratchDirectory, 'registries.conf');
+    await writeFile(registries, `[[registry]]\nprefix = "${unfinishedRepository}"\nlocation = "${this.#feed.location}"\ninsecure = true\n`, { mode: 0o600 });
+    const asked = this.#feed.offer(image);
+    const environment = { CONTAINERS_REGISTRIES_CONF: registries, TMPDIR: await this.#temporary.forBytes(sizeBytes) };
+    return new LayerPull(this.command.start(['pull', '--quiet', `docker://${unfinishedName(this.target)}`], environment), asked, signal);
+  }
+
+  /** The layer came in: podman says so, and its list must say it too. Throws ENGINE_FAILED. */
+  async layerCame(layer: number): Promise<void> {
+    const diffId = this.#diffId(layer);
+    const found = [...(await this.storage.view()).layers.values()].find((each) => each.diffId === diffId);
+    if (found === undefined) throw new WhittleError('ENGINE_FAILED', `podman took layer ${diffId} in, and does not have it`);
+    this.#held.set(diffId, found);
+  }
+
+  /** Syncs the filesystem of podman's storage. */
+  sync(): Promise<void> {
+    return this.storage.sync();
+  }
+
+  /** The target becomes an image of podman's, under `name`; on disk when this returns. Throws STAGE_INCOMPLETE, ENGINE_FAILED. */
+  async commit(name: string | null): Promise<PodmanImage> {
+    const layers: { diffId: string; sizeBytes: number }[] = [];
+    for (const [layer, diffId] of this.target.diffIds.entries()) {
+      if (!(await this.hasLayer(layer))) throw new WhittleError('STAGE_INCOMPLETE', `layer ${diffId} is not there yet`, { data: { diffId } });
+      layers.push({ diffId, sizeBytes: this.#held.get(diffId)?.sizeBytes ?? 0 });
+    }
+    // Podman's records are durable at once: what they name must be on the disk before.
+    await this.storage.sync();
+    const pull = await this.#pull({ ...plainManifest(this.target, this.target.config, layers), config: this.target.config, incoming: null }, 0);
+    await pull.end();
+    const id = this.target.configDigest.slice('sha256:'.length);
+    await this.#name(id, name);
+    const image = await this.#find(id, name);
+    await this.storage.sync();
+    return image;
+  }
+
+  async #name(id: string, name: string | null): Promise<void> {
+    const { signal, onNote } = this.options;
+    const tagged = name !== null && !name.includes('@');
+    if (tagged) await this.command.run(['tag', id, name], signal);
+    else if (name !== null) onNote('podman names images by tags: this one is there by its ID, without a name');
+    await this.command.run(['untag', id, unfinishedName(this.target)], signal);
+    try {
+      await this.removeUnfinished();
+    } catch (error) {
+      if (!isWhittleError(error) || error.code === 'INTERRUPTED') throw error;
+      onNote(`an unfinished image stays in podman's list, and can be removed: ${error.message}`);
+    }
+  }
+
+  async #find(id: string, name: string | null): Promise<PodmanImage> {
+    const view = await this.storage.view();
+    const listed = view.images.find((image) => image.id === id);
+    const image = listed === undefined ? undefined : await this.storage.image(view, listed);
+    if (image === undefined || (name !== null && !name.includes('@') && !image.names.includes(name))) {
+      throw new WhittleError('ENGINE_FAILED', `podman took the image in, but does not show ${id} as ${name ?? 'an image'}`);
+    }
+    return image;
+  }
+
+  /** Removes the unfinished images of this target, and those of others that nobody has gone on with for long. Throws ENGINE_FAILED. */
+  async removeUnfinished(): Promise<void> {
+    const { images } = await this.storage.view();
+    const old = Date.now() - STALE_STAGE_MS;
+    const ids = images.filter((image) => this.#unfinished.has(image.id) || (this.#isUnfinished(image) && image.createdMs < old)).map(({ id }) => id);
+    if (ids.length > 0) await this.command.run(['rmi', ...ids], this.options.signal);
+  }
+
+  /** Idempotent. */
+  async close(): Promise<void> {
+    await this.#feed?.close();
+    this.#feed = null;
+    await this.#temporary?.close();
+    this.#temporary = null;
+  }
+}
