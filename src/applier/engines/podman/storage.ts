@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { isSystemError, LinuxFs, storageError, type DurableFs } from '../../../atomic/index.js';
 import { isWhittleError, WhittleError } from '../../../core/errors.js';
-import { maxConfigBytes, maxLayers, maxManifestBytes } from '../../../core/limits.js';
+import { maxConfigBytes, maxLayers } from '../../../core/limits.js';
 import { isDigest, parseConfig, sha256Digest } from '../../../oci/index.js';
 import { openExtractedLayer, type ExtractedLayer, type ProvenLayers } from '../extracted-layer.js';
 import type { HeldImage } from '../types.js';
@@ -26,7 +26,7 @@ export interface ListedImage {
   readonly createdMs: number;
 }
 
-/** An image whose layers were found. */
+/** An image whose layers were found. Which manifest it has in podman says nothing: that of unpacked layers is not the published one. */
 export interface PodmanImage extends HeldImage {
   readonly id: string;
   /** In manifest order. */
@@ -94,14 +94,13 @@ export class ContainersStorage {
   /** An image with its config and its layers; undefined when something of it is missing or does not fit together. */
   async image(view: StorageView, listed: ListedImage): Promise<PodmanImage | undefined> {
     const config = await this.#bigData(listed.id, `sha256:${listed.id}`, maxConfigBytes);
-    const manifest = await this.#bigData(listed.id, 'manifest', maxManifestBytes);
-    if (config === undefined || manifest === undefined || sha256Digest(config) !== `sha256:${listed.id}`) return undefined;
+    if (config === undefined || sha256Digest(config) !== `sha256:${listed.id}`) return undefined;
     const layers = chainOf(view, listed.layer);
     if (layers === undefined) return undefined;
     try {
       const { diffIds } = parseConfig(config, layers.length, 'the config of an image of podman');
       if (!diffIds.every((diffId, index) => layers[index]?.diffId === diffId)) return undefined;
-      return { id: listed.id, manifestDigest: sha256Digest(manifest), configDigest: `sha256:${listed.id}`, config, diffIds, names: listed.names, sequence: listed.createdMs, layers };
+      return { id: listed.id, manifestDigest: null, configDigest: `sha256:${listed.id}`, config, diffIds, names: listed.names, sequence: listed.createdMs, layers };
     } catch (error) {
       if (!isWhittleError(error)) throw error;
       return undefined;
