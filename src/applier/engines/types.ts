@@ -44,6 +44,8 @@ export interface ImagePlace {
   images(): Promise<HeldImage[]>;
   /** The image that `name` means here. */
   resolve(name: string): Promise<HeldImage | undefined>;
+  /** Layers of an image that are known to be damaged; absent where the place looks after its layers itself. Reads no content. */
+  damagedLayers?(image: HeldImage): Promise<readonly string[]>;
   basis(image: HeldImage, options?: BasisOptions): Promise<HeldBasis>;
   /** Takes the lock for `target` and opens its spool. Changes nothing that a user of the place could see. STORE_BUSY. */
   stage(target: TargetImage, options?: StageOptions): Promise<PullStage>;

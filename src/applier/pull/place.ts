@@ -10,7 +10,7 @@ import type { CommitOptions, Stage, StageCounters, StageOptions, Store, TargetIm
 export function storePlace(store: Store): ImagePlace {
   return {
     name: 'the store', fs: store.fs, passing: store,
-    images: () => store.images(), resolve: (name) => store.resolve(name),
+    images: () => store.images(), resolve: (name) => store.resolve(name), damagedLayers: (image) => store.damagedLayers(image),
     basis: (image, options) => store.basis(image, options), stage: (target, options) => store.stage(target, options),
   };
 }

@@ -26,8 +26,9 @@ export async function makePlan(context: PullContext, stage: PullStage, image: Re
   const without = (reason: string): PullPlan => ({ missing, ways: [], reason, layerPullBytes });
   if (missing.length === 0) return without('every layer is here');
   if (options.delta === 'never') return without('deltas are switched off');
-  const images = await context.place.images();
-  if (images.length === 0) return without(`${context.place.name} is empty, so there is nothing that a delta could start from`);
+  // Of this image itself there is nothing to start from: it is here, and damaged.
+  const images = (await context.place.images()).filter((held) => held.configDigest !== image.manifest.config.digest);
+  if (images.length === 0) return without(context.place.passing === null ? `${context.place.name} holds nothing that a delta could start from` : 'the store is empty, so there is nothing that a delta could start from');
   const candidates = basisCandidates(images, repositoryName(options.reference), image.config.diffIds);
   const { descriptors, reason } = await askForDeltas(context, image.manifestDigest, candidates, options.deltaWaitMs);
   if (descriptors.length === 0) return without(reason);

@@ -66,23 +66,25 @@ class Pull {
   async run(): Promise<PullResult> {
     const { onEvent, source } = this.#context;
     const resolved = await resolveManifest(this.#context, this.options);
-    const current = await this.#current(resolved.served.digest, resolved.manifest.config.digest);
-    if (current !== null) {
+    const held = await this.#held(resolved.served.digest, resolved.manifest.config.digest);
+    const damaged = held === null ? [] : await this.#damaged(held);
+    if (held !== null && damaged.length === 0) {
       // A pull that was killed at its very end may have left something.
       await this.#collect();
-      return current;
+      return this.#current(held, resolved.served.digest);
     }
     const image = await resolveConfig(this.#context, this.options, resolved);
     onEvent({ event: 'resolved', image: this.#name, manifestDigest: image.manifestDigest, configDigest: image.manifest.config.digest, from: source.name });
-    const stage = await this.#openStage(image);
+    const stage = await this.#openStage(image, damaged);
     try {
       // Whoever held the stage before may have finished the job.
-      const finished = await this.#current(image.manifestDigest, image.manifest.config.digest);
-      if (finished !== null) {
+      const finished = await this.#held(image.manifestDigest, image.manifest.config.digest);
+      if (finished !== null && (await this.#damaged(finished)).length === 0) {
         await stage.discard();
         await this.#collect();
-        return finished;
+        return this.#current(finished, image.manifestDigest);
       }
+      if (damaged.length > 0) onEvent({ event: 'note', text: `${String(damaged.length)} of the layers that are here ${damaged.length === 1 ? 'is' : 'are'} damaged and will be fetched again` });
       return await this.#build(stage, image);
     } catch (error) {
       if (isWhittleError(error) && error.code === 'STORAGE_FULL') {
@@ -99,10 +101,19 @@ class Pull {
     return this.place.passing === null ? { into: this.place.name } : {};
   }
 
-  async #current(manifestDigest: string, configDigest: string): Promise<PullResult | null> {
+  /** The image, if the name means it already. */
+  async #held(manifestDigest: string, configDigest: string): Promise<HeldImage | null> {
     const image = await this.place.resolve(this.#name);
     // A place that keeps no manifests knows its images by their configs.
     if (image === undefined || (image.manifestDigest === null ? image.configDigest !== configDigest : image.manifestDigest !== manifestDigest)) return null;
+    return image;
+  }
+
+  async #damaged(image: HeldImage): Promise<readonly string[]> {
+    return (await this.place.damagedLayers?.(image)) ?? [];
+  }
+
+  #current(image: HeldImage, manifestDigest: string): PullResult {
     this.#context.onEvent({ event: 'current', image: this.#name, manifestDigest, configDigest: image.configDigest, ...this.#into });
     return { image, outcome: 'current', way: 'nothing', figures: this.#figures() };
   }

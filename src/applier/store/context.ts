@@ -1,11 +1,16 @@
 import { acquireLock, type DurableFs, type FsLock } from '../../atomic/index.js';
+import { DamageMarks } from './damage.js';
 import { Layer } from './layer.js';
 import { layerPath, layout } from './layout.js';
 import { STORE_LOCK_WAIT_MS } from './limits.js';
 
 /** What the parts of an open store share. */
 export class StoreContext {
-  constructor(readonly fs: DurableFs, readonly privileged: boolean, readonly readOnly: boolean) {}
+  readonly damage: DamageMarks;
+
+  constructor(readonly fs: DurableFs, readonly privileged: boolean, readonly readOnly: boolean) {
+    this.damage = new DamageMarks(fs);
+  }
 
   /** The committed layer with this diffID; undefined when it is absent or its metadata is damaged. */
   loadLayer(diffId: string): Promise<Layer | undefined> {

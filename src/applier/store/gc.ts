@@ -66,6 +66,7 @@ async function removeLayers(context: StoreContext, images: readonly ImageRecord[
     await discardTree(fs, `${layout.layers}/${name}`, layout.trash);
     removed.push(`sha256:${name}`);
   }
+  await context.damage.clear(removed);
   return removed;
 }
 

@@ -4,12 +4,12 @@ import { WhittleError } from '../../core/errors.js';
 
 /** Names below the store's root; `docs/format-store.md` describes them. */
 export const layout = {
-  format: 'format', layers: 'layers', images: 'images', references: 'refs', stages: 'stages', locks: 'locks', trash: 'trash', mounts: 'mounts', empty: 'empty',
+  format: 'format', layers: 'layers', images: 'images', references: 'refs', stages: 'stages', locks: 'locks', trash: 'trash', mounts: 'mounts', empty: 'empty', damaged: 'damaged',
   storeLock: 'locks/store', useLock: 'locks/use',
 } as const;
 
 /** Directories that every store has. */
-export const storeDirectories = [layout.layers, layout.images, layout.references, layout.stages, layout.locks, layout.trash, layout.mounts, layout.empty] as const;
+export const storeDirectories = [layout.layers, layout.images, layout.references, layout.stages, layout.locks, layout.trash, layout.mounts, layout.empty, layout.damaged] as const;
 
 /** The hex of a sha256 digest. Throws IMAGE_INVALID for others: layers of the store are known by sha256. */
 export function hexOf(digest: string): string {

@@ -193,6 +193,7 @@ export class DiskStage implements Stage {
     }));
     const record = await context.exclusively(async () => {
       await moveLayers(context, staged);
+      await context.damage.clear(options.verify === false ? staged.map(({ diffId }) => diffId) : distinct);
       const image = await recordImage(context, target, options.source);
       if (options.name !== null) await point(context, options.name, target.manifestDigest);
       return image;

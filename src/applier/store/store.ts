@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { isSystemError, withStorageErrors, type DurableFs } from '../../atomic/index.js';
-import { isWhittleError, WhittleError } from '../../core/errors.js';
+import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors.js';
 import { LayersBasis } from './basis.js';
 import { checkLayer } from './check.js';
 import type { StoreContext } from './context.js';
@@ -97,6 +97,17 @@ export class DiskStore implements Store {
     return withStorageErrors('reading a layer', async () => (await this.context.loadLayer(diffId)) !== undefined);
   }
 
+  damagedLayers(image: { readonly diffIds: readonly string[] }): Promise<string[]> {
+    return withStorageErrors('looking for damaged layers', async () => {
+      const marked = await this.context.damage.all();
+      const damaged: string[] = [];
+      for (const diffId of new Set(image.diffIds)) {
+        if (marked.has(diffId) || (await this.context.loadLayer(diffId)) === undefined) damaged.push(diffId);
+      }
+      return damaged;
+    });
+  }
+
   basis(image: HeldImage, options: { readonly layers?: readonly string[] } = {}): Promise<StoreBasis> {
     return withStorageErrors('opening the basis', async () => {
       const use = await this.context.use();
@@ -151,9 +162,20 @@ export class DiskStore implements Store {
       const found = layer === undefined
         ? { damages: [{ kind: 'record' as const, path: `${layerPath(diffId)}/meta`, detail: 'is gone or damaged' }], damageCount: 1 }
         : await checkLayer(this.fs, layer, { signal: options.signal, onBytes });
+      await this.#mark(diffId, found.damageCount > 0);
       if (found.damageCount > 0) damagedLayers.push({ diffId, ...found, images: images.filter((image) => image.diffIds.includes(diffId)).map((image) => image.manifestDigest) });
     }
     return { imageCount: images.length, layerCount: diffIds.length, checkedBytes, damagedLayers, damagedRecords: [...all.damaged, ...references.damaged] };
+  }
+
+  /** Lets the next pull know. Only a hint: where it cannot be written, the report says what there is to say. */
+  async #mark(diffId: string, isDamaged: boolean): Promise<void> {
+    if (this.context.readOnly) return;
+    try {
+      await (isDamaged ? this.context.damage.set(diffId) : this.context.damage.clear([diffId]));
+    } catch (error) {
+      if (systemErrorCode(error) === undefined) throw error;
+    }
   }
 
   rollback(name: string, options: { readonly signal?: AbortSignal } = {}): Promise<StoreReference> {

@@ -28,6 +28,8 @@ export interface Store {
   status(): Promise<StoreStatus>;
   /** Whether a committed layer with this diffID is present (its metadata is readable; content is not re-hashed). */
   hasLayer(diffId: string): Promise<boolean>;
+  /** Layers of `image` (diffIDs, each once) that are gone, whose metadata is unreadable, or that the last verification found damaged. Reads no content. */
+  damagedLayers(image: { readonly diffIds: readonly string[] }): Promise<string[]>;
   /**
    * The content of `image` as a delta's basis. `layers` gives the order (diffIDs, default: the image's layers in
    * manifest order, each once). `openContent` re-hashes before it gives a descriptor (BASIS_DAMAGED otherwise). Throws
@@ -39,7 +41,7 @@ export interface Store {
    * when another process holds it and `waitMs` (default 0) has passed. On disk when it returns: the stage's record.
    */
   stage(target: TargetImage, options?: StageOptions): Promise<Stage>;
-  /** Re-hashes everything of all images (or of `image`): damaged layers are listed, nothing is changed. */
+  /** Re-hashes everything of all images (or of `image`): damaged layers are listed, and marked for `damagedLayers`; nothing else is changed. */
   verify(options?: VerifyOptions): Promise<VerifyReport>;
   /**
    * Makes the previous image of `name` the current one (and the other way round) after verifying it. Durable when it
