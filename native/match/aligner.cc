@@ -6,7 +6,6 @@
 #include "match/aligner.h"
 
 #include <algorithm>
-#include <memory>
 
 namespace whittle {
 
@@ -37,9 +36,8 @@ constexpr int64_t kNoDiagonal = INT64_MAX;
 
 class Aligner {
  public:
-  Aligner(const uint8_t* old, size_t old_size, const uint8_t* fresh, size_t fresh_size, size_t seed_length, int64_t first_diagonal,
-          const AlignmentCosts& costs)
-      : old_(old), old_size_(old_size), fresh_(fresh), fresh_size_(fresh_size), seed_length_(seed_length), home_(first_diagonal), costs_(costs),
+  Aligner(OldText& old, const uint8_t* fresh, size_t fresh_size, int64_t first_diagonal, const AlignmentCosts& costs)
+      : text_(old), old_(old.text()), old_size_(old.size()), fresh_(fresh), fresh_size_(fresh_size), seed_length_(old.seed_length()), home_(first_diagonal), costs_(costs),
         history_cost_(kHistory), history_node_(kHistory) {}
 
   std::vector<MatchOp> Run() {
@@ -92,8 +90,8 @@ class Aligner {
       next_query_ = position + run - seed_length_ + 1;
       return;
     }
-    if (!index_) index_ = std::make_unique<SuffixIndex>(old_, old_size_, seed_length_);
-    const SuffixIndex::Match match = index_->Find(fresh_ + position, fresh_size_ - position, static_cast<int64_t>(position) + (home_ == kNoDiagonal ? 0 : home_));
+    if (index_ == nullptr) index_ = &text_.index();
+    const SeedIndex::Match match = index_->Find(fresh_ + position, fresh_size_ - position, static_cast<int64_t>(position) + (home_ == kNoDiagonal ? 0 : home_));
     next_query_ = position + 1;
     if (match.length == 0) return;
     next_query_ = position + match.length - seed_length_ + 1;
@@ -291,6 +289,7 @@ class Aligner {
     return ops;
   }
 
+  OldText& text_;
   const uint8_t* old_;
   size_t old_size_;
   const uint8_t* fresh_;
@@ -299,7 +298,7 @@ class Aligner {
   int64_t home_;  // diagonal where the cheapest copy was last
   AlignmentCosts costs_;
   LiteralCost literal_cost_;
-  std::unique_ptr<SuffixIndex> index_;
+  const SeedIndex* index_ = nullptr;
 
   std::vector<Track> tracks_;  // [0] is the one of literals
   size_t best_ = 0;
@@ -330,9 +329,8 @@ AlignmentCosts CostsFor(const uint8_t* bytes, size_t size) {
   return costs;
 }
 
-std::vector<MatchOp> Align(const uint8_t* old, size_t old_size, const uint8_t* fresh, size_t fresh_size, size_t seed_length,
-                           int64_t first_diagonal, const AlignmentCosts& costs) {
-  return Aligner(old, old_size, fresh, fresh_size, seed_length, first_diagonal, costs).Run();
+std::vector<MatchOp> Align(OldText& old, const uint8_t* fresh, size_t fresh_size, int64_t first_diagonal, const AlignmentCosts& costs) {
+  return Aligner(old, fresh, fresh_size, first_diagonal, costs).Run();
 }
 
 }  // namespace whittle

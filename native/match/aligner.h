@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <vector>
 
 #include "match/literal_cost.h"
-#include "match/suffix_index.h"
+#include "match/seed_index.h"
 
 namespace whittle {
 
@@ -34,12 +36,33 @@ struct AlignmentCosts {
 /** The costs for content like this: text codes literals far better than code does. */
 AlignmentCosts CostsFor(const uint8_t* bytes, size_t size);
 
+/** The old bytes, borrowed, and an index of them that is made when first wanted. For any number of threads at once. */
+class OldText {
+ public:
+  /** Seeds have `seed_length` bytes; the index is made by up to `threads` threads. */
+  OldText(const uint8_t* text, size_t size, size_t seed_length, int threads) : text_(text), size_(size), seed_length_(seed_length), threads_(threads) {}
+
+  const uint8_t* text() const { return text_; }
+  size_t size() const { return size_; }
+  size_t seed_length() const { return seed_length_; }
+  const SeedIndex& index() {
+    std::call_once(once_, [this] { index_ = std::make_unique<SeedIndex>(text_, size_, seed_length_, threads_); });
+    return *index_;
+  }
+
+ private:
+  const uint8_t* text_;
+  size_t size_;
+  size_t seed_length_;
+  int threads_;
+  std::once_flag once_;
+  std::unique_ptr<SeedIndex> index_;
+};
+
 /**
- * Covers `fresh` with copies of `old` so that the expected cost is least among all alignments that a suffix index
- * (built when first needed, seeds of `seed_length` bytes) suggests: ascending, without overlap. `first_diagonal` is the
- * old position that the first byte is likely to match.
+ * Covers `fresh` with copies of `old` so that the expected cost is least among all alignments that its index suggests:
+ * ascending, without overlap. `first_diagonal` is the old position that the first byte is likely to match.
  */
-std::vector<MatchOp> Align(const uint8_t* old, size_t old_size, const uint8_t* fresh, size_t fresh_size, size_t seed_length,
-                           int64_t first_diagonal, const AlignmentCosts& costs);
+std::vector<MatchOp> Align(OldText& old, const uint8_t* fresh, size_t fresh_size, int64_t first_diagonal, const AlignmentCosts& costs);
 
 }  // namespace whittle

@@ -1,8 +1,7 @@
-// Exposes the matcher to JavaScript: matchFile, BlockIndex, suffixArray.
+// Exposes the matcher to JavaScript: matchFile, BlockIndex.
 #include "common/napi.h"
 #include "match/block_index.h"
 #include "match/match_content.h"
-#include "match/suffix_array.h"
 
 namespace whittle {
 
@@ -10,13 +9,16 @@ namespace {
 
 constexpr napi_type_tag kBlockIndexTag = {0x3d0f6c8e5a1b4f27u, 0x9b7e24c1d85a6f03u};
 
-/** matchFile({sources, target, memoryLimitBytes}): Promise<Float64Array> of triples newPos, oldPos, length. */
+constexpr int kMaxThreads = 64;
+
+/** matchFile({sources, target, memoryLimitBytes, threads?}): Promise<Float64Array> of triples newPos, oldPos, length. */
 napi_value MatchFile(napi_env env, napi_callback_info info) {
   return Guard(env, [&]() -> napi_value {
     struct Job {
       std::vector<Content> sources;
       Content target;
       uint64_t memory_limit_bytes;
+      int threads = 1;
       std::vector<double> ops;
     };
     auto job = std::make_shared<Job>();
@@ -24,28 +26,16 @@ napi_value MatchFile(napi_env env, napi_callback_info info) {
     job->sources = GetContents(env, GetProperty(env, options, "sources", "options"), "sources");
     job->target = GetContent(env, GetProperty(env, options, "target", "options"), "target");
     job->memory_limit_bytes = GetInteger(env, GetProperty(env, options, "memoryLimitBytes", "options"), "memoryLimitBytes", 0, kMaxSafeInteger);
+    const napi_value threads = GetProperty(env, options, "threads", "options");
+    if (!IsUndefined(env, threads)) job->threads = static_cast<int>(GetInteger(env, threads, "threads", 1, kMaxThreads));
     const auto execute = [job] {
-      const std::vector<MatchOp> ops = MatchContent(job->sources, job->target, job->memory_limit_bytes);
+      const std::vector<MatchOp> ops = MatchContent(job->sources, job->target, job->memory_limit_bytes, job->threads);
       job->ops.reserve(3 * ops.size());
       for (const MatchOp& op : ops) {
         for (const uint64_t number : {op.new_position, op.old_position, op.length}) job->ops.push_back(static_cast<double>(number));
       }
     };
     return RunFunction(env, "whittle:matchFile", execute, [job](napi_env result_env) { return MakeDoubles(result_env, job->ops); });
-  });
-}
-
-/** suffixArray(bytes): Int32Array, for tests. */
-napi_value SuffixArray(napi_env env, napi_callback_info info) {
-  return Guard(env, [&]() -> napi_value {
-    const Bytes bytes = GetBytes(env, GetArguments(env, info, 1)[0], "bytes");
-    if (bytes.size > kMaxSuffixArrayText) throw ArgumentError("bytes are too many for a suffix array");
-    void* data = nullptr;
-    napi_value buffer, array;
-    Check(env, napi_create_arraybuffer(env, bytes.size * sizeof(int32_t), &data, &buffer));
-    SortSuffixes(bytes.data, static_cast<int32_t*>(data), static_cast<int32_t>(bytes.size));
-    Check(env, napi_create_typedarray(env, napi_int32_array, bytes.size, buffer, 0, &array));
-    return array;
   });
 }
 
@@ -92,7 +82,6 @@ napi_value BlockIndexQuery(napi_env env, napi_callback_info info) {
 
 void RegisterMatcher(napi_env env, napi_value exports) {
   SetFunction(env, exports, "matchFile", MatchFile);
-  SetFunction(env, exports, "suffixArray", SuffixArray);
   DefineClass(env, exports, "BlockIndex", NewBlockIndex, {Method("add", BlockIndexAdd), Method("query", BlockIndexQuery)});
 }
 

@@ -1,9 +1,12 @@
 #include "match/match_content.h"
 
 #include <algorithm>
+#include <atomic>
+#include <exception>
+#include <system_error>
+#include <thread>
 
 #include "match/region_finder.h"
-#include "match/suffix_array.h"
 
 namespace whittle {
 
@@ -11,6 +14,31 @@ namespace {
 
 /** Shorter seeds find more in little text; in much of it they find what is there by chance. */
 size_t SeedLength(uint64_t source_size) { return source_size > (uint64_t{1} << 20) ? 8 : 6; }
+
+/** Runs `work`, which takes one piece after the other, in up to `threads` threads, this one among them; throws what any of them throws. */
+template <typename Work>
+void InParallel(int threads, const Work& work) {
+  std::vector<std::exception_ptr> failures(static_cast<size_t>(std::max(threads, 1)));
+  const auto guarded = [&](size_t number) {
+    try {
+      work();
+    } catch (...) {
+      failures[number] = std::current_exception();
+    }
+  };
+  std::vector<std::thread> others;
+  others.reserve(failures.size());
+  try {
+    for (size_t number = 1; number < failures.size(); number++) others.emplace_back(guarded, number);
+  } catch (const std::system_error&) {
+    // No more threads are to be had: those that there are do all of it.
+  }
+  guarded(0);
+  for (std::thread& other : others) other.join();
+  for (const std::exception_ptr& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
+  }
+}
 
 HugeArray<uint8_t> ReadRange(ContentReader& reader, uint64_t from, uint64_t to) {
   HugeArray<uint8_t> bytes(static_cast<size_t>(to - from));
@@ -46,8 +74,31 @@ void AppendMapped(std::vector<MatchOp>& ops, const std::vector<Region>& regions,
   }
 }
 
-std::vector<MatchOp> MatchInMemory(const HugeArray<uint8_t>& old, const HugeArray<uint8_t>& fresh, int64_t first_diagonal, const AlignmentCosts& costs) {
-  return Align(old.data(), old.size(), fresh.data(), fresh.size(), SeedLength(old.size()), first_diagonal, costs);
+/** A large target is aligned in stretches, by several threads: what a stretch's first bytes may cost more is nothing beside it. */
+constexpr size_t kStretchBytes = size_t{4} << 20;
+
+/** Copies for one stretch of `fresh` after the other; the same for any number of threads. */
+std::vector<MatchOp> MatchInMemory(const HugeArray<uint8_t>& old, const HugeArray<uint8_t>& fresh, int64_t first_diagonal, const AlignmentCosts& costs, int threads) {
+  OldText text(old.data(), old.size(), SeedLength(old.size()), threads);
+  const size_t count = std::max<size_t>(1, fresh.size() / kStretchBytes);
+  std::vector<std::vector<MatchOp>> stretches(count);
+  std::atomic<size_t> next{0};
+  const auto start_of = [&](size_t stretch) { return stretch == count ? fresh.size() : stretch * kStretchBytes; };
+  const auto work = [&] {
+    for (size_t stretch = next++; stretch < count; stretch = next++) {
+      const size_t from = start_of(stretch);
+      stretches[stretch] = Align(text, fresh.data() + from, start_of(stretch + 1) - from, first_diagonal + static_cast<int64_t>(from), costs);
+    }
+  };
+  InParallel(static_cast<int>(std::min<size_t>(count, static_cast<size_t>(threads))), work);
+  std::vector<MatchOp> ops;
+  for (size_t stretch = 0; stretch < count; stretch++) {
+    for (MatchOp op : stretches[stretch]) {
+      op.new_position += start_of(stretch);
+      Append(ops, op);
+    }
+  }
+  return ops;
 }
 
 /** How a limit is shared out among the parts of matching by slices. */
@@ -62,13 +113,13 @@ SlicePlan PlanSlices(uint64_t limit) {
   plan.table_bytes = limit / 8;
   plan.slice_bytes = std::min<uint64_t>(limit / 24, uint64_t{256} << 20);
   plan.regions_bytes = 3 * plan.slice_bytes;
-  while (plan.regions_bytes > (1u << 20) && plan.regions_bytes + SuffixIndex::MemoryBytes(plan.regions_bytes) + 2 * plan.slice_bytes > limit - limit / 16 - plan.table_bytes) {
+  while (plan.regions_bytes > (1u << 20) && plan.regions_bytes + SeedIndex::MemoryBytes(plan.regions_bytes) + 2 * plan.slice_bytes > limit - limit / 16 - plan.table_bytes) {
     plan.regions_bytes -= plan.regions_bytes / 8;
   }
   return plan;
 }
 
-std::vector<MatchOp> MatchSlices(ContentReader& source, ContentReader& target, uint64_t limit) {
+std::vector<MatchOp> MatchSlices(ContentReader& source, ContentReader& target, uint64_t limit, int threads) {
   const SlicePlan plan = PlanSlices(limit);
   RegionFinder finder(source, plan.table_bytes);
   std::vector<MatchOp> ops;
@@ -87,7 +138,7 @@ std::vector<MatchOp> MatchSlices(ContentReader& source, ContentReader& target, u
       if (expected >= region.start && expected < region.start + region.length) first_diagonal = static_cast<int64_t>(filled + (expected - region.start));
       filled += region.length;
     }
-    for (const MatchOp& op : MatchInMemory(old, fresh, first_diagonal, CostsFor(fresh.data(), fresh.size()))) AppendMapped(ops, regions, from, op);
+    for (const MatchOp& op : MatchInMemory(old, fresh, first_diagonal, CostsFor(fresh.data(), fresh.size()), threads)) AppendMapped(ops, regions, from, op);
     expected = ops.empty() ? to : std::min(source.size(), ops.back().old_position + (to - ops.back().new_position));
   }
   return ops;
@@ -95,19 +146,19 @@ std::vector<MatchOp> MatchSlices(ContentReader& source, ContentReader& target, u
 
 }  // namespace
 
-std::vector<MatchOp> MatchContent(const std::vector<Content>& sources, const Content& target, uint64_t memory_limit_bytes) {
+std::vector<MatchOp> MatchContent(const std::vector<Content>& sources, const Content& target, uint64_t memory_limit_bytes, int threads) {
   ContentReader source_reader(sources);
   ContentReader target_reader({target});
   const uint64_t source_size = source_reader.size();
   const uint64_t target_size = target_reader.size();
   if (source_size == 0 || target_size == 0) return {};
   const uint64_t limit = std::max(memory_limit_bytes, kMinMatchMemoryBytes);
-  const bool fits = source_size <= kMaxSuffixArrayText && source_size <= limit && target_size <= limit &&
-                    source_size + target_size + SuffixIndex::MemoryBytes(source_size) <= limit;
-  if (!fits) return MatchSlices(source_reader, target_reader, limit);
+  const bool fits = source_size <= kMaxIndexedText && source_size <= limit && target_size <= limit &&
+                    source_size + target_size + SeedIndex::MemoryBytes(source_size) <= limit;
+  if (!fits) return MatchSlices(source_reader, target_reader, limit, threads);
   const HugeArray<uint8_t> old = ReadRange(source_reader, 0, source_size);
   const HugeArray<uint8_t> fresh = ReadRange(target_reader, 0, target_size);
-  return MatchInMemory(old, fresh, 0, CostsFor(fresh.data(), fresh.size()));
+  return MatchInMemory(old, fresh, 0, CostsFor(fresh.data(), fresh.size()), threads);
 }
 
 }  // namespace whittle

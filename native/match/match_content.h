@@ -13,10 +13,10 @@ namespace whittle {
 constexpr uint64_t kMinMatchMemoryBytes = uint64_t{16} << 20;
 
 /**
- * Copies that cover `target` out of the concatenation of `sources`, ascending, without overlap. Sources whose suffix array
+ * Copies that cover `target` out of the concatenation of `sources`, ascending, without overlap. Sources whose index
  * does not fit in the limit are matched slice by slice against the stretches of them that resemble the slice most.
- * Throws CodedError when reading fails.
+ * The copies do not depend on `threads`. Throws CodedError when reading fails.
  */
-std::vector<MatchOp> MatchContent(const std::vector<Content>& sources, const Content& target, uint64_t memory_limit_bytes);
+std::vector<MatchOp> MatchContent(const std::vector<Content>& sources, const Content& target, uint64_t memory_limit_bytes, int threads);
 
 }  // namespace whittle

@@ -22,6 +22,8 @@ export interface MatchOptions {
   readonly target: NativeContent;
   /** Upper bound of native memory; larger inputs get a sparser index, never an error. */
   readonly memoryLimitBytes: number;
+  /** At most this many threads work on it. Default 1. What is found does not depend on it. */
+  readonly threads?: number;
 }
 
 /** Finds the target files that resemble given content. Deterministic. */
@@ -87,8 +89,6 @@ export interface PatchMeter extends Omit<PatchDecoder, 'close'> {
 export interface ServerAddon {
   /** Triples (newPos, oldPos, length): newPos ascending, not overlapping; what is not covered is literal. Deterministic. */
   matchFile(options: MatchOptions): Promise<Float64Array>;
-  /** The suffix array of `bytes`, for tests. */
-  suffixArray(bytes: Uint8Array): Int32Array;
   readonly BlockIndex: new (options: { readonly memoryLimitBytes: number }) => BlockIndex;
   readonly PatchEncoder: new (options: { readonly profile: CodecProfile; readonly threads: number }) => PatchEncoder;
   readonly PatchMeter: new (options: { readonly profile: CodecProfile }) => PatchMeter;

@@ -169,3 +169,26 @@ test('arguments of a wrong type or out of range throw a TypeError', async () => 
     expect(error).toMatchObject({ name: 'TypeError' });
   }
 });
+
+test('finds the same in a large target with any number of threads, and joins what goes on from one stretch to the next', async () => {
+  const old = seededBytes(11 << 20, 71);
+  const moved = [old.subarray(6 << 20), seededBytes(5000, 72), old.subarray(0, 6 << 20)];
+  const target = Buffer.concat(moved);
+  for (let at = 99_991; at < target.length; at += 99_991) target[at] = (target[at] ?? 0) ^ 1;
+  const [source, fresh] = [await files.make(old), await files.make(target)];
+  const found = await Promise.all([1, 2, 7].map((threads) => matchFile({ sources: [source], target: fresh, memoryLimitBytes, threads })));
+  for (const ops of found) expect(Buffer.from(ops.buffer).equals(Buffer.from((found[0] ?? ops).buffer))).toBe(true);
+  const coverage = check(found[0] ?? new Float64Array(0), old, target);
+  expect(coverage.opCount).toBe(2);
+  expect(coverage.coveredBytes).toBe(11 << 20);
+});
+
+test('finds what moved far among many places that start alike', async () => {
+  const common = seededBytes(24, 81);
+  const records = (from: number, count: number): Buffer => Buffer.concat(Array.from({ length: count }, (_, index) => Buffer.concat([common, seededBytes(40, 1000 + from + index)])));
+  const old = records(0, 4000);
+  const target = Buffer.concat([records(3900, 100), records(0, 100), records(2000, 100)]);
+  const coverage = check(await match([old], target), old, target);
+  expect(coverage).toMatchObject({ coveredBytes: target.length, equalBytes: target.length });
+  expect(coverage.opCount).toBeLessThan(6);
+});
