@@ -60,7 +60,7 @@ export interface LayerEntry {
 /** Entries in order. An array is one, and so is `PackedEntries`. */
 export interface EntryList extends Iterable<LayerEntry> {
   readonly length: number;
-  /** The entry at `index`, which must not be negative (see `entryAt`); undefined when there is none. */
+  /** The entry at `index`, which must not be negative; undefined when there is none. */
   at(index: number): LayerEntry | undefined;
   entries(): Iterable<[number, LayerEntry]>;
 }
