@@ -1,21 +1,29 @@
+import { execFileSync } from 'node:child_process';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect } from '@jest/globals';
+import { program, run, runOk } from '../../../bench/process.js';
+import { LayersBasis } from '../../../src/applier/store/basis.js';
+import { openStore } from '../../../src/applier/store/open.js';
+import { pullDefaults } from '../../../src/applier/pull/options.js';
+import type { PullEvent } from '../../../src/applier/pull/events.js';
+import { basisConformance, type InstalledImage } from '../../support/basis-conformance.js';
 import { startContainerd, type TestContainerd } from '../../support/engines/containerd.js';
-import { makeEngineWorld, pullToEngine, type EnginePull, type EngineWorld } from '../../support/engines/containerd-world.js';
-import { testUnlessWanting, hasTool } from '../../support/tools.js';
+import { changedBytes, makeEngineWorld, pullToEngine, type EnginePull, type EngineWorld } from '../../support/engines/containerd-world.js';
+import { openCuttingSocket } from '../../support/engines/cutting-socket.js';
+import { makeImage, noise, type MadeImage } from '../../support/images.js';
+import { hasTool, testUnlessWanting } from '../../support/tools.js';
 
 const wanting = [...['containerd', 'ctr', 'runc', 'cc'].filter((name) => !hasTool(name)), ...(process.geteuid?.() === 0 ? [] : ['root'])];
 const test = testUnlessWanting(wanting);
 let world: EngineWorld;
 let containerd: TestContainerd;
-let root: string;
 let containers = 0;
 
 beforeAll(async () => {
   if (wanting.length > 0) return;
   world = await makeEngineWorld();
   containerd = await startContainerd();
-  root = join(await world.folder('device'), 'store');
 });
 afterAll(async () => {
   if (wanting.length > 0) return;
@@ -23,28 +31,333 @@ afterAll(async () => {
   await world.close();
 });
 
-function pull(version: number, into = containerd, device = root): Promise<EnginePull> {
-  return pullToEngine(device, (store) => into.engine(store), world.image(version));
-}
+/** A namespace of its own with a device's root: images of one test are nothing to another. */
+class Device {
+  readonly namespace = `n${String(++containers)}`;
 
-/** What a container of the image says when it is asked for some files. */
-function say(version: number, into = containerd): Promise<string> {
-  return into.runContainer(world.image(version), `c${String(++containers)}`, '/bin/print', '/app/version', '/app/soft', '/etc/gone', '/old/a', '/old/b');
-}
+  constructor(readonly root: string) {}
 
-const said = (version: number): string => `version ${String(version)}\nversion ${String(version)}\n/etc/gone is not there\n/old/a is not there\nb ${String(version)}\n`;
-
-test('a pull in full, a delta from what it made, and another: each runs, and is listed under its name with its digest', async () => {
-  for (const [version, way] of [[1, 'layers'], [2, 'delta'], [3, 'delta']] as const) {
-    const { result, error, events } = await pull(version);
-    expect(error).toBeNull();
-    expect(result).toMatchObject({ outcome: 'committed', way, image: { configDigest: world.version(version).configDigest, manifestDigest: world.version(version).manifestDigest } });
-    expect(events.filter(({ event }) => event === 'fallback')).toEqual([]);
-    console.log(JSON.stringify(result?.figures));
-    expect(await say(version)).toBe(said(version));
-    expect(await containerd.ctr('images', 'ls')).toContain(`${world.image(version)} application/vnd.oci.image.manifest.v1+json ${world.version(version).manifestDigest}`);
-    expect((await pull(version)).result?.outcome).toBe('current');
+  static async make(): Promise<Device> {
+    return new Device(join(await world.folder('device'), 'store'));
   }
-  expect(await say(1)).toBe(said(1));
-  expect(await containerd.ctr('leases', 'ls', '-q')).toBe('');
+
+  ctr(...words: string[]): Promise<string> {
+    return containerd.ctr('-n', this.namespace, ...words);
+  }
+
+  pull(version: number, onEvent: (event: PullEvent) => void = () => undefined, address = containerd.socket): Promise<EnginePull> {
+    return pullToEngine(this.root, (store) => containerd.engine(store, this.namespace, address), world.image(version), { onEvent, delta: pullDefaults.delta });
+  }
+
+  /** What a container of the image says when it is asked for some files. */
+  say(version: number): Promise<string> {
+    return containerd.runContainer(this.namespace, world.image(version), `c${String(++containers)}`, '/bin/print', '/app/version', '/app/soft', '/etc/gone', '/old/a', '/old/b');
+  }
+
+  async expectRuns(...versions: number[]): Promise<void> {
+    for (const version of versions) {
+      const text = `version ${String(version)}\n`;
+      expect(await this.say(version)).toBe(`${text}${text}/etc/gone is not there\n/old/a is not there\nb ${String(version)}\n`);
+    }
+    const listed = (await this.ctr('images', 'ls')).trim().split('\n').slice(1).map((line) => line.split(/\s+/).slice(0, 3).join(' '));
+    const type = 'application/vnd.oci.image.manifest.v1+json';
+    expect(listed.sort()).toEqual(versions.map((version) => `${world.image(version)} ${type} ${world.version(version).manifestDigest}`).sort());
+  }
+
+  /** Makes containerd collect its garbage, and waits for it. */
+  collect(): void {
+    for (const words of [['create', '--id', 'now'], ['delete', '--sync', 'now']]) execFileSync('ctr', ['-a', containerd.socket, '-n', this.namespace, 'leases', ...words], { stdio: 'ignore' });
+  }
+
+  async expectNothingLeft(): Promise<void> {
+    expect(await this.ctr('leases', 'ls', '-q')).toBe('');
+    this.collect();
+    expect((await this.ctr('snapshots', 'ls')).split('\n').filter((line) => line.includes('whittle') || line.includes('Active') || line.includes('View'))).toEqual([]);
+    expect((await readdir(join(this.root, 'engines')).catch(() => [])).filter((name) => name.endsWith('.lock'))).toEqual([]);
+  }
+}
+
+function succeeded({ result, error }: EnginePull, way: string, version: number): void {
+  expect(error).toBeNull();
+  const { configDigest, manifestDigest } = world.version(version);
+  expect(result).toMatchObject({ outcome: 'committed', way, image: { configDigest, manifestDigest } });
+}
+
+async function writtenBytes(pid: number | 'self'): Promise<number> {
+  return Number(/^write_bytes: (\d+)$/m.exec(await readFile(`/proc/${String(pid)}/io`, 'latin1'))?.[1]);
+}
+
+test('a pull in full, a delta from what it made, another, and back: each runs, and is listed under its name with its digest', async () => {
+  const device = await Device.make();
+  const seen: number[] = [];
+  for (const [version, way] of [[1, 'layers'], [2, 'delta'], [3, 'delta']] as const) {
+    const before = await writtenBytes('self') + await writtenBytes(containerd.pid);
+    const pulled = await device.pull(version);
+    const written = await writtenBytes('self') + await writtenBytes(containerd.pid) - before;
+    succeeded(pulled, way, version);
+    expect(pulled.events.filter(({ event }) => event === 'fallback')).toEqual([]);
+    seen.push(version);
+    await device.expectRuns(...seen);
+    expect((await device.pull(version)).result?.outcome).toBe('current');
+    const figures = pulled.result?.figures;
+    console.log(`version ${String(version)} by ${way}: ${String(figures?.downloadedBytes.total)} bytes received, ${String(figures?.writtenBytes)} of content written, ${String(written)} to the disk by device and containerd, for ${String(changedBytes)} changed`);
+    if (way === 'delta') expect(figures?.writtenBytes).toBeLessThan(changedBytes + 300_000);
+  }
+  // Back: the old name again is what it was, at no cost; gone, it is made anew from what is there.
+  expect((await device.pull(1)).result?.outcome).toBe('current');
+  await device.ctr('images', 'rm', '--sync', world.image(1));
+  succeeded(await device.pull(1), 'delta', 1);
+  await device.expectRuns(1, 2, 3);
+  await device.expectNothingLeft();
+});
+
+test('manifest and config are byte for byte the published ones, and containerd knows what needs what', async () => {
+  const device = await Device.make();
+  succeeded(await device.pull(1), 'layers', 1);
+  const { manifest, manifestDigest, config, configDigest, layers } = world.version(1);
+  expect(await device.ctr('content', 'get', manifestDigest)).toBe(manifest.toString());
+  expect(await device.ctr('content', 'get', configDigest)).toBe(config.toString());
+  for (let round = 0; round < 2; round++) {
+    const listed = await device.ctr('content', 'ls', '-q');
+    expect(listed.trim().split('\n').sort()).toEqual([manifestDigest, configDigest].sort());
+    expect((await device.ctr('snapshots', 'ls')).trim().split('\n').slice(1)).toHaveLength(layers.length);
+    device.collect();
+  }
+  // Without layers' blobs the check says incomplete, as after any unpacking that discards them; unpacked it is.
+  expect(await device.ctr('images', 'check')).toMatch(/incomplete \(1\/4\).*true/);
+  await device.ctr('images', 'rm', '--sync', world.image(1));
+  expect(await device.ctr('content', 'ls', '-q')).toBe('');
+  expect((await device.ctr('snapshots', 'ls')).trim().split('\n').slice(1)).toEqual([]);
+});
+
+test('an image that ctr put there is a basis', async () => {
+  const device = await Device.make();
+  const archive = join(await world.folder('archive'), 'app.tar');
+  await runOk(['tar', '-C', world.layout, '-cf', archive, '.']);
+  await device.ctr('images', 'import', '--base-name', 'stranger', archive);
+  for (const version of [2, 3]) await device.ctr('images', 'rm', '--sync', `stranger:v${String(version)}`);
+  const pulled = await device.pull(2);
+  succeeded(pulled, 'delta', 2);
+  expect(pulled.result?.figures.reusedBytes).toBeGreaterThan(1_900_000);
+  await device.ctr('images', 'rm', '--sync', 'stranger:v1');
+  await device.expectRuns(2);
+});
+
+test('layers that containerd has in other images, or twice in this one, are not fetched', async () => {
+  const device = await Device.make();
+  succeeded(await device.pull(1), 'layers', 1);
+  const [, app, top] = world.version(1).layers;
+  if (app === undefined || top === undefined) throw new Error('no layers');
+  const first = [{ path: 'other', content: noise(1000, 60) }];
+  const made: MadeImage = await makeImage(join(await world.folder('other'), 'layout'), 'o', [first, app.tar, top.tar, first, top.tar], { config: { Cmd: ['/x'] } });
+  const store = await openStore(device.root);
+  const engine = await containerd.engine(store, device.namespace);
+  try {
+    const sink = await engine.begin({ manifest: made.manifest, manifestMediaType: 'application/vnd.oci.image.manifest.v1+json', config: made.config }, { scratchDirectory: device.root, replaceLayers: [], onNote: () => undefined });
+    expect(await Promise.all(made.layers.map((_, layer) => sink.hasLayer(layer)))).toEqual([false, true, true, false, true]);
+    await sink.writeLayerTar(0, (async function* () { await Promise.resolve(); yield made.layers[0]?.tar ?? Buffer.alloc(0); })());
+    expect(await sink.hasLayer(3)).toBe(true);
+    await sink.commit({ name: 'other:1', source: 'other:1' });
+    await sink.close();
+    const basis = await engine.basis((await engine.images()).find(({ names }) => names.includes('other:1'))!, {});
+    expect(basis.layers.map(({ diffId }) => diffId)).toEqual([...new Set(made.layers.map(({ diffId }) => diffId))]);
+    await basis.close();
+  } finally {
+    await engine.close();
+    await store.close();
+  }
+  await device.ctr('images', 'rm', '--sync', world.image(1));
+  await device.ctr('snapshots', 'mounts', '/nowhere', made.layers[0]?.diffId ?? '').catch(() => '');
+  expect((await device.ctr('snapshots', 'ls')).trim().split('\n').slice(1)).toHaveLength(5);
+  await device.expectNothingLeft();
+});
+
+test('garbage is collected in the middle, and the basis loses its name: what is being built and what it is built from stay', async () => {
+  const device = await Device.make();
+  succeeded(await device.pull(1), 'layers', 1);
+  let removed = false;
+  const pulled = await pullToEngine(device.root, async (store) => {
+    const engine = await containerd.engine(store, device.namespace);
+    const open = engine.basis.bind(engine);
+    engine.basis = async (image, options) => {
+      const basis = await open(image, options);
+      await device.ctr('images', 'rm', '--sync', world.image(1));
+      removed = true;
+      return basis;
+    };
+    return engine;
+  }, world.image(2), { onEvent: () => { device.collect(); } });
+  expect(removed).toBe(true);
+  succeeded(pulled, 'delta', 2);
+  await device.expectRuns(2);
+  await device.expectNothingLeft();
+});
+
+test('a basis whose file was edited is found out, and the layers are fetched', async () => {
+  const device = await Device.make();
+  succeeded(await device.pull(1), 'layers', 1);
+  const store = await openStore(device.root);
+  const engine = await containerd.engine(store, device.namespace);
+  const basis = await engine.basis((await engine.images())[0]!);
+  const file = fileOf(basis, 1, 'app/kept');
+  await basis.close();
+  await engine.close();
+  await store.close();
+  await writeFile(file, 'edited', { flag: 'r+' });
+  const pulled = await device.pull(2);
+  succeeded(pulled, 'layers', 2);
+  expect(pulled.events.find(({ event }) => event === 'fallback')).toMatchObject({ code: 'BASIS_DAMAGED' });
+  expect(await device.say(2)).toContain('version 2\n');
+});
+
+test('containerd is killed at each step that a pull tells of: the old image runs, and the next pull ends it', async () => {
+  const steps = ['resolved', 'plan', 'progress', 'applied'];
+  const device = await Device.make();
+  succeeded(await device.pull(1), 'layers', 1);
+  for (const step of steps) {
+    let killed = false;
+    const { error } = await device.pull(2, ({ event }) => {
+      if (event !== step || killed) return;
+      killed = true;
+      process.kill(containerd.pid, 'SIGKILL');
+    });
+    expect(killed).toBe(true);
+    await containerd.kill();
+    await containerd.start();
+    expect([step, error]).toEqual([step, expect.objectContaining({ code: 'ENGINE_UNREACHABLE' })]);
+    await device.expectRuns(1);
+  }
+  // At the last step every layer was there; it was not made again.
+  const last = await device.pull(2);
+  succeeded(last, 'nothing', 2);
+  expect(last.result?.figures.downloadedBytes.data).toBe(0);
+  await device.expectRuns(1, 2);
+  await device.expectNothingLeft();
+});
+
+test('the connection is cut at any call: the old image runs, there is no half one, and the next pull goes on', async () => {
+  const device = await Device.make();
+  succeeded(await device.pull(1), 'layers', 1);
+  const socket = await openCuttingSocket(await world.folder('socket'), containerd.socket);
+  let cuts = 0;
+  try {
+    for (let allowed = 1; ; allowed += 1 + Math.floor(allowed / 6)) {
+      socket.allow(allowed);
+      const { error } = await device.pull(2, undefined, socket.path);
+      if (error === null && !socket.hasCut) break;
+      cuts++;
+      if (error !== null) expect(error).toMatchObject({ code: 'ENGINE_UNREACHABLE' });
+      const listed = (await device.ctr('images', 'ls', '-q')).trim().split('\n');
+      expect(listed).toContain(world.image(1));
+      if (listed.length > 1) await device.expectRuns(1, 2);
+    }
+  } finally {
+    await socket.close();
+  }
+  expect(cuts).toBeGreaterThan(10);
+  await device.expectRuns(1, 2);
+  succeeded(await device.pull(3), 'delta', 3);
+  await device.expectNothingLeft();
+});
+
+test('the program is killed after each thing it says: the old image runs, and the next pull ends it', async () => {
+  const device = await Device.make();
+  const words = (version: number): string[] => [
+    ...program('device'), 'pull', world.image(version), '--json', '--root', device.root, '--into', 'containerd', '--engine-address', containerd.socket, '--engine-namespace', device.namespace,
+  ];
+  await runOk(words(1));
+  for (let lines = 1; ; lines += 2) {
+    let seen = 0;
+    const outcome = await run(words(2), {
+      onStart: (child) => child.stdout?.on('data', (chunk: Buffer) => {
+        seen += chunk.toString().split('\n').length - 1;
+        if (seen >= lines) child.kill('SIGKILL');
+      }),
+    });
+    const listed = await device.ctr('images', 'ls', '-q');
+    expect(listed).toContain(world.image(1));
+    if (listed.includes(world.image(2))) await device.expectRuns(1, 2);
+    if (outcome.exitCode === 0 || listed.includes(world.image(2))) break;
+  }
+  await runOk(words(2));
+  await device.expectRuns(1, 2);
+  await runOk(words(3));
+  await device.expectNothingLeft();
+});
+
+function fileOf(basis: unknown, layer: number, path: string): string {
+  if (!(basis instanceof LayersBasis)) throw new Error('no layers');
+  const found = basis.storeLayers[layer];
+  for (const [entry, { header }] of found?.meta.entries.entries() ?? []) {
+    if (found !== undefined && header.path.toString() === path) return `${found.fs.root}/${found.place(entry).path.toString()}`;
+  }
+  throw new Error(`no ${path}`);
+}
+
+/** Installs an image by what `put` does, for the suite that every basis is held to. */
+async function install(tars: readonly Buffer[], put: (device: Device, image: MadeImage) => Promise<string>): Promise<InstalledImage> {
+  const device = await Device.make();
+  const image = await makeImage(join(await world.folder('conformance'), 'layout'), 'c', tars, {});
+  const name = await put(device, image);
+  const open: (() => Promise<void>)[] = [];
+  const basis = async (): ReturnType<InstalledImage['basis']> => {
+    const store = await openStore(device.root, { create: true });
+    const engine = await containerd.engine(store, device.namespace);
+    open.push(async () => { await engine.close(); await store.close(); });
+    return engine.basis((await engine.images())[0]!);
+  };
+  const withBasis = async (use: (file: (layer: number, path: string) => string) => void): Promise<void> => {
+    const opened = await basis();
+    use((layer, path) => fileOf(opened, layer, path));
+    await opened.close();
+  };
+  return {
+    basis,
+    fileOf: async (layer, path) => {
+      let file = '';
+      await withBasis((find) => { file = find(layer, path); });
+      return file;
+    },
+    removeLayer: async () => {
+      let file = '';
+      await withBasis((find) => { file = find(1, 'data/blob'); });
+      await runOk(['rm', '-r', file.slice(0, -'/data/blob'.length)]);
+    },
+    collect: async () => {
+      await device.ctr('images', 'rm', '--sync', name);
+      device.collect();
+      return 'held';
+    },
+    close: async () => {
+      for (const close of open) await close();
+      await device.ctr('images', 'rm', '--sync', name);
+    },
+  };
+}
+
+async function putByUs(device: Device, image: MadeImage): Promise<string> {
+  const store = await openStore(device.root, { create: true });
+  const engine = await containerd.engine(store, device.namespace);
+  try {
+    const sink = await engine.begin({ manifest: image.manifest, manifestMediaType: 'application/vnd.oci.image.manifest.v1+json', config: image.config }, { scratchDirectory: device.root, replaceLayers: [], onNote: () => undefined });
+    for (const [layer, { tar }] of image.layers.entries()) await sink.writeLayerTar(layer, (async function* () { await Promise.resolve(); yield tar; })());
+    await sink.commit({ name: 'conformance:1', source: '' });
+    await sink.close();
+  } finally {
+    await engine.close();
+    await store.close();
+  }
+  return 'conformance:1';
+}
+
+async function putByCtr(device: Device, image: MadeImage): Promise<string> {
+  const archive = join(image.dir, '..', 'image.tar');
+  await runOk(['tar', '-C', image.dir, '-cf', archive, '.']);
+  await device.ctr('images', 'import', '--base-name', 'conformance', archive);
+  return 'conformance:c';
+}
+
+describe('conformance', () => {
+  basisConformance('containerd, of an image put there by Whittle', { install: (tars) => install(tars, putByUs), test });
+  basisConformance('containerd, of an image put there by ctr', { install: (tars) => install(tars, putByCtr), test });
 });

@@ -45,7 +45,7 @@ export async function makeEngineWorld(): Promise<EngineWorld> {
       { path: 'app/' }, { path: 'app/version', content: `version ${String(version)}\n` }, { path: 'app/kept', content: noise(keptBytes, 1) },
       { path: 'app/data', content: Buffer.concat([noise(200_000, 2), noise(changedBytes, 10 + version)]) },
       ...Array.from({ length: 40 }, (_, at): ImageFile => ({ path: `app/small-${String(at)}`, content: noise(700, 100 + at) })),
-      { path: 'app/alias', type: 'link', linkPath: 'app/kept' }, { path: 'app/soft', type: 'symlink', linkPath: 'version' },
+      { path: 'app/twice', content: noise(3000, 50) }, { path: 'app/alias', type: 'link', linkPath: 'app/twice' }, { path: 'app/soft', type: 'symlink', linkPath: 'version' },
       { path: 'app/owned', content: 'owned\n', uid: 1234, gid: 4321, mode: 0o640, pax: { 'SCHILY.xattr.user.note': 'kept' } },
     ];
     const top: ImageFile[] = [{ path: 'etc/' }, { path: 'etc/.wh.gone', content: '' }, { path: 'old/' }, { path: 'old/.wh..wh..opq', content: '' }, { path: 'old/b', content: `b ${String(version)}\n` }];
@@ -97,7 +97,11 @@ async function pullOnce(store: Store, engine: Engine, image: string, options: Pa
   try {
     const result = await pullInto(enginePlace(store, engine), source, {
       ...pullDefaults, image, reference, platform: { os: 'linux', architecture: process.arch === 'arm64' ? 'arm64' : 'amd64' }, platformChosen: false, patience: hurried,
-      onEvent: (event) => { events.push(event); }, signal: new AbortController().signal, ...options,
+      signal: new AbortController().signal, ...options,
+      onEvent: (event) => {
+        events.push(event);
+        options.onEvent?.(event);
+      },
     });
     return { result, error: null, events };
   } catch (error) {

@@ -19,9 +19,9 @@ export interface TestContainerd {
   /** Runs `ctr` against it; rejects unless it succeeds. Gives what it printed. */
   ctr(...words: string[]): Promise<string>;
   /** Runs a container of an image, and gives what it printed. */
-  runContainer(image: string, id: string, ...command: string[]): Promise<string>;
-  /** Opens it as an engine of the device whose store is given; the caller closes it. */
-  engine(store: Store, namespace?: string): Promise<Engine>;
+  runContainer(namespace: string, image: string, id: string, ...command: string[]): Promise<string>;
+  /** Opens it as an engine of the device whose store is given; the caller closes it. `address`: of a socket before it. */
+  engine(store: Store, namespace?: string, address?: string): Promise<Engine>;
   /** kill -9; containers' shims are not touched. */
   kill(): Promise<void>;
   /** Starts it again over the same folders. */
@@ -83,12 +83,12 @@ class Daemon implements TestContainerd {
     return stdout;
   }
 
-  runContainer(image: string, id: string, ...command: string[]): Promise<string> {
-    return this.ctr('run', '--rm', '--runc-root', join(this.folder, 'runc'), image, id, ...command);
+  runContainer(namespace: string, image: string, id: string, ...command: string[]): Promise<string> {
+    return this.ctr('-n', namespace, 'run', '--rm', '--runc-root', join(this.folder, 'runc'), image, id, ...command);
   }
 
-  engine(store: Store, namespace?: string): Promise<Engine> {
-    return openContainerd({ settings: { address: this.socket, namespace }, fs: store.fs, onNote: () => undefined, signal: new AbortController().signal });
+  engine(store: Store, namespace?: string, address = this.socket): Promise<Engine> {
+    return openContainerd({ settings: { address, namespace }, fs: store.fs, onNote: () => undefined, signal: new AbortController().signal });
   }
 
   async kill(): Promise<void> {

@@ -162,12 +162,14 @@ export class ContainerdApi {
     return messages.listLeasesResponse.decode(await this.#send(service('leases', 'List'), messages.listLeasesRequest.encode({}))).leases;
   }
 
-  /** Makes a lease; one that is there already stays. */
-  async ensureLease(id: string, labels: Labels): Promise<void> {
+  /** Makes a lease; one that is there already stays, and false says so. */
+  async ensureLease(id: string, labels: Labels): Promise<boolean> {
     try {
       await this.#send(service('leases', 'Create'), messages.createLeaseRequest.encode({ id, labels }));
+      return true;
     } catch (error) {
       if (!isStatus(error, grpcStatus.alreadyExists)) throw error;
+      return false;
     }
   }
 

@@ -1,4 +1,4 @@
-import { WhittleError } from '../../../core/errors.js';
+import { isWhittleError, WhittleError } from '../../../core/errors.js';
 import type { Descriptor } from '../../../oci/index.js';
 import { LayerMetaBuilder, type LayerMeta } from '../../../tar/index.js';
 import { unpackLayer } from '../../pull/unpack.js';
@@ -8,7 +8,7 @@ import { parseTarget } from '../../store/target.js';
 import type { TargetImage } from '../../store/types.js';
 import { LayerMetaCache } from '../layer-meta-cache.js';
 import type { BasisOptions, BeginOptions, Engine, EngineContext, HeldBasis, HeldImage, LayerSink, OpenEngine } from '../types.js';
-import { ContainerdApi, type SnapshotInfo } from './api.js';
+import { ContainerdApi, type Mount, type SnapshotInfo } from './api.js';
 import { ImageReader, layerLabel, type LayerAddress, type UnpackedImage } from './images.js';
 import { Leases } from './leases.js';
 import { snapshotKind } from './messages.js';
@@ -33,8 +33,6 @@ export class ContainerdEngine implements Engine {
   readonly reader: ImageReader;
   readonly leases: Leases;
   readonly trees = new SnapshotRoot();
-  /** Layers that turned out to be damaged here, and are not taken from here any more. */
-  readonly unusable = new Set<string>();
   readonly #known: LayerMetaCache;
   #closed = false;
 
@@ -108,9 +106,19 @@ export class ContainerdEngine implements Engine {
     const top = chain.at(-1);
     if (top === undefined) return [];
     if (!(await this.isCommitted(top))) throw new WhittleError('BASIS_DAMAGED', `containerd has the snapshot ${top} no more`, { data: { chainId: top } });
-    const { parents } = layerDirectories(await this.api.view(lease, view, top));
+    const { parents } = layerDirectories(await this.#view(lease, view, top));
     if (parents.length !== chain.length) throw new WhittleError('ENGINE_UNSUPPORTED', `containerd's snapshotter shows ${parents.length} directories for ${chain.length} layers`);
     return this.trees.relative([...parents].reverse());
+  }
+
+  /** containerd looks at the top layer's directory, and says so in its own words when that is gone. */
+  async #view(lease: string, view: string, top: string): Promise<readonly Mount[]> {
+    try {
+      return await this.api.view(lease, view, top);
+    } catch (error) {
+      if (!isWhittleError(error) || error.code !== 'ENGINE_FAILED') throw error;
+      throw new WhittleError('BASIS_DAMAGED', `the snapshot ${top} cannot be read: ${error.message}`, { cause: error, data: { chainId: top } });
+    }
   }
 
   async #layer(path: string, { diffId, blob }: LayerAddress): Promise<Layer> {

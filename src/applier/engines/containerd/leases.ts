@@ -6,6 +6,7 @@ import type { ContainerdApi } from './api.js';
 import { containerdLimits } from './limits.js';
 
 const lockDirectory = 'engines';
+const lockName = /^containerd-([0-9a-f]{16})\.lock$/;
 
 /**
  * The leases by which a device's pulls hold things against containerd's garbage collector. Their names tell whose they are:
@@ -27,11 +28,11 @@ export class Leases {
     return `${this.#prefix}pull-${hexOf(manifestDigest)}`;
   }
 
-  /** Makes the lease, unless it is there. */
-  async take(id: string): Promise<void> {
+  /** Makes the lease, unless it is there; whether it is new. */
+  async take(id: string): Promise<boolean> {
     const expire = new Date(Date.now() + containerdLimits.leaseLifetimeMs).toISOString();
     await this.api.ensureNamespace();
-    await this.api.ensureLease(id, new Map([['containerd.io/gc.expire', expire]]));
+    return this.api.ensureLease(id, new Map([['containerd.io/gc.expire', expire]]));
   }
 
   /** A new lease that ends with this process; the caller deletes it. */
@@ -45,19 +46,26 @@ export class Leases {
 
   /** Deletes the leases of this device's root that nobody will come back for. `mine` stays. */
   async clear(mine: string): Promise<void> {
+    const living = await this.#dropDead();
     for (const { id } of await this.api.leases()) {
       if (!id.startsWith(this.#prefix) || id === mine) continue;
       const [kind, name = ''] = id.slice(this.#prefix.length).split('-');
-      if (kind === 'basis' ? await this.#isDead(name) : kind === 'pull' && (await this.#isGivenUp(name))) await this.api.deleteLease(id, false);
+      if (kind === 'basis' ? !living.has(name) : kind === 'pull' && (await this.#isGivenUp(name))) await this.api.deleteLease(id, false);
     }
   }
 
-  async #isDead(name: string): Promise<boolean> {
-    if (!/^[0-9a-f]{16}$/.test(name) || name === this.#process) return false;
-    const lock = await this.#lockFor(name);
-    if (lock === undefined) return false;
-    await this.#drop(name, lock);
-    return true;
+  /** Removes the locks of processes that are no more; those that still are. A process has its lock before its first lease. */
+  async #dropDead(): Promise<Set<string>> {
+    const living = new Set([this.#process]);
+    if ((await this.fs.stat(lockDirectory)) === undefined) return living;
+    for (const entry of await this.fs.readdir(lockDirectory)) {
+      const name = lockName.exec(entry.name.toString('latin1'))?.[1];
+      if (name === undefined || name === this.#process) continue;
+      const lock = await this.fs.tryLock(lockPath(name), 'exclusive');
+      if (lock === undefined) living.add(name);
+      else await this.#drop(name, lock);
+    }
+    return living;
   }
 
   /** A pull that was interrupted goes on from its stage; without one, nobody goes on. */

@@ -36,7 +36,11 @@ export class ContainerdSink implements LayerSink {
   readonly #staged = new Map<string, string>();
   /** Layers that containerd has in another place, with that place; null when it has not. */
   readonly #elsewhere = new Map<string, LayerAddress | null>();
+  /** Snapshots that the lease holds. */
+  readonly #held = new Set<string>();
   #leaseTaken = false;
+  /** The lease was made by this sink, not by a pull that was interrupted. */
+  #leaseIsNew = false;
   #failed = false;
   #closed = false;
 
@@ -44,6 +48,7 @@ export class ContainerdSink implements LayerSink {
     this.#manifest = parseManifest(target.manifest, 'image manifest', target.manifestMediaType);
     this.#chain = chainIds(target.diffIds);
     this.#builder = this.#newBuilder('');
+    for (const diffId of options.replaceLayers) this.#elsewhere.set(diffId, null);
   }
 
   /** A builder of layers in snapshots whose keys end in `suffix`. */
@@ -80,7 +85,19 @@ export class ContainerdSink implements LayerSink {
   }
 
   #isInChain(layer: number): Promise<boolean> {
-    return this.engine.isCommitted(this.#chain[layer] ?? '');
+    return this.#hold(this.#chain[layer] ?? '');
+  }
+
+  /** Whether a snapshot is there; if so, it stays: the image that it belongs to may go before this one comes. */
+  async #hold(snapshot: string): Promise<boolean> {
+    const { api } = this.engine;
+    if (this.#held.has(snapshot)) return true;
+    if (!(await this.engine.isCommitted(snapshot))) return false;
+    await this.#takeLease();
+    await api.hold(this.lease, { id: snapshot, type: `snapshots/${api.scope.snapshotter}` });
+    if (!(await this.engine.isCommitted(snapshot))) return false;
+    this.#held.add(snapshot);
+    return true;
   }
 
   /** Whether an interrupted pull left the layer whole; it is read back from disk first. */
@@ -103,7 +120,7 @@ export class ContainerdSink implements LayerSink {
   async #findElsewhere(diffId: string): Promise<LayerAddress | null> {
     const known = this.#elsewhere.get(diffId);
     if (known !== undefined) return known;
-    const found = this.engine.unusable.has(diffId) ? null : await this.#search(diffId);
+    const found = await this.#search(diffId);
     this.#elsewhere.set(diffId, found);
     return found;
   }
@@ -111,7 +128,7 @@ export class ContainerdSink implements LayerSink {
   async #search(diffId: string): Promise<LayerAddress | null> {
     for (const image of await this.engine.images()) {
       const at = image.diffIds.indexOf(diffId);
-      if (at >= 0) return { diffId, chain: image.chain.slice(0, at + 1), blob: image.layers[at] };
+      if (at >= 0 && (await this.#hold(image.chain[at] ?? ''))) return { diffId, chain: image.chain.slice(0, at + 1), blob: image.layers[at] };
     }
     return null;
   }
@@ -161,7 +178,7 @@ export class ContainerdSink implements LayerSink {
 
   async #takeLease(): Promise<void> {
     if (this.#leaseTaken) return;
-    await this.engine.leases.take(this.lease);
+    this.#leaseIsNew = await this.engine.leases.take(this.lease);
     this.#leaseTaken = true;
   }
 
@@ -255,8 +272,7 @@ export class ContainerdSink implements LayerSink {
       }
     } catch (error) {
       if (!isWhittleError(error) || error.code !== 'BASIS_DAMAGED') throw error;
-      // The pull fetches it in full then, and does not ask for it here again.
-      this.engine.unusable.add(from.diffId);
+      // The pull fetches it in full then, by `replaceLayers`.
       throw new WhittleError('STORE_DAMAGED', `a layer that containerd has cannot be used again: ${error.message}`, { cause: error, data: { layers: from.diffId } });
     }
   }
@@ -283,10 +299,7 @@ export class ContainerdSink implements LayerSink {
   async #commitLayer(layer: number): Promise<void> {
     const { api, trees } = this.engine;
     const name = this.#chain[layer]!;
-    if (await this.engine.isCommitted(name)) {
-      await api.hold(this.lease, { id: name, type: `snapshots/${api.scope.snapshotter}` });
-      return;
-    }
+    if (await this.#hold(name)) return;
     const diffId = this.#builder.diffId(layer);
     const from = await this.#takeStaged(layer, diffId);
     const key = `${this.lease}-chain-${String(layer)}`;
@@ -300,7 +313,7 @@ export class ContainerdSink implements LayerSink {
     } catch (error) {
       if (!isStatus(error, grpcStatus.alreadyExists)) throw error;
       await api.removeSnapshot(key);
-      await api.hold(this.lease, { id: name, type: `snapshots/${api.scope.snapshotter}` });
+      if (!(await this.#hold(name))) throw error;
     }
     await api.removeSnapshot(from.key);
   }
@@ -330,8 +343,8 @@ export class ContainerdSink implements LayerSink {
     if (this.#closed) return;
     this.#closed = true;
     await this.#builder.abandon();
-    // What a failing disk may have swallowed must be written anew, to new inodes.
-    if (this.#failed) await this.engine.api.deleteLease(this.lease, true).catch(() => undefined);
+    // A pull that only looked leaves nothing; and what a failing disk may have swallowed must be written anew, to new inodes.
+    if (this.#failed || (this.#leaseIsNew && this.#rooms.size === 0)) await this.engine.api.deleteLease(this.lease, true).catch(() => undefined);
   }
 
   async #guard<T>(what: string, body: () => Promise<T>): Promise<T> {
