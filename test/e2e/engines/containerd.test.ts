@@ -1,8 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect } from '@jest/globals';
 import { program, run, runOk } from '../../../bench/process.js';
+import { GrpcConnection } from '../../../src/applier/engines/containerd/grpc.js';
+import { MessageType, nested, text, texts } from '../../../src/applier/engines/containerd/wire.js';
 import { LayersBasis } from '../../../src/applier/store/basis.js';
 import { openStore } from '../../../src/applier/store/open.js';
 import { pullDefaults } from '../../../src/applier/pull/options.js';
@@ -283,6 +286,42 @@ test('the program is killed after each thing it says: the old image runs, and th
   await device.expectRuns(1, 2);
   await runOk(words(3));
   await device.expectNothingLeft();
+});
+
+const imageSpec = new MessageType({ image: text(1) });
+const imageStatusRequest = new MessageType({ image: nested(1, imageSpec) });
+const imageStatusResponse = new MessageType({ image: nested(1, new MessageType({ id: text(1), tags: texts(2), digests: texts(3) })) });
+
+test('Kubernetes\' side of containerd finds the image by tag, by the digest that pins it, and by ID, also after it starts again', async () => {
+  const kubernetes = await startContainerd({ cri: true });
+  const root = join(await world.folder('kubernetes'), 'store');
+  const { configDigest, manifestDigest } = world.version(2);
+  const pinned = `${world.image(2).replace(/:v2$/, '')}@${manifestDigest}`;
+  const expectFound = async (): Promise<void> => {
+    const connection = await GrpcConnection.open(kubernetes.socket);
+    const status = async (image: string): Promise<unknown> => {
+      const request = imageStatusRequest.encode({ image: { image } });
+      return imageStatusResponse.decode(await connection.unary({ path: '/runtime.v1.ImageService/ImageStatus', requests: [request], metadata: {} })).image;
+    };
+    try {
+      // It learns of images by containerd's events.
+      while ((await status(world.image(2))) === undefined || (await status(pinned)) === undefined) await pause(20);
+      for (const name of [world.image(2), pinned, configDigest]) expect(await status(name)).toEqual({ id: configDigest, tags: [world.image(2)], digests: [pinned] });
+    } finally {
+      await connection.close();
+    }
+  };
+  try {
+    for (const version of [1, 2]) succeeded(await pullToEngine(root, (store) => kubernetes.engine(store, 'k8s.io'), world.image(version)), version === 1 ? 'layers' : 'delta', version);
+    await expectFound();
+    await kubernetes.kill();
+    await kubernetes.start();
+    await expectFound();
+    expect(await kubernetes.runContainer('k8s.io', pinned, 'pinned', '/bin/print', '/app/version')).toBe('version 2\n');
+    expect((await pullToEngine(root, (store) => kubernetes.engine(store, 'k8s.io'), pinned)).result?.outcome).toBe('current');
+  } finally {
+    await kubernetes.close();
+  }
 });
 
 function fileOf(basis: unknown, layer: number, path: string): string {
