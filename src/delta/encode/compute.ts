@@ -8,8 +8,8 @@ import { MetaCoder, type LayerInput } from '../meta-coder.js';
 import type { ContentPlan, ContentRef } from '../plan.js';
 import { BitEncoder } from './bit-encoder.js';
 import { DataWriter } from './data-writer.js';
-import { MatchQueue, type MatchTask } from './match-queue.js';
-import { Planner, type PlannedLayer } from './planner.js';
+import { MatchQueue } from './match-queue.js';
+import { Planner, type PatchPlan, type PlannedLayer } from './planner.js';
 import { SegmentWriter } from './segment-writer.js';
 
 export interface ComputeOptions {
@@ -97,9 +97,7 @@ class DeltaComputer {
     const held = new Set(basis.layers.map((layer) => layer.diffId));
     const layers = target.layers.map((meta): DeltaLayer => ({ diffId: meta.diffId, how: held.has(meta.diffId) ? 'basis' : 'delta' }));
     const rebuilt = [...layers.keys()].filter((layer) => layers[layer]?.how === 'delta');
-    const planned = await this.#plan(rebuilt);
-    const used = usedLayers(planned, basis.layers.length);
-    const coded = await this.#encode(planned, used);
+    const { planned, used, coded } = await this.#code(rebuilt);
     const { frames, digest } = await this.data.finish();
     const index = encodeDeltaIndex({
       version: deltaFormatVersion, profile: this.options.profile, basis: this.options.basisImage, target: this.options.targetImage, layers,
@@ -109,16 +107,35 @@ class DeltaComputer {
     return { index, dataSizeBytes: this.data.sizeBytes, dataDigest: digest, report: this.#report(planned, coded) };
   }
 
-  async #plan(layers: readonly number[]): Promise<PlannedLayer[]> {
-    const { basis, target, profile, signal } = this.options;
-    return new Planner({ basis, target, layers, profile, indexMemoryBytes: Math.min(this.#matchMemoryBytes / 2, 256 * 2 ** 20), ...(signal && { signal }) }).plan();
+  /** Plans and encodes the layers. Files are matched from when they are planned on. */
+  async #code(layers: readonly number[]): Promise<{ planned: readonly PlannedLayer[]; used: readonly number[]; coded: Coded }> {
+    const { basis, target, signal } = this.options;
+    const files = new MatchQueue({ basis, target, threads: this.#threads, memoryBytes: this.#matchMemoryBytes, scratchDir: dirname(this.options.dataPath), ...(signal && { signal }) });
+    try {
+      const planned = await this.#plan(layers, files);
+      const used = usedLayers(planned, basis.layers.length);
+      return { planned, used, coded: await this.#encode(planned, used, files) };
+    } finally {
+      await files.abandon();
+    }
   }
 
-  async #encode(planned: readonly PlannedLayer[], used: readonly number[]): Promise<Coded> {
+  async #plan(layers: readonly number[], files: MatchQueue): Promise<PlannedLayer[]> {
     const { basis, target, profile, signal } = this.options;
-    const tasks = planned.flatMap((layer) => patchTasks(layer));
-    const total = tasks.reduce((sum, task) => sum + task.sizeBytes, 0);
-    const files = new MatchQueue(tasks, { basis, target, threads: this.#threads, memoryBytes: this.#matchMemoryBytes, scratchDir: dirname(this.options.dataPath), ...(signal && { signal }) }).files();
+    const indexMemoryBytes = Math.min(this.#matchMemoryBytes / 2, 256 * 2 ** 20);
+    files.hold(indexMemoryBytes);
+    const onPatch = (layer: number, entry: number, { sources, expansion }: PatchPlan): void => {
+      const sizeBytes = expandedSize(target.layers[layer]?.entries.at(entry)?.header.sizeBytes ?? 0, expansion);
+      files.add({ layer, entry, sizeBytes, sources, expansion });
+    };
+    const planned = await new Planner({ basis, target, layers, profile, indexMemoryBytes, onPatch, ...(signal && { signal }) }).plan();
+    files.hold(0);
+    return planned;
+  }
+
+  async #encode(planned: readonly PlannedLayer[], used: readonly number[], files: MatchQueue): Promise<Coded> {
+    const { basis, profile } = this.options;
+    const total = planned.reduce((sum, layer) => sum + patchedBytes(layer), 0);
     const segments = new SegmentWriter(this.data, profile, this.#threads);
     const metas = new MetaCoder(used.map((layer) => basis.layers[layer]).filter((meta) => meta !== undefined));
     let metaBytes = 0;
@@ -130,17 +147,16 @@ class DeltaComputer {
         metaBytes += meta.length;
         largestMeta = Math.max(largestMeta, meta.length);
         await this.data.write([meta.length], meta);
-        for (let count = patchTasks(layer).length; count > 0; count--) {
-          const next = await files.next();
-          if (next.done === true) break;
-          await segments.add(next.value);
-          this.options.onProgress?.((done += next.value.task.sizeBytes), total);
+        for (const content of layer.plan.content) {
+          const file = content.kind === 'patch' ? await files.next() : null;
+          if (file === null) continue;
+          await segments.add(file);
+          this.options.onProgress?.((done += file.task.sizeBytes), total);
         }
         await segments.finish();
       }
     } finally {
       await segments.close();
-      await files.return(undefined);
     }
     return { metaBytes, largestBytes: Math.max(segments.largestBytes, largestMeta), streams: segments.stats };
   }
@@ -170,12 +186,9 @@ class DeltaComputer {
   }
 }
 
-function patchTasks({ layer, plan }: PlannedLayer): MatchTask[] {
-  return plan.content.flatMap((content, entry): MatchTask[] => {
-    if (content.kind !== 'patch') return [];
-    const sizeBytes = expandedSize(plan.meta.entries.at(entry)?.header.sizeBytes ?? 0, content.expansion);
-    return [{ layer, entry, sizeBytes, sources: content.sources, expansion: content.expansion }];
-  });
+/** Size of the files of a layer that are differenced, expanded. */
+function patchedBytes({ plan }: PlannedLayer): number {
+  return plan.content.reduce((sum, content, entry) => sum + (content.kind === 'patch' ? expandedSize(plan.meta.entries.at(entry)?.header.sizeBytes ?? 0, content.expansion) : 0), 0);
 }
 
 /** Basis layers that the plans read or predict from, ascending. */

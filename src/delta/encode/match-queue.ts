@@ -26,53 +26,79 @@ export interface MatchedFile {
 }
 
 /**
- * What a match takes at most: sources and their suffix array, target and its costs, and the search's tables. With less
+ * What a match takes at most: sources and the index of them, target and its costs, and the index's table. With less
  * the matcher turns to a coarser search, so this is rather too much than too little.
  */
-const matchMemory = { perSourceByte: 8, perTargetByte: 4, tableBytes: 80 * 2 ** 20 } as const;
+const matchMemory = { perSourceByte: 5, perTargetByte: 3, tableBytes: 66 * 2 ** 20, tablePerSourceByte: 8 } as const;
+
+/** Files matched before their turn comes: each may hold two scratch files open. */
+const filesAhead = 256;
+
+export interface MatchQueueOptions {
+  readonly basis: Basis;
+  readonly target: Basis;
+  readonly threads: number;
+  readonly memoryBytes: number;
+  readonly scratchDir: string;
+  readonly signal?: AbortSignal;
+}
 
 /**
- * Matches files ahead of their encoding, as many at a time as threads and memory allow, and gives them in order.
+ * Matches files ahead of their encoding, as many at a time as threads and memory allow, and gives them in order. Files may
+ * be added while others are matched; `abandon()` ends it in any case.
  */
 export class MatchQueue {
+  readonly #tasks: MatchTask[] = [];
   readonly #pending: Promise<MatchedFile>[] = [];
-  #waiting: (() => void)[] = [];
+  readonly #waiting: { readonly bytes: number; readonly run: () => void }[] = [];
   #running = 0;
   #usedBytes = 0;
-  #next = 0;
+  #heldBytes = 0;
 
-  constructor(
-    private readonly tasks: readonly MatchTask[],
-    private readonly options: { readonly basis: Basis; readonly target: Basis; readonly threads: number; readonly memoryBytes: number; readonly scratchDir: string; readonly signal?: AbortSignal },
-  ) {}
+  constructor(private readonly options: MatchQueueOptions) {}
 
-  /** The files in the order of the tasks. The caller closes each; what was not taken is closed when iteration ends. */
-  async *files(): AsyncGenerator<MatchedFile> {
-    try {
-      for (;;) {
-        while (this.#pending.length < this.options.threads * 8 && this.#next < this.tasks.length) this.#start();
-        const first = this.#pending.shift();
-        if (first === undefined) return;
-        yield await first;
-      }
-    } finally {
-      this.#next = this.tasks.length;
-      for (const result of await Promise.allSettled(this.#pending)) if (result.status === 'fulfilled') await result.value.close();
-    }
+  /** Adds a file behind all others and returns at once. */
+  add(task: MatchTask): void {
+    this.#tasks.push(task);
+    this.#fill();
   }
 
-  #start(): void {
-    const task = this.tasks[this.#next++];
-    if (task === undefined) return;
-    const file = this.#match(task);
-    // The failure is reported when the file's turn comes; until then it must not count as unhandled.
-    file.catch(() => undefined);
-    this.#pending.push(file);
+  /** Leaves this much of the memory to somebody else until it is told otherwise. What is found does not depend on it. */
+  hold(bytes: number): void {
+    this.#heldBytes = bytes;
+    this.#admit();
+  }
+
+  /** The next of the files in the order in which they were added; null when all were given. The caller closes it. */
+  async next(): Promise<MatchedFile | null> {
+    const first = this.#pending.shift();
+    if (first === undefined) return null;
+    this.#fill();
+    return first;
+  }
+
+  /** Closes what was not taken, once it is done. */
+  async abandon(): Promise<void> {
+    this.#tasks.length = 0;
+    this.hold(0);
+    for (const result of await Promise.allSettled(this.#pending.splice(0))) if (result.status === 'fulfilled') await result.value.close();
+  }
+
+  #fill(): void {
+    while (this.#pending.length < filesAhead) {
+      const task = this.#tasks.shift();
+      if (task === undefined) return;
+      const file = this.#match(task);
+      // The failure is reported when the file's turn comes; until then it must not count as unhandled.
+      file.catch(() => undefined);
+      this.#pending.push(file);
+    }
   }
 
   async #match(task: MatchTask): Promise<MatchedFile> {
     const sourceBytes = task.sources.reduce((sum, ref) => sum + (this.options[ref.from].layers[ref.layer]?.entries.at(ref.entry)?.header.sizeBytes ?? 0), 0) + inflatedBytes(task);
-    const bytes = Math.min(this.options.memoryBytes, sourceBytes * matchMemory.perSourceByte + task.sizeBytes * matchMemory.perTargetByte + Math.min(matchMemory.tableBytes, sourceBytes * 64));
+    const tableBytes = Math.min(matchMemory.tableBytes, sourceBytes * matchMemory.tablePerSourceByte);
+    const bytes = Math.min(this.options.memoryBytes, sourceBytes * matchMemory.perSourceByte + task.sizeBytes * matchMemory.perTargetByte + tableBytes);
     await this.#take(bytes);
     const opened: BasisContent[] = [];
     const close = async (): Promise<void> => { for (const content of opened.splice(0)) await content.close(); };
@@ -92,7 +118,7 @@ export class MatchQueue {
         }
       }
       const sources = contents.map(nativeContent);
-      const ops = sources.length === 0 ? new Float64Array(0) : await serverAddon().matchFile({ sources, target: nativeContent(target), memoryLimitBytes: Math.max(bytes, 16 * 2 ** 20) });
+      const ops = sources.length === 0 ? new Float64Array(0) : await serverAddon().matchFile({ sources, target: nativeContent(target), memoryLimitBytes: Math.max(bytes, 16 * 2 ** 20), threads: this.options.threads });
       return { task, sources, target, ops, close };
     } catch (error) {
       await close();
@@ -102,20 +128,39 @@ export class MatchQueue {
     }
   }
 
-  async #take(bytes: number): Promise<void> {
-    while (this.#running >= this.options.threads || (this.#running > 0 && this.#usedBytes + bytes > this.options.memoryBytes)) {
-      await new Promise<void>((resolve) => { this.#waiting.push(resolve); });
-    }
-    this.#running++;
-    this.#usedBytes += bytes;
+  #take(bytes: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#waiting.push({ bytes, run: resolve });
+      this.#admit();
+    });
   }
 
   #give(bytes: number): void {
     this.#running--;
     this.#usedBytes -= bytes;
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const wake of waiting) wake();
+    this.#admit();
+  }
+
+  /** Lets files begin in their order; while memory is held, small ones need not wait for a large one before them. */
+  #admit(): void {
+    for (let at = 0; at < this.#waiting.length; ) {
+      const { bytes, run } = this.#waiting[at]!;
+      if (!this.#mayRun(bytes)) {
+        if (this.#heldBytes === 0) return;
+        at++;
+        continue;
+      }
+      this.#waiting.splice(at, 1);
+      this.#running++;
+      this.#usedBytes += bytes;
+      run();
+    }
+  }
+
+  #mayRun(bytes: number): boolean {
+    if (this.#running >= this.options.threads) return false;
+    // A file that needs all of the memory runs alone; memory that is held comes back.
+    return (this.#running === 0 && this.#heldBytes === 0) || this.#usedBytes + bytes <= this.options.memoryBytes - this.#heldBytes;
   }
 }
 

@@ -17,7 +17,12 @@ export interface PlannerOptions {
   /** Memory for the index of the basis' contents. */
   readonly indexMemoryBytes: number;
   readonly signal?: AbortSignal;
+  /** Told of each file that is to be differenced as soon as that is known, in the order of the plan. */
+  readonly onPatch?: (layer: number, entry: number, plan: PatchPlan) => void;
 }
+
+/** A file that is differenced. */
+export type PatchPlan = Extract<ContentPlan, { kind: 'patch' }>;
 
 /** A planned layer: contents, and the basis entry that each header is predicted from (null: none). */
 export interface PlannedLayer {
@@ -72,6 +77,7 @@ export class Planner {
       this.options.signal?.throwIfAborted();
       const plan = await this.#content(layer, entry, record);
       content.push(plan);
+      if (plan.kind === 'patch') this.options.onPatch?.(layer, entry, plan);
       bases.push(this.#bases.choose(record, plan));
       this.#targetIndex.add(record.header.path.toString('latin1'), record.digest, { from: 'target', layer, entry });
     }

@@ -21,13 +21,20 @@ interface Part {
   readonly ops: Float64Array;
 }
 
-/** Gathers patched files into segments and writes them. */
+/** A segment as it is gathered. */
+interface Segment {
+  readonly parts: { readonly sizeBytes: number; readonly file: Parameters<PatchEncoder['add']>[0] }[];
+  /** Files to close once it is coded. */
+  readonly files: MatchedFile[];
+  literalBytes: number;
+  targetBytes: number;
+}
+
+/** Gathers patched files into segments and writes them: one is coded while the next is gathered. */
 export class SegmentWriter {
   readonly #encoder: PatchEncoder;
-  #open: MatchedFile[] = [];
-  #sizes: number[] = [];
-  #literalBytes = 0;
-  #targetBytes = 0;
+  #gathered = newSegment();
+  #coding: Promise<void> = Promise.resolve();
   #largestBytes = 0;
   readonly #stats: Record<string, number> = {};
 
@@ -35,53 +42,72 @@ export class SegmentWriter {
     this.#encoder = new (serverAddon().PatchEncoder)({ profile, threads });
   }
 
-  /** Size of the largest segment's streams so far: what a decoder must hold. */
+  /** Size of the largest segment's streams so far: what a decoder must hold. Known after `finish()`. */
   get largestBytes(): number {
     return this.#largestBytes;
   }
 
-  /** The encoder's counts and sizes by kind of stream, summed over all segments. */
+  /** The encoder's counts and sizes by kind of stream, summed over all segments that are written. */
   get stats(): Readonly<Record<string, number>> {
     return this.#stats;
   }
 
-  /** Adds a file and takes over closing it. */
+  /** Adds a file and takes over closing it. Waits when a segment is full before the one before it is written. */
   async add(file: MatchedFile): Promise<void> {
     const parts = partsOf(file);
-    this.#open.push(file);
+    this.#gathered.files.push(file);
     for (const part of parts) {
-      this.#encoder.add({ sources: file.sources, target: sliceContent(file.target, part.from, part.sizeBytes), ops: part.ops });
-      this.#sizes.push(part.sizeBytes);
-      this.#literalBytes += part.sizeBytes - covered(part.ops);
-      this.#targetBytes += part.sizeBytes;
-      const full = this.#literalBytes >= segmentTuning.literalBytes || this.#targetBytes >= segmentTuning.targetBytes || this.#sizes.length >= segmentTuning.parts;
-      if (full) await this.#flush(part === parts.at(-1));
+      const segment = this.#gathered;
+      segment.parts.push({ sizeBytes: part.sizeBytes, file: { sources: file.sources, target: sliceContent(file.target, part.from, part.sizeBytes), ops: part.ops } });
+      segment.literalBytes += part.sizeBytes - covered(part.ops);
+      segment.targetBytes += part.sizeBytes;
+      const full = segment.literalBytes >= segmentTuning.literalBytes || segment.targetBytes >= segmentTuning.targetBytes || segment.parts.length >= segmentTuning.parts;
+      if (full) await this.#code(part === parts.at(-1));
     }
   }
 
-  /** Writes what is left. */
+  /** Writes what is left; all is written when this returns. */
   async finish(): Promise<void> {
-    if (this.#sizes.length > 0) await this.#flush(true);
-    await this.close();
+    if (this.#gathered.parts.length > 0) await this.#code(true);
+    await this.#coding;
   }
 
-  /** Closes the files that are still open. */
+  /** Closes the files that are still open, after an error too. */
   async close(): Promise<void> {
-    for (const file of this.#open.splice(0)) await file.close();
+    await this.#coding.catch(() => undefined);
+    await closeAll(this.#gathered.files);
   }
 
-  async #flush(lastPart: boolean): Promise<void> {
-    const { streams, stats } = await this.#encoder.flush();
-    for (const [name, value] of Object.entries(stats)) this.#stats[name] = (this.#stats[name] ?? 0) + value;
-    this.#largestBytes = Math.max(this.#largestBytes, streams.length);
-    await this.data.write([this.#sizes.length, ...this.#sizes, streams.length], streams);
-    this.#sizes = [];
-    this.#literalBytes = 0;
-    this.#targetBytes = 0;
-    const keep = lastPart ? [] : this.#open.splice(-1);
-    await this.close();
-    this.#open = keep;
+  /** Begins to code what was gathered, once what is being coded is written. */
+  async #code(lastPart: boolean): Promise<void> {
+    await this.#coding;
+    const segment = this.#gathered;
+    this.#gathered = newSegment();
+    if (!lastPart) this.#gathered.files.push(...segment.files.splice(-1));
+    this.#coding = this.#write(segment);
+    // The failure is reported by whoever waits for it next; until then it must not count as unhandled.
+    this.#coding.catch(() => undefined);
   }
+
+  async #write({ parts, files }: Segment): Promise<void> {
+    try {
+      for (const { file } of parts) this.#encoder.add(file);
+      const { streams, stats } = await this.#encoder.flush();
+      for (const [name, value] of Object.entries(stats)) this.#stats[name] = (this.#stats[name] ?? 0) + value;
+      this.#largestBytes = Math.max(this.#largestBytes, streams.length);
+      await this.data.write([parts.length, ...parts.map((part) => part.sizeBytes), streams.length], streams);
+    } finally {
+      await closeAll(files);
+    }
+  }
+}
+
+function newSegment(): Segment {
+  return { parts: [], files: [], literalBytes: 0, targetBytes: 0 };
+}
+
+async function closeAll(files: MatchedFile[]): Promise<void> {
+  for (const file of files.splice(0)) await file.close();
 }
 
 function covered(ops: Float64Array): number {
