@@ -1,55 +1,270 @@
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { chmod, readdir, readFile, rm, symlink, unlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from '@jest/globals';
-import { makeEngineWorld, pullToEngine, type EnginePull, type EngineWorld } from '../../support/engines/containerd-world.js';
+import { program, run, runOk } from '../../../bench/process.js';
+import { ContainersStorage } from '../../../src/applier/engines/podman/storage.js';
+import { unfinishedRepository } from '../../../src/applier/engines/podman/documents.js';
+import type { PullEvent } from '../../../src/applier/pull/events.js';
+import { openStore } from '../../../src/applier/store/open.js';
+import { isWhittleError } from '../../../src/core/errors.js';
+import { basisConformance, type InstalledImage } from '../../support/basis-conformance.js';
+import { changedBytes, makeEngineWorld, pullToEngine, type EnginePull, type EngineWorld } from '../../support/engines/containerd-world.js';
 import { makePodman, podmanWanting, type TestPodman } from '../../support/engines/podman.js';
+import { makeImage } from '../../support/images.js';
 import { testUnlessWanting } from '../../support/tools.js';
 
 const test = testUnlessWanting(podmanWanting);
 let world: EngineWorld;
-let podman: TestPodman;
-let root: string;
+const made: TestPodman[] = [];
 
 beforeAll(async () => {
-  if (podmanWanting.length > 0) return;
-  world = await makeEngineWorld();
-  podman = await makePodman();
-  root = join(await world.folder('device'), 'store');
+  if (podmanWanting.length === 0) world = await makeEngineWorld();
 });
 afterAll(async () => {
   if (podmanWanting.length > 0) return;
-  await podman.close();
+  for (const podman of made) await podman.close();
   await world.close();
 });
 
-function pull(version: number, into = podman, device = root): Promise<EnginePull> {
-  return pullToEngine(device, (store) => into.engine(store), world.image(version));
-}
+/** A device with a podman of its own. */
+class Device {
+  private constructor(readonly podman: TestPodman, readonly root: string) {}
 
-/** What a container of the image says when it is asked for some files. */
-function say(version: number, into = podman): Promise<string> {
-  return into.runContainer(world.image(version), '/bin/print', '/app/version', '/app/soft', '/etc/gone', '/old/a', '/old/b');
-}
+  static async make(): Promise<Device> {
+    const podman = await makePodman();
+    made.push(podman);
+    return new Device(podman, join(await world.folder('device'), 'store'));
+  }
 
-const said = (version: number): string => `version ${String(version)}\nversion ${String(version)}\n/etc/gone is not there\n/old/a is not there\nb ${String(version)}\n`;
+  pull(version: number, onEvent: (event: PullEvent) => void = () => undefined): Promise<EnginePull> {
+    const events: PullEvent[] = [];
+    return pullToEngine(this.root, (store) => this.podman.engine(store), world.image(version), { onEvent: (event) => { events.push(event); onEvent(event); } })
+      .then((pulled) => ({ ...pulled, events }));
+  }
 
-/** The names and IDs of podman's list, unfinished images too. */
-async function listed(into = podman): Promise<string[]> {
-  const list = await into.podman('images', '--all', '--no-trunc', '--format', '{{.Repository}}:{{.Tag}} {{.ID}}');
-  return list.split('\n').filter((line) => line !== '').sort();
+  /** That podman lists these versions and no others, and that they run. */
+  async expectRuns(...versions: number[]): Promise<void> {
+    for (const version of versions) {
+      const text = `version ${String(version)}\n`;
+      const said = await this.podman.runContainer(world.image(version), '/bin/print', '/app/version', '/app/soft', '/etc/gone', '/old/a', '/old/b');
+      expect(said).toBe(`${text}${text}/etc/gone is not there\n/old/a is not there\nb ${String(version)}\n`);
+    }
+    expect((await this.listed()).filter((line) => !line.startsWith(unfinishedRepository) && !line.startsWith('<none>'))).toEqual(versions.map(line).sort());
+  }
+
+  /** Names and IDs of podman's list, unfinished images too. */
+  async listed(): Promise<string[]> {
+    const list = await this.podman.podman('images', '--all', '--no-trunc', '--format', '{{.Repository}}:{{.Tag}} {{.ID}}');
+    return list.split('\n').filter((each) => each !== '').sort();
+  }
+
+  async expectOnly(...versions: number[]): Promise<void> {
+    expect(await this.listed()).toEqual(versions.map(line).sort());
+    expect((await readdir(join(this.root, 'stages')))).toEqual([]);
+  }
+
+  /** Bytes of files that podman's store takes. */
+  async storeBytes(): Promise<number> {
+    return Number((await runOk(['du', '-sxB1', join(this.podman.graphRoot, 'overlay')])).stdout.split('\t')[0]);
+  }
 }
 
 const line = (version: number): string => `${world.image(version)} ${world.version(version).configDigest}`;
 
-test('a pull in full, a delta from what podman holds, and another: each runs, and is listed under its name with its ID', async () => {
+function succeeded({ result, error }: EnginePull, way: string, version: number): void {
+  expect(error).toBeNull();
+  expect(result).toMatchObject({ outcome: 'committed', way, image: { configDigest: world.version(version).configDigest } });
+}
+
+test('a pull in full, a delta from what podman holds, another, and back: each runs, and is listed under its name with its ID', async () => {
+  const device = await Device.make();
+  const seen: number[] = [];
   for (const [version, way] of [[1, 'layers'], [2, 'delta'], [3, 'delta']] as const) {
-    const { result, error, events } = await pull(version);
-    expect(error).toBeNull();
-    expect(result).toMatchObject({ outcome: 'committed', way, image: { configDigest: world.version(version).configDigest } });
-    expect(events.filter(({ event }) => event === 'fallback' || event === 'note')).toEqual([]);
-    console.log(JSON.stringify(result?.figures));
-    expect(await say(version)).toBe(said(version));
-    expect(await listed()).toEqual([1, 2, 3].slice(0, version).map(line).sort());
-    expect((await pull(version)).result?.outcome).toBe('current');
+    const before = seen.length === 0 ? 0 : await device.storeBytes();
+    const pulled = await device.pull(version);
+    succeeded(pulled, way, version);
+    expect(pulled.events.filter(({ event }) => event === 'fallback' || event === 'note')).toEqual([]);
+    seen.push(version);
+    const grown = await device.storeBytes() - before;
+    console.log(`version ${String(version)} by ${way}: ${String(pulled.result?.figures.downloadedBytes.total)} bytes received, ${String(pulled.result?.figures.writtenBytes)} given to podman, its store grew by ${String(grown)}, for ${String(changedBytes)} changed`);
+    await device.expectRuns(...seen);
+    await device.expectOnly(...seen);
+    expect((await device.pull(version)).result?.outcome).toBe('current');
   }
-  expect(await say(1)).toBe(said(1));
+  // Back: the old name is what it was; gone, it is made anew.
+  expect((await device.pull(1)).result?.outcome).toBe('current');
+  await device.podman.podman('rmi', world.image(1));
+  succeeded(await device.pull(1), 'delta', 1);
+  await device.expectRuns(1, 2, 3);
+});
+
+test('an image that podman pulled itself is a basis, and its name can move to another image and back', async () => {
+  const device = await Device.make();
+  await givePodman(device, world.layout, 'v1');
+  succeeded(await device.pull(2), 'delta', 2);
+  await device.podman.podman('tag', world.version(2).configDigest.slice(7), world.image(1));
+  await device.podman.podman('image', 'prune', '--force');
+  const back = await device.pull(1);
+  succeeded(back, back.result?.way ?? '', 1);
+  await device.expectRuns(1, 2);
+});
+
+test('the layers that came before an interruption are not fetched again, unless they were torn', async () => {
+  for (const torn of [false, true]) {
+    const device = await Device.make();
+    const words = [...program('device'), 'pull', world.image(1), '--json', '--root', device.root, '--into', 'podman', '--config', await settings(device)];
+    let killed = false;
+    await run(words, { onStart: (child) => {
+      const watch = setInterval(() => {
+        void readFile(join(device.podman.graphRoot, 'overlay-images/images.json'), 'utf8').then((list) => {
+          if (killed || !list.includes(unfinishedRepository)) return;
+          killed = true;
+          child.kill('SIGKILL');
+        }, () => undefined);
+      }, 2);
+      child.once('close', () => { clearInterval(watch); });
+    } });
+    expect(killed).toBe(true);
+    await waitForPodman(device);
+    if (torn) {
+      const storage = await ContainersStorage.open(device.podman.graphRoot);
+      for (const layer of (await storage.view()).layers.values()) if (layer.diffId === world.version(1).layers[0]?.diffId) await writeFile(join(device.podman.graphRoot, 'overlay', layer.id, 'diff/bin/print'), 'torn', { flag: 'r+' });
+      await storage.close();
+    }
+    const pulled = await device.pull(1);
+    expect(pulled.error).toBeNull();
+    const plan = pulled.events.find((event) => event.event === 'plan');
+    if (torn) expect(plan).toMatchObject({ missingLayers: 3 });
+    else expect(plan?.event === 'plan' ? plan.missingLayers : 3).toBeLessThan(3);
+    await device.expectRuns(1);
+    await device.expectOnly(1);
+  }
+});
+
+/** Lets podman pull an image from a layout; it names it by the path, and takes no capital letters there. */
+async function givePodman(device: Device, layout: string, tag: string): Promise<void> {
+  const path = join(tmpdir(), `whittle-layout-${randomBytes(8).toString('hex')}`);
+  await symlink(layout, path);
+  try {
+    await device.podman.podman('pull', '--quiet', `oci:${path}:${tag}`);
+  } finally {
+    await unlink(path);
+  }
+}
+
+/** The program is gone, but a podman that it started may still have its locks. */
+async function waitForPodman(device: Device): Promise<void> {
+  await device.podman.podman('images', '--quiet');
+}
+
+async function settings(device: Device, address?: string): Promise<string> {
+  const path = join(await world.folder('settings'), 'device.json');
+  await writeFile(path, JSON.stringify({ engines: { podman: { ...device.podman.settings, ...(address === undefined ? {} : { address }) } } }), { mode: 0o600 });
+  return path;
+}
+
+test('podman is killed at any of its runs: the old image runs, and the next pull goes on', async () => {
+  const device = await Device.make();
+  succeeded(await device.pull(1), 'layers', 1);
+  const folder = await world.folder('killer');
+  const killer = join(folder, 'podman');
+  await writeFile(killer, `#!/bin/sh
+runs=$(($(cat ${folder}/runs) + 1))
+echo $runs > ${folder}/runs
+[ $runs = "$(cat ${folder}/at)" ] || exec podman "$@"
+podman "$@" & sleep "$(cat ${folder}/after)"; kill -9 $!; kill -9 $$
+`);
+  await chmod(killer, 0o755);
+  const config = await settings(device, killer);
+  const words = (version: number): string[] => [...program('device'), 'pull', world.image(version), '--json', '--root', device.root, '--into', 'podman', '--config', config];
+  let kills = 0;
+  for (let at = 1; at < 30; at++) {
+    await writeFile(join(folder, 'runs'), '0');
+    await writeFile(join(folder, 'at'), String(at));
+    await writeFile(join(folder, 'after'), at % 2 === 0 ? '0.03' : '0.15');
+    const { exitCode, stdout } = await run(words(2));
+    if (Number(await readFile(join(folder, 'runs'), 'utf8')) >= at) kills++;
+    if (exitCode !== 0) expect(stdout).toContain('ENGINE_FAILED');
+    else expect(stdout).toContain(world.version(2).configDigest);
+    expect(await device.listed()).toContain(line(1));
+    if (exitCode === 0) break;
+  }
+  await device.expectRuns(1, 2);
+  expect(kills).toBeGreaterThan(3);
+});
+
+test('images are pruned in the middle: nothing is missing after that pull, or the next', async () => {
+  const device = await Device.make();
+  for (const [force, version, step] of [['--force', 1, 'applied'], ['--all', 2, 'plan'], ['--all', 1, 'applied']] as const) {
+    if ((await device.listed()).length > 0) await device.podman.podman('rmi', '--all', '--force');
+    succeeded(await device.pull(3), 'layers', 3);
+    let pruned = false;
+    const { error } = await device.pull(version, ({ event }) => {
+      if (event !== step || pruned) return;
+      pruned = true;
+      execFileSync('podman', ['--root', device.podman.settings.root ?? '', '--runroot', device.podman.settings.runRoot ?? '', 'image', 'prune', '--force', force], { stdio: 'ignore' });
+    });
+    expect(pruned).toBe(true);
+    if (force === '--force') expect(error).toBeNull();
+    if (error !== null) {
+      expect(isWhittleError(error) ? error.code : error).toBe('ENGINE_FAILED');
+      expect((await device.pull(version)).error).toBeNull();
+    }
+    await device.expectRuns(...(force === '--force' ? [version, 3] : [version]));
+  }
+});
+
+test('a basis whose file was edited is found out, and the layers are fetched', async () => {
+  const device = await Device.make();
+  succeeded(await device.pull(1), 'layers', 1);
+  const image = await installed(device, world.image(1));
+  await writeFile(await image.fileOf(1, 'app/kept'), 'edited', { flag: 'r+' });
+  const pulled = await device.pull(2);
+  succeeded(pulled, 'layers', 2);
+  expect(pulled.events.find(({ event }) => event === 'fallback')).toMatchObject({ code: 'BASIS_DAMAGED' });
+  await device.expectRuns(1, 2);
+  await image.close();
+});
+
+/** An image of podman's, for the suite that every basis is held to. */
+async function installed(device: Device, name: string): Promise<InstalledImage> {
+  const store = await openStore(device.root, { create: true });
+  const engine = await device.podman.engine(store);
+  const image = await engine.resolve(name);
+  if (image === undefined) throw new Error(`podman has no ${name}`);
+  const storage = await ContainersStorage.open(device.podman.graphRoot);
+  const directory = async (layer: number): Promise<string> => {
+    const found = [...(await storage.view()).layers.values()].find(({ diffId }) => diffId === image.diffIds[layer]);
+    return join(device.podman.graphRoot, 'overlay', found?.id ?? '', 'diff');
+  };
+  return {
+    basis: () => engine.basis(image),
+    fileOf: async (layer, path) => join(await directory(layer), path),
+    removeLayer: async (layer) => { await rm(await directory(layer), { recursive: true }); },
+    collect: async () => {
+      await device.podman.podman('rmi', '--force', image.configDigest.slice(7));
+      return 'gone';
+    },
+    close: async () => {
+      await storage.close();
+      await engine.close();
+      await store.close();
+    },
+  };
+}
+
+basisConformance('podman', {
+  test,
+  install: async (tars) => {
+    const device = await Device.make();
+    const layout = join(await world.folder('conformance'), 'layout');
+    await makeImage(layout, 'c', tars, {});
+    await givePodman(device, layout, 'c');
+    const [name] = (await device.podman.podman('images', '--format', '{{.ID}}')).split('\n');
+    await device.podman.podman('tag', name ?? '', 'localhost/conformance:1');
+    return installed(device, 'localhost/conformance:1');
+  },
 });

@@ -129,6 +129,7 @@ export class PodmanIntake {
       if (!(await this.hasLayer(layer))) throw new WhittleError('STAGE_INCOMPLETE', `layer ${diffId} is not there yet`, { data: { diffId } });
       layers.push({ diffId, sizeBytes: this.#held.get(diffId)?.sizeBytes ?? 0 });
     }
+    await this.#requireAll();
     // Podman's records are durable at once: what they name must be on the disk before.
     await this.storage.sync();
     const pull = await this.#pull({ ...plainManifest(this.target, this.target.config, layers), config: this.target.config, incoming: null }, 0);
@@ -138,6 +139,13 @@ export class PodmanIntake {
     const image = await this.#find(id, name);
     await this.storage.sync();
     return image;
+  }
+
+  /** Somebody may have removed images since their layers were counted on. Throws STORE_DAMAGED with the layers that are gone. */
+  async #requireAll(): Promise<void> {
+    const present = new Set([...(await this.storage.view()).layers.values()].map(({ diffId }) => diffId));
+    const gone = [...new Set(this.target.diffIds)].filter((diffId) => !present.has(diffId));
+    if (gone.length > 0) throw new WhittleError('STORE_DAMAGED', `podman has ${gone.join(', ')} no more: somebody removed images`, { data: { layers: gone.join(',') } });
   }
 
   async #name(id: string, name: string | null): Promise<void> {
