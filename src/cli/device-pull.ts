@@ -126,6 +126,8 @@ function describeSteps(steps: Extract<PullEvent, { event: 'plan' }>['steps']): s
   return formatTable(rows, { indent: '  ' }).split('\n');
 }
 
+const phaseLabels = { download: 'downloading', apply: 'rebuilding', verify: 'verifying' } as const;
+
 class HumanListener implements PullView {
   readonly #progress: Progress;
   #phase: string | null = null;
@@ -170,8 +172,8 @@ class HumanListener implements PullView {
     if (plan.way !== 'nothing' && (this.dryRun || plan.way === 'delta' && plan.steps.length > 1)) for (const line of describeSteps(plan.steps)) this.#say(line);
   }
 
-  #show(phase: string, done: number, total: number): void {
-    if (this.#phase !== phase) this.#progress.start(phase === 'download' ? 'downloading' : 'verifying', total, { done });
+  #show(phase: keyof typeof phaseLabels, done: number, total: number): void {
+    if (this.#phase !== phase) this.#progress.start(phaseLabels[phase], total, { done });
     this.#phase = phase;
     this.#progress.update(done, total);
   }

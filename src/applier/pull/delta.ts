@@ -82,7 +82,7 @@ export async function applyFetchedDelta(context: PullContext, stage: PullStage, 
     // What nobody keeps is better not begun before all of it is here.
     if (stage.intake === 'streamed') await exhaust(fetchFrames(fetch));
     timer.start();
-    await applyDelta({ index, data: timer.watch(fetchFrames(fetch)), basis, sink: stage, scratchDir: stage.spool.absolutePath, signal, ...planObserver(stage, index) });
+    await applyDelta({ index, data: context.meter.applied(timer.watch(fetchFrames(fetch)), offer.data.size), basis, sink: stage, scratchDir: stage.spool.absolutePath, signal, ...planObserver(stage, index) });
   } finally {
     timer.stop();
     await spool?.close();

@@ -64,7 +64,7 @@ export type PullEvent =
       /** Why it is not a delta, when it is not. */
       readonly reason?: string;
     }
-  | { readonly event: 'progress'; readonly phase: 'download' | 'verify'; readonly doneBytes: number; readonly totalBytes: number }
+  | { readonly event: 'progress'; /** `apply` comes when all is downloaded, and counts bytes of the delta. */ readonly phase: 'download' | 'apply' | 'verify'; readonly doneBytes: number; readonly totalBytes: number }
   | { readonly event: 'retry'; readonly reason: string; readonly pauseMs: number; readonly attempt: number }
   | { readonly event: 'fallback'; readonly code: string; readonly reason: string }
   | { readonly event: 'note'; readonly text: string }

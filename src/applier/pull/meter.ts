@@ -5,6 +5,9 @@ import type { TransferEvents } from './transfer.js';
 /** What bytes are downloaded for. */
 export type ByteKind = Exclude<keyof DownloadedBytes, 'total'>;
 
+/** How much of a delta the decoder takes from one progress event to the next. */
+const applyStepBytes = 32 * 1024;
+
 /** Counts what a pull receives, keeps it under the budget, and turns it into progress. */
 export class Meter {
   readonly #bytes: Record<ByteKind, number> = { manifest: 0, config: 0, referrers: 0, index: 0, data: 0, layers: 0 };
@@ -69,6 +72,19 @@ export class Meter {
     return new WhittleError('BUDGET_EXCEEDED', `the pull needs ${String(neededBytes)} bytes, and --max-bytes allows ${String(this.maxBytes)}`, {
       data: { neededBytes, maxBytes: this.maxBytes },
     });
+  }
+
+  /** A delta's data on its way to the decoder, in pieces: once the download is done, what the decoder has taken is the progress. */
+  async *applied(data: AsyncIterable<Buffer>, totalBytes: number): AsyncGenerator<Buffer, void, void> {
+    let doneBytes = 0;
+    for await (const chunk of data) {
+      for (let at = 0; at < chunk.length; at += applyStepBytes) {
+        const piece = chunk.subarray(at, at + applyStepBytes);
+        yield piece;
+        doneBytes += piece.length;
+        if (this.#doneBytes >= this.#totalBytes) this.onEvent({ event: 'progress', phase: 'apply', doneBytes, totalBytes });
+      }
+    }
   }
 
   /** Counts a transfer's bytes as `kind`. `shown`: they are part of the progress. */
