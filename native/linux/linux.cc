@@ -53,6 +53,21 @@ napi_value RunBatchAsync(napi_env env, napi_callback_info info) {
   });
 }
 
+/** runBatchNow(rootFd, commands, walkOnly, results): the same on this thread, for little that is quick. */
+napi_value RunBatchNow(napi_env env, napi_callback_info info) {
+  return Guard(env, [&]() -> napi_value {
+    const Arguments arguments = GetArguments(env, info, 4);
+    const int root = GetDescriptor(env, arguments[0], "rootFd");
+    const Bytes commands = GetBytes(env, arguments[1], "commands");
+    const bool walk_only = GetBoolean(env, arguments[2], "walkOnly");
+    const Bytes given = GetBytes(env, arguments[3], "results");
+    const std::vector<uint8_t> results = RunBatch(root, walk_only, commands.data, commands.size);
+    if (results.size() > given.size) return MakeBuffer(env, results.data(), results.size());
+    std::copy(results.begin(), results.end(), given.data);
+    return MakeNumber(env, static_cast<double>(results.size()));
+  });
+}
+
 /** flock(fd, exclusive): takes the lock without waiting; false when somebody else has it. */
 napi_value Flock(napi_env env, napi_callback_info info) {
   return Guard(env, [&]() -> napi_value {
@@ -108,6 +123,7 @@ void RegisterLinux(napi_env env, napi_value exports) {
 #endif
   SetFunction(env, exports, "syncfs", SyncFs);
   SetFunction(env, exports, "runBatch", RunBatchAsync);
+  SetFunction(env, exports, "runBatchNow", RunBatchNow);
   SetFunction(env, exports, "flock", Flock);
   SetFunction(env, exports, "mountOverlay", MountOverlayAsync);
   SetFunction(env, exports, "unmount", Unmount);

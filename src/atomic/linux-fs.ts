@@ -1,4 +1,4 @@
-import { close as closeFd, fsync, ftruncate, fstat as fstatFd, open as openFd, read as readFd, readSync, write as writeFd, type BigIntStats } from 'node:fs';
+import { close as closeFd, closeSync, fsync, fstatSync, ftruncate, fstat as fstatFd, open as openFd, read as readFd, readSync, write as writeFd, type BigIntStats } from 'node:fs';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { deviceAddon, type DeviceAddon } from '../core/native.js';
@@ -64,7 +64,8 @@ class LinuxFile implements DurableFile {
   #failed = false;
   #closed = false;
 
-  constructor(readonly fd: number, private readonly path: FsPath) {}
+  /** `quick`: opened for reading only, so that closing it has nothing to report. */
+  constructor(readonly fd: number, private readonly path: FsPath, private readonly quick = false) {}
 
   async read(buffer: Buffer, offset: number): Promise<number> {
     let done = 0;
@@ -96,7 +97,7 @@ class LinuxFile implements DurableFile {
   }
 
   async stat(): Promise<FileStat> {
-    return toFileStat(await fstatAsync(this.fd));
+    return toFileStat(this.quick ? fstatSync(this.fd, { bigint: true }) : await fstatAsync(this.fd));
   }
 
   async fsync(): Promise<void> {
@@ -113,7 +114,8 @@ class LinuxFile implements DurableFile {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    await closeAsync(this.fd);
+    if (this.quick) closeSync(this.fd);
+    else await closeAsync(this.fd);
   }
 }
 
@@ -124,15 +126,29 @@ export interface LinuxFsOptions {
 
 const noResults = Buffer.alloc(0);
 
+/** Up to so many names are looked at, and so many bytes read, without a hop to the thread pool. */
+const fewPaths = 4;
+const littleBytes = 256 * 1024;
+
 /** Buffers of finished batches that are kept for the next ones. */
 const maxSpareBuffers = 2;
 const maxSpareBytes = 4 * 1024 * 1024;
+
+/** The payload of a batch's only step. Throws its error. */
+function payloadOf(results: readonly RawResult[], syscall: string, path: FsPath): Buffer {
+  const [result] = results;
+  if (result === undefined) throw systemError(5, syscall, path);
+  if (result.errno !== 0) throw systemError(result.errno, syscall, path);
+  return result.payload;
+}
 
 /** The real filesystem behind the port. */
 export class LinuxFs implements DurableFs {
   #rootFd: number;
   #syncFailed = false;
   readonly #spare: Buffer[] = [];
+  /** Results of the last look. */
+  readonly #looked = Buffer.allocUnsafeSlow(1024);
 
   private constructor(readonly root: string, rootFd: number, private readonly walkOnly: boolean, private readonly addon: DeviceAddon) {
     this.#rootFd = rootFd;
@@ -156,16 +172,24 @@ export class LinuxFs implements DurableFs {
     return splitResults(typeof out === 'number' ? results.subarray(0, out) : out);
   }
 
+  /**
+   * Runs one step of looking at or opening what is there, on this thread: a device does that for each of thousands of
+   * files, and the hop to the thread pool and back takes many times as long as the step. The results are valid until the next call.
+   */
+  #look(encoder: BatchEncoder): RawResult[] {
+    const out = this.addon.runBatchNow(this.#rootFd, encoder.finish(), this.walkOnly, this.#looked);
+    return splitResults(typeof out === 'number' ? this.#looked.subarray(0, out) : out);
+  }
+
   async #one(encoder: BatchEncoder, syscall: string, path: FsPath): Promise<Buffer> {
-    const [result] = await this.#run(encoder);
-    if (result === undefined) throw systemError(5, syscall, path);
-    if (result.errno !== 0) throw systemError(result.errno, syscall, path);
-    return result.payload;
+    return payloadOf(await this.#run(encoder), syscall, path);
   }
 
   async open(path: FsPath, how: OpenMode, mode = 0o600): Promise<DurableFile> {
-    const payload = await this.#one(new BatchEncoder().u8(step.open).bytes(path).u8(openHow[how]).u32(mode), 'open', path);
-    return new LinuxFile(payload.readInt32LE(0), path);
+    const encoder = new BatchEncoder().u8(step.open).bytes(path).u8(openHow[how]).u32(mode);
+    const quick = how === 'read';
+    const payload = quick ? payloadOf(this.#look(encoder), 'open', path) : await this.#one(encoder, 'open', path);
+    return new LinuxFile(payload.readInt32LE(0), path, quick);
   }
 
   async batch(ops: readonly BatchOp[]): Promise<BatchResult[]> {
@@ -233,7 +257,7 @@ export class LinuxFs implements DurableFs {
     if (paths.length === 0) return [];
     const encoder = new BatchEncoder();
     for (const path of paths) encoder.u8(step.stat | goOn).bytes(path);
-    return (await this.#run(encoder)).map((result, index) => absentOr(result, decodeStat, 'stat', paths[index] ?? ''));
+    return (paths.length <= fewPaths ? this.#look(encoder) : await this.#run(encoder)).map((result, index) => absentOr(result, decodeStat, 'stat', paths[index] ?? ''));
   }
 
   async readdir(path: FsPath): Promise<DirectoryEntry[]> {
@@ -257,7 +281,9 @@ export class LinuxFs implements DurableFs {
     if (paths.length === 0) return [];
     const encoder = new BatchEncoder();
     for (const path of paths) encoder.u8(step.readFile | goOn).bytes(path).i64(maxBytesEach);
-    return (await this.#run(encoder, scratch)).map((result, index) => absentOr(result, (payload) => payload, 'read', paths[index] ?? ''));
+    const few = paths.length * maxBytesEach <= littleBytes;
+    const results = few ? this.#look(encoder) : await this.#run(encoder, scratch);
+    return results.map((result, index) => absentOr(result, (payload) => (payload.buffer === this.#looked.buffer ? Buffer.from(payload) : payload), 'read', paths[index] ?? ''));
   }
 
   async fsyncDir(path: FsPath): Promise<void> {

@@ -109,7 +109,7 @@ class Applier {
       const digest = await this.#content(layer, entry, record, content, hash);
       if (digest !== null) entries.setDigest(entry, digest);
       hash.update(entryPadding(record));
-      await this.#turn();
+      if (this.#isTurn()) await this.#turn();
     }
     for (const bytes of trailerBytes(plan.meta)) hash.update(bytes);
     await this.#endLayer(layer, plan, hash);
@@ -143,14 +143,19 @@ class Applier {
       for (const chunk of chunksOf(content, this.#buffer, origin)) {
         hash.update(chunk);
         own.update(chunk);
-        await this.#turn();
+        if (this.#isTurn()) await this.#turn();
       }
+      const digest = own.digest();
+      if (expected !== null && !digest.equals(expected)) throw damaged(origin);
+      content.verified?.();
+      return digest;
+    } catch (error) {
+      // Whoever has the content says more exactly which of it is damaged.
+      if (isWhittleError(error) && error.code === 'BASIS_DAMAGED') await (await this.#open(origin, false)).close();
+      throw error;
     } finally {
       await content.close();
     }
-    const digest = own.digest();
-    if (expected !== null && !digest.equals(expected)) throw damaged(origin);
-    return digest;
   }
 
   async #patched(layer: number, entry: number, record: LayerEntry, { sources: refs, expansion }: PatchPlan, hash: Hash): Promise<Buffer> {
@@ -161,7 +166,7 @@ class Applier {
       hash.update(chunk);
       own.update(chunk);
       await this.options.sink.writeEntry(layer, entry, chunk);
-      await this.#turn();
+      if (this.#isTurn()) await this.#turn();
     };
     const collapser = new Collapser(expansion?.deflated ?? [], give);
     try {
@@ -192,9 +197,12 @@ class Applier {
     return this.options.basis.openContent(layer, entry, { callerVerifies });
   }
 
+  #isTurn(): boolean {
+    return performance.now() - this.#turnAt >= turnMs;
+  }
+
   /** Lets timers and the network run now and then, and stops when asked. */
   async #turn(): Promise<void> {
-    if (performance.now() - this.#turnAt < turnMs) return;
     await nextTurn();
     this.#turnAt = performance.now();
     if (this.options.signal?.aborted === true) throw new WhittleError('INTERRUPTED', 'stopped while applying the delta');

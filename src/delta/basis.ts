@@ -14,6 +14,8 @@ export interface BasisContent {
   readonly fd: number;
   readonly extents: readonly FileExtent[];
   readonly sizeBytes: number;
+  /** To be called when a caller that verifies has found the content to be what its record says. */
+  verified?(): void;
   close(): Promise<void>;
 }
 

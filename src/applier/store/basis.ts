@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { DurableFile, FileStat } from '../../atomic/index.js';
 import { isSystemError, withStorageErrors } from '../../atomic/index.js';
 import { WhittleError } from '../../core/errors.js';
-import type { BasisContent, FileExtent } from '../../delta/basis.js';
+import type { BasisContent, FileExtent, OpenContentOptions } from '../../delta/basis.js';
 import type { LayerMeta } from '../../tar/index.js';
 import type { HeldBasis, HeldImage } from '../engines/types.js';
 import type { Layer } from './layer.js';
@@ -12,7 +12,7 @@ const readBytes = 256 * 1024;
 
 /**
  * Layers whose contents are files, as a delta's basis. Every content is hashed and compared with its record before it is
- * given, unless this object hashed the very same file before.
+ * given, unless this object hashed the very same file before or the caller does so.
  */
 export class ContentsBasis<L extends LayerContents> implements HeldBasis {
   readonly layers: readonly LayerMeta[];
@@ -27,7 +27,7 @@ export class ContentsBasis<L extends LayerContents> implements HeldBasis {
     this.#checked = storeLayers.map(() => new Map<number, FileStat>());
   }
 
-  async openContent(layer: number, entry: number): Promise<BasisContent> {
+  async openContent(layer: number, entry: number, { callerVerifies = false }: OpenContentOptions = {}): Promise<BasisContent> {
     return withStorageErrors('reading the basis', async () => {
       const from = this.storeLayers[layer];
       if (from === undefined) throw new WhittleError('INTERNAL', `the basis has no layer ${String(layer)}`);
@@ -39,14 +39,17 @@ export class ContentsBasis<L extends LayerContents> implements HeldBasis {
         if (isSystemError(error, ...unreadable)) throw this.#damaged(from, entry, error);
         throw error;
       }
+      let stat: FileStat;
       try {
-        await this.#check(from, layer, entry, file, extents);
+        stat = await file.stat();
+        if (stat.kind !== 'file') throw this.#damaged(from, entry);
+        if (!callerVerifies) await this.#check(from, layer, entry, { file, extents, stat });
       } catch (error) {
         await file.close();
         throw error;
       }
       const sizeBytes = from.meta.entries.at(entry)?.header.sizeBytes ?? 0;
-      return { fd: file.fd, extents, sizeBytes, close: () => file.close() };
+      return { fd: file.fd, extents, sizeBytes, verified: () => { this.#checked[layer]?.set(entry, stat); }, close: () => file.close() };
     });
   }
 
@@ -56,9 +59,7 @@ export class ContentsBasis<L extends LayerContents> implements HeldBasis {
   }
 
   /** Hashes the content, unless this very file was hashed before and has not changed since. */
-  async #check(layer: L, layerNumber: number, entry: number, file: DurableFile, extents: readonly FileExtent[]): Promise<void> {
-    const stat = await file.stat();
-    if (stat.kind !== 'file') throw this.#damaged(layer, entry);
+  async #check(layer: L, layerNumber: number, entry: number, { file, extents, stat }: OpenFile): Promise<void> {
     const before = this.#checked[layerNumber]?.get(entry);
     if (before?.inode === stat.inode && before.ctimeNs === stat.ctimeNs && before.sizeBytes === stat.sizeBytes) return;
     const hash = createHash('sha256');
@@ -89,6 +90,13 @@ export class ContentsBasis<L extends LayerContents> implements HeldBasis {
 
 /** Layers of the device's own store. */
 export class LayersBasis extends ContentsBasis<Layer> {}
+
+/** A file that content is in, what it looked like when it was opened, and where in it the content is. */
+interface OpenFile {
+  readonly file: DurableFile;
+  readonly stat: FileStat;
+  readonly extents: readonly FileExtent[];
+}
 
 /** A file ends before its extents do. */
 class ShortContent extends Error {}
