@@ -33,8 +33,9 @@ export class GrpcConnection {
 
   /** Connects. Throws ENGINE_UNREACHABLE when nobody listens, ENGINE_DENIED when this user may not. The caller calls `close`. */
   static async open(socketPath: string): Promise<GrpcConnection> {
+    const socket = connectSocket({ path: socketPath });
     const session = connectHttp2('http://localhost', {
-      createConnection: () => connectSocket({ path: socketPath }), settings: { initialWindowSize: windowBytes, enablePush: false },
+      createConnection: () => socket, settings: { initialWindowSize: windowBytes, enablePush: false },
     });
     try {
       await new Promise<void>((resolve, reject) => {
@@ -46,6 +47,7 @@ export class GrpcConnection {
       });
     } catch (error) {
       session.destroy();
+      socket.destroy();
       throw unreachable(socketPath, error);
     }
     session.setLocalWindowSize(windowBytes);
@@ -72,12 +74,13 @@ export class GrpcConnection {
       [constants.HTTP2_HEADER_TE]: 'trailers', ...call.metadata,
     });
     const outcome = new Outcome(stream);
+    let whole = false;
     const cancel = (): void => { stream.close(constants.NGHTTP2_CANCEL); };
     call.signal?.addEventListener('abort', cancel, { once: true });
     stream.setTimeout(containerdLimits.callTimeoutMs, cancel);
     try {
       stream.end(Buffer.concat(call.requests.map(framed)));
-      yield* messages(stream, call.path);
+      whole = yield* messages(stream, call.path);
     } catch (error) {
       if (isAborted(call)) throw interrupted();
       if (error instanceof WhittleError) throw error;
@@ -88,6 +91,7 @@ export class GrpcConnection {
     }
     if (isAborted(call)) throw interrupted();
     this.#check(call, outcome);
+    if (!whole) throw new WhittleError('ENGINE_FAILED', `containerd's answer to ${call.path} ends within a message`);
   }
 
   #check({ path }: GrpcCall, outcome: Outcome): void {
@@ -150,8 +154,8 @@ function framed(message: Buffer): Buffer {
   return Buffer.concat([prefix, message]);
 }
 
-/** The messages in a call's answer: a byte for compression, the length in four (big-endian), the bytes. */
-async function* messages(stream: ClientHttp2Stream, path: string): AsyncGenerator<Buffer, void, void> {
+/** The messages in a call's answer: a byte for compression, the length in four (big-endian), the bytes. Returns whether the last one was whole. */
+async function* messages(stream: ClientHttp2Stream, path: string): AsyncGenerator<Buffer, boolean, void> {
   let held: Buffer[] = [];
   let heldBytes = 0;
   let wantedBytes = prefixBytes;
@@ -172,6 +176,7 @@ async function* messages(stream: ClientHttp2Stream, path: string): AsyncGenerato
       }
     }
   }
+  return heldBytes === 0;
 }
 
 function messageBytes(prefix: Buffer, path: string): number {
