@@ -67,8 +67,22 @@ export class PodmanIntake {
     this.options.onNote(`podman has layer ${diffId} from an interrupted pull, and it is not whole: it is removed`);
     await this.removeUnfinished();
     this.#look(await this.storage.view());
-    if (!this.#doubtful.has(diffId)) return this.#held.has(diffId);
-    throw new WhittleError('ENGINE_FAILED', `podman holds layer ${diffId}, which is not whole, for no image`, { hint: `Stop podman's containers, remove ${doubtful.id} from its storage, and pull again; see docs/engines.md.` });
+    if (this.#doubtful.has(diffId)) await this.#removeOrphan(layer);
+    return this.#held.has(diffId);
+  }
+
+  /** Podman removes a layer only with an image that has it, so a torn one that has none is given one, of which podman then asks no layer. */
+  async #removeOrphan(layer: number): Promise<void> {
+    const diffId = this.#diffId(layer);
+    const pull = await this.pullLayer(layer, null);
+    try {
+      await pull.end();
+    } finally {
+      await pull.abort();
+    }
+    await this.removeUnfinished();
+    this.#look(await this.storage.view());
+    if (this.#doubtful.has(diffId)) throw new WhittleError('ENGINE_FAILED', `podman keeps layer ${diffId}, which an interrupted pull left torn`, { hint: 'See docs/engines.md.' });
   }
 
   #diffId(layer: number): string {
