@@ -1,5 +1,5 @@
 import { request, type ClientRequest, type IncomingMessage } from 'node:http';
-import { systemErrorCode, WhittleError } from '../../../core/errors.js';
+import { isWhittleError, systemErrorCode, WhittleError } from '../../../core/errors.js';
 import { isJsonObject, parseJsonObject, type JsonObject } from '../../../oci/index.js';
 import type { BytePipe } from '../docker-archive.js';
 
@@ -17,13 +17,13 @@ const limits = {
   loadMs: 15 * 60_000,
 } as const;
 
-/** The Docker Engine API, over its unix socket. Every answer is bounded and checked. */
+/** The Docker Engine API, over its unix socket, a connection for each request: one that was kept may be that of a daemon that is no more. Every answer is bounded and checked. */
 export class DockerApi {
   constructor(readonly socketPath: string) {}
 
   /** The JSON that `path` gives; undefined for 404. Throws ENGINE_UNREACHABLE, ENGINE_DENIED, ENGINE_FAILED, LIMIT_EXCEEDED, INTERRUPTED. */
   async get(path: string, signal?: AbortSignal): Promise<unknown> {
-    const answer = await this.#answer(request({ socketPath: this.socketPath, path, method: 'GET', headers: { host: 'docker' }, timeout: limits.answerMs }), signal, true);
+    const answer = await this.#answer(request({ socketPath: this.socketPath, path, method: 'GET', agent: false, headers: { host: 'docker' }, timeout: limits.answerMs }), signal, true);
     const body = await readBody(answer, this.socketPath);
     if (answer.statusCode === 404) return undefined;
     if (answer.statusCode !== 200) throw refused(`GET ${path}`, answer.statusCode, body);
@@ -44,7 +44,7 @@ export class DockerApi {
   /** Begins `POST /images/load`. The caller ends or aborts the pipe. */
   load(signal?: AbortSignal): BytePipe {
     const sent = request({
-      socketPath: this.socketPath, path: '/images/load?quiet=0', method: 'POST', timeout: limits.loadMs,
+      socketPath: this.socketPath, path: '/images/load?quiet=0', method: 'POST', agent: false, timeout: limits.loadMs,
       headers: { host: 'docker', 'content-type': 'application/x-tar', 'transfer-encoding': 'chunked' },
     });
     return new LoadPipe(sent, this.#answer(sent, signal, false), this.socketPath);
@@ -130,7 +130,12 @@ async function readProgress(response: IncomingMessage, socketPath: string): Prom
 
 function checkLine(line: string): void {
   if (line.trim() === '') return;
-  const { error } = parseJsonObject(Buffer.from(line), 'docker\'s answer to a load', limits.lineChars * 4);
+  let error: unknown;
+  try {
+    ({ error } = parseJsonObject(Buffer.from(line), 'its answer', limits.lineChars * 4));
+  } catch (cause) {
+    throw new WhittleError('ENGINE_FAILED', 'docker answered a load with a line that is not JSON', { cause });
+  }
   if (error !== undefined) throw failed('the image', typeof error === 'string' ? error : 'for no reason that it gives');
 }
 
@@ -170,9 +175,8 @@ function oneLine(text: string): string {
 }
 
 function unreachable(socketPath: string, error: unknown): Error {
-  if (error instanceof WhittleError) return error;
+  if (isWhittleError(error)) return error;
   const code = systemErrorCode(error);
   if (code === 'EACCES' || code === 'EPERM') return new WhittleError('ENGINE_DENIED', `docker's socket ${socketPath} may not be used by this user (${code})`, { cause: error });
-  if (code === undefined && !(error instanceof Error)) return new WhittleError('INTERNAL', 'talking to docker failed', { cause: error });
-  return new WhittleError('ENGINE_UNREACHABLE', `docker does not answer at ${socketPath}: ${code ?? (error instanceof Error ? error.message : '')}`, { cause: error });
+  return new WhittleError('ENGINE_UNREACHABLE', `docker does not answer at ${socketPath}: ${code ?? String(error)}`, { cause: error });
 }
