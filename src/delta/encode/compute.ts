@@ -4,10 +4,10 @@ import { deviceAddon } from '../../core/native.js';
 import type { Basis } from '../basis.js';
 import { expandedSize } from '../expansion.js';
 import { deltaFormatVersion, encodeDeltaIndex, type DeltaLayer, type DeltaProfile, type ImageDigests } from '../index-blob.js';
-import { MetaCoder, type LayerInput } from '../meta-coder.js';
-import type { ContentPlan, ContentRef } from '../plan.js';
-import { BitEncoder } from './bit-encoder.js';
+import type { ContentRef } from '../plan.js';
 import { DataWriter } from './data-writer.js';
+import { HeldWrites } from './held-writes.js';
+import { LayerMetas } from './layer-metas.js';
 import { MatchQueue } from './match-queue.js';
 import { Planner, type PatchPlan, type PlannedLayer } from './planner.js';
 import { SegmentWriter } from './segment-writer.js';
@@ -107,17 +107,26 @@ class DeltaComputer {
     return { index, dataSizeBytes: this.data.sizeBytes, dataDigest: digest, report: this.#report(planned, coded) };
   }
 
-  /** Plans and encodes the layers. Files are matched from when they are planned on. */
+  /** Plans and encodes the layers. Files are matched and coded from when they are planned on. */
   async #code(layers: readonly number[]): Promise<{ planned: readonly PlannedLayer[]; used: readonly number[]; coded: Coded }> {
     const { basis, target, signal } = this.options;
     const files = new MatchQueue({ basis, target, threads: this.#threads, memoryBytes: this.#matchMemoryBytes, scratchDir: dirname(this.options.dataPath), ...(signal && { signal }) });
-    try {
-      const planned = await this.#plan(layers, files);
-      const used = usedLayers(planned, basis.layers.length);
-      return { planned, used, coded: await this.#encode(planned, used, files) };
-    } finally {
-      await files.abandon();
-    }
+    const held = new HeldWrites();
+    const stop = (error: unknown): never => {
+      files.fail(error);
+      held.fail(error);
+      throw error;
+    };
+    const metas = new LayerMetas(this.options);
+    const planning = this.#plan(layers, files).then(async (planned) => {
+      metas.start(planned);
+      await held.release();
+    });
+    const [plan, coding] = await Promise.allSettled([planning.catch(stop), this.#encode(layers, { files, held, metas }).catch(stop)]);
+    await files.abandon();
+    if (plan.status === 'rejected') throw plan.reason;
+    if (coding.status === 'rejected') throw coding.reason;
+    return { planned: metas.planned, used: metas.used, coded: { metaBytes: metas.metaBytes, largestBytes: Math.max(coding.value.largestBytes, metas.largestBytes), streams: coding.value.stats } };
   }
 
   async #plan(layers: readonly number[], files: MatchQueue): Promise<PlannedLayer[]> {
@@ -128,50 +137,32 @@ class DeltaComputer {
       const sizeBytes = expandedSize(target.layers[layer]?.entries.at(entry)?.header.sizeBytes ?? 0, expansion);
       files.add({ layer, entry, sizeBytes, sources, expansion });
     };
-    const planned = await new Planner({ basis, target, layers, profile, indexMemoryBytes, onPatch, ...(signal && { signal }) }).plan();
+    const planned = await new Planner({ basis, target, layers, profile, indexMemoryBytes, onPatch, onLayerEnd: () => { files.endLayer(); }, ...(signal && { signal }) }).plan();
     files.hold(0);
     return planned;
   }
 
-  async #encode(planned: readonly PlannedLayer[], used: readonly number[], files: MatchQueue): Promise<Coded> {
-    const { basis, profile } = this.options;
-    const total = planned.reduce((sum, layer) => sum + patchedBytes(layer), 0);
-    const segments = new SegmentWriter(this.data, profile, this.#threads);
-    const metas = new MetaCoder(used.map((layer) => basis.layers[layer]).filter((meta) => meta !== undefined));
-    let metaBytes = 0;
-    let largestMeta = 0;
+  async #encode(layers: readonly number[], { files, held, metas }: { files: MatchQueue; held: HeldWrites; metas: LayerMetas }): Promise<SegmentWriter> {
+    const write = (numbers: readonly number[], bytes: Buffer): Promise<void> => held.put(bytes.length, () => this.data.write(numbers, bytes));
+    const segments = new SegmentWriter(write, this.options.profile, this.#threads);
     let done = 0;
     try {
-      for (const layer of planned) {
-        const meta = this.#meta(metas, layer, used);
-        metaBytes += meta.length;
-        largestMeta = Math.max(largestMeta, meta.length);
-        await this.data.write([meta.length], meta);
-        for (const content of layer.plan.content) {
-          const file = content.kind === 'patch' ? await files.next() : null;
-          if (file === null) continue;
+      for (const at of layers.keys()) {
+        await held.put(0, async () => {
+          const meta = metas.code(at);
+          await this.data.write([meta.length], meta);
+        });
+        for (let file = await files.next(); file !== null; file = await files.next()) {
+          done += file.task.sizeBytes;
           await segments.add(file);
-          this.options.onProgress?.((done += file.task.sizeBytes), total);
+          if (metas.patchedBytes > 0) this.options.onProgress?.(done, metas.patchedBytes);
         }
         await segments.finish();
       }
     } finally {
       await segments.close();
     }
-    return { metaBytes, largestBytes: Math.max(segments.largestBytes, largestMeta), streams: segments.stats };
-  }
-
-  #meta(coder: MetaCoder, { layer, plan, bases }: PlannedLayer, used: readonly number[]): Buffer {
-    const moved = (ref: ContentRef): ContentRef => (ref.from === 'basis' ? { ...ref, layer: used.indexOf(ref.layer) } : ref);
-    const content = plan.content.map((one): ContentPlan => {
-      if (one.kind === 'copy') return { kind: 'copy', origin: moved(one.origin) };
-      return one.kind === 'patch' ? { ...one, sources: one.sources.map(moved) } : one;
-    });
-    const ordinals = Int32Array.from(bases, (base) => (base === null ? -1 : coder.basis.ordinal(used.indexOf(base.layer), base.entry)));
-    const input: LayerInput = { plan: { meta: plan.meta, content }, bases: ordinals };
-    const bits = new BitEncoder();
-    coder.layer(bits, layer, plan.meta.diffId, input);
-    return bits.finish();
+    return segments;
   }
 
   #report(planned: readonly PlannedLayer[], { metaBytes, streams }: Coded): ComputedDelta['report'] {
@@ -184,25 +175,4 @@ class DeltaComputer {
     const copiedFiles = planned.reduce((sum, { plan }) => sum + plan.content.filter((content) => content.kind === 'copy').length, 0);
     return { metaBytes, contentBytes: this.data.sizeBytes - metaBytes, streams, copiedFiles, patchedFiles };
   }
-}
-
-/** Size of the files of a layer that are differenced, expanded. */
-function patchedBytes({ plan }: PlannedLayer): number {
-  return plan.content.reduce((sum, content, entry) => sum + (content.kind === 'patch' ? expandedSize(plan.meta.entries.at(entry)?.header.sizeBytes ?? 0, content.expansion) : 0), 0);
-}
-
-/** Basis layers that the plans read or predict from, ascending. */
-function usedLayers(planned: readonly PlannedLayer[], count: number): number[] {
-  const used = new Array<boolean>(count).fill(false);
-  const mark = (ref: ContentRef | null): void => {
-    if (ref?.from === 'basis') used[ref.layer] = true;
-  };
-  for (const { plan, bases } of planned) {
-    bases.forEach(mark);
-    for (const content of plan.content) {
-      if (content.kind === 'copy') mark(content.origin);
-      else if (content.kind === 'patch') content.sources.forEach(mark);
-    }
-  }
-  return [...used.keys()].filter((layer) => used[layer] === true);
 }

@@ -12,7 +12,7 @@ const largestFileBytes = 128 * 2 ** 20;
 export interface PackedFile {
   readonly plainDigest: Buffer;
   /** How it is coded inflated; tries out the ways to compress it, so ask only when it pays. Null when none gives its bytes back. */
-  expansion(): Expansion | null;
+  expansion(): Promise<Expansion | null>;
 }
 
 /** A target file that may hold compressed streams. It is read, searched and (a lone stream) inflated once, when first asked for; the caller closes the content. */
@@ -65,7 +65,7 @@ export class ExpandableFile {
       plainDigest: digestOf(plain),
       expansion: () => {
         const range = deflatedRange(stream, bytesOf(this.#content(), stream), plain);
-        return range === null ? null : { inflated: [], deflated: [range] };
+        return Promise.resolve(range === null ? null : { inflated: [], deflated: [range] });
       },
     };
   }
@@ -97,8 +97,8 @@ function packedBrotli(file: Buffer): PackedFile | null {
   if (plain === null || plain.length === 0) return null;
   return {
     plainDigest: digestOf(plain),
-    expansion: () => {
-      const packing = brotliPacking(file, plain);
+    expansion: async () => {
+      const packing = await brotliPacking(file, plain);
       return packing === null ? null : { inflated: [], deflated: [{ offset: 0, lengthBytes: file.length, sizeBytes: plain.length, packing }] };
     },
   };

@@ -48,8 +48,11 @@ export interface MatchQueueOptions {
  * be added while others are matched; `abandon()` ends it in any case.
  */
 export class MatchQueue {
-  readonly #tasks: MatchTask[] = [];
-  readonly #pending: Promise<MatchedFile>[] = [];
+  /** Null ends a layer. */
+  readonly #tasks: (MatchTask | null)[] = [];
+  readonly #pending: Promise<MatchedFile | null>[] = [];
+  #arrival: (() => void) | null = null;
+  #failure: { readonly error: unknown } | null = null;
   readonly #waiting: { readonly bytes: number; readonly run: () => void }[] = [];
   #running = 0;
   #usedBytes = 0;
@@ -57,8 +60,18 @@ export class MatchQueue {
 
   constructor(private readonly options: MatchQueueOptions) {}
 
-  /** Adds a file behind all others and returns at once. */
+  /** Adds a file behind all others and returns at once. Throws what `fail` was given. */
   add(task: MatchTask): void {
+    this.#put(task);
+  }
+
+  /** Says that the layer's files were added. */
+  endLayer(): void {
+    this.#put(null);
+  }
+
+  #put(task: MatchTask | null): void {
+    if (this.#failure !== null) throw this.#failure.error;
     this.#tasks.push(task);
     this.#fill();
   }
@@ -69,30 +82,43 @@ export class MatchQueue {
     this.#admit();
   }
 
-  /** The next of the files in the order in which they were added; null when all were given. The caller closes it. */
+  /** The next of the files in the order in which they were added, null at the end of a layer; waits for it to be added. The caller closes it. */
   async next(): Promise<MatchedFile | null> {
-    const first = this.#pending.shift();
-    if (first === undefined) return null;
-    this.#fill();
-    return first;
+    for (;;) {
+      if (this.#failure !== null) throw this.#failure.error;
+      const first = this.#pending.shift();
+      if (first !== undefined) {
+        this.#fill();
+        return first;
+      }
+      await new Promise<void>((resolve) => { this.#arrival = resolve; });
+    }
+  }
+
+  /** Makes `next` and `add` throw `error` from now on. */
+  fail(error: unknown): void {
+    this.#failure ??= { error };
+    this.#arrival?.();
   }
 
   /** Closes what was not taken, once it is done. */
   async abandon(): Promise<void> {
     this.#tasks.length = 0;
     this.hold(0);
-    for (const result of await Promise.allSettled(this.#pending.splice(0))) if (result.status === 'fulfilled') await result.value.close();
+    for (const result of await Promise.allSettled(this.#pending.splice(0))) if (result.status === 'fulfilled') await result.value?.close();
   }
 
   #fill(): void {
     while (this.#pending.length < filesAhead) {
       const task = this.#tasks.shift();
-      if (task === undefined) return;
-      const file = this.#match(task);
+      if (task === undefined) break;
+      const file = task === null ? Promise.resolve(null) : this.#match(task);
       // The failure is reported when the file's turn comes; until then it must not count as unhandled.
       file.catch(() => undefined);
       this.#pending.push(file);
     }
+    this.#arrival?.();
+    this.#arrival = null;
   }
 
   async #match(task: MatchTask): Promise<MatchedFile> {
@@ -104,6 +130,7 @@ export class MatchQueue {
     const close = async (): Promise<void> => { for (const content of opened.splice(0)) await content.close(); };
     try {
       this.options.signal?.throwIfAborted();
+      if (this.#failure !== null) throw this.#failure.error;
       for (const ref of task.sources) opened.push(await this.options[ref.from].openContent(ref.layer, ref.entry, { callerVerifies: true }));
       const contents = [...opened];
       let target = await this.options.target.openContent(task.layer, task.entry);

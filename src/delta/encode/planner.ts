@@ -19,6 +19,8 @@ export interface PlannerOptions {
   readonly signal?: AbortSignal;
   /** Told of each file that is to be differenced as soon as that is known, in the order of the plan. */
   readonly onPatch?: (layer: number, entry: number, plan: PatchPlan) => void;
+  /** Told when a layer is planned. */
+  readonly onLayerEnd?: () => void;
 }
 
 /** A file that is differenced. */
@@ -65,7 +67,9 @@ export class Planner {
     const planned: PlannedLayer[] = [];
     for (const layer of this.options.layers) {
       const meta = this.options.target.layers[layer];
-      if (meta !== undefined) planned.push(await this.#layer(layer, meta));
+      if (meta === undefined) continue;
+      planned.push(await this.#layer(layer, meta));
+      this.options.onLayerEnd?.();
     }
     return planned;
   }
@@ -95,7 +99,7 @@ export class Planner {
     const target = await this.options.target.openContent(layer, entry);
     try {
       const file = new ExpandableFile(target);
-      return this.#packed(record, file) ?? (await this.#differenced(layer, entry, record, file));
+      return (await this.#packed(record, file)) ?? (await this.#differenced(layer, entry, record, file));
     } finally {
       await target.close();
     }
@@ -113,12 +117,12 @@ export class Planner {
   }
 
   /** A compressed file beside the file that it holds is made of that. */
-  #packed(record: LayerEntry, file: ExpandableFile): ContentPlan | null {
+  async #packed(record: LayerEntry, file: ExpandableFile): Promise<ContentPlan | null> {
     const path = record.header.path.toString('latin1');
     if (this.options.profile === 'fast' && path.endsWith('.br')) return null;
     const packed = file.packed(path);
     const plain = packed === null ? undefined : this.#bases.nearest(this.#basisIndex.withDigest(packed.plainDigest), record.header.path) ?? this.#targetIndex.withDigest(packed.plainDigest).at(-1);
-    const expansion = plain === undefined ? null : packed?.expansion() ?? null;
+    const expansion = plain === undefined ? null : (await packed?.expansion()) ?? null;
     if (plain === undefined || expansion === null) return null;
     const brotliBytes = expansion.deflated.reduce((sum, range) => sum + (range.packing.kind === 'brotli' ? range.sizeBytes : 0), 0);
     if (this.#brotliBytes + brotliBytes > deltaLimits.brotliTotalBytes) return null;

@@ -2,7 +2,6 @@ import { serverAddon, type NativeContent, type PatchEncoder } from '../../core/n
 import type { BasisContent, FileExtent } from '../basis.js';
 import type { DeltaProfile } from '../index-blob.js';
 import { nativeContent } from '../segments.js';
-import type { DataWriter } from './data-writer.js';
 import type { MatchedFile } from './match-queue.js';
 
 /** When a segment is full; bounds the decoder's memory and the encoder's delay. */
@@ -38,7 +37,8 @@ export class SegmentWriter {
   #largestBytes = 0;
   readonly #stats: Record<string, number> = {};
 
-  constructor(private readonly data: DataWriter, profile: DeltaProfile, threads: number) {
+  /** `write` appends numbers, then bytes, to the delta. */
+  constructor(private readonly write: (numbers: readonly number[], bytes: Buffer) => Promise<void>, profile: DeltaProfile, threads: number) {
     this.#encoder = new (serverAddon().PatchEncoder)({ profile, threads });
   }
 
@@ -95,7 +95,7 @@ export class SegmentWriter {
       const { streams, stats } = await this.#encoder.flush();
       for (const [name, value] of Object.entries(stats)) this.#stats[name] = (this.#stats[name] ?? 0) + value;
       this.#largestBytes = Math.max(this.#largestBytes, streams.length);
-      await this.data.write([parts.length, ...parts.map((part) => part.sizeBytes), streams.length], streams);
+      await this.write([parts.length, ...parts.map((part) => part.sizeBytes), streams.length], streams);
     } finally {
       await closeAll(files);
     }

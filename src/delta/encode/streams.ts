@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { brotliCompressSync, brotliDecompressSync, constants, inflateRawSync } from 'node:zlib';
-import { stockDeflate, type Packing } from '../expansion.js';
+import { brotliDecompressSync, inflateRawSync } from 'node:zlib';
+import { packBrotli, stockDeflate, type Packing } from '../expansion.js';
 import { deltaLimits } from '../limits.js';
 
 /** A raw deflate stream found in a file. `name` pairs it with the same member of another version of the file. */
@@ -107,9 +107,9 @@ export function unpackBrotli(bytes: Buffer): Buffer | null {
 const qualities = [11, 9, 6, 5, 4, 10] as const;
 
 /** How brotli makes `bytes` of `plain`, or null. */
-export function brotliPacking(bytes: Buffer, plain: Buffer): Packing | null {
-  const quality = qualities.find((each) => brotliCompressSync(plain, { params: { [constants.BROTLI_PARAM_QUALITY]: each } }).equals(bytes));
-  return quality === undefined ? null : { kind: 'brotli', quality };
+export async function brotliPacking(bytes: Buffer, plain: Buffer): Promise<Packing | null> {
+  for (const quality of qualities) if ((await packBrotli(plain, quality)).equals(bytes)) return { kind: 'brotli', quality };
+  return null;
 }
 
 /** sha256 of what a compressed file holds, as the digests of tar entries are. */
