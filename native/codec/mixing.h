@@ -77,17 +77,26 @@ extern const Histories kHistories;
 /** What histories have meant so far, for one input of a mixer: history -> probability, learned. */
 class HistoryMap {
  public:
-  HistoryMap() { std::memcpy(states_, kHistories.probability, sizeof states_); }
-  int Predict(History history) const { return Stretch(states_[history]); }
+  HistoryMap() {
+    for (size_t index = 0; index < 256; index++) Set(states_[index], kHistories.probability[index]);
+  }
+  int Predict(History history) const { return states_[history].stretched; }
   /** Learns that `history` was followed by `bit`, and appends it. */
   void Update(History& history, int bit) {
-    uint16_t& state = states_[history];
-    state = static_cast<uint16_t>(state + (((bit ? 65535 : 0) - state) >> 6));
+    State& state = states_[history];
+    Set(state, static_cast<uint16_t>(state.probability + (((bit ? 65535 : 0) - state.probability) >> 6)));
     history = kHistories.next[history][bit];
   }
 
  private:
-  uint16_t states_[256];
+  /** The stretched probability is kept beside it: a look-up less between a bit and the prediction of the next. */
+  struct State {
+    uint16_t probability;
+    int16_t stretched;
+  };
+  static void Set(State& state, uint16_t probability) { state = {probability, static_cast<int16_t>(Stretch(probability))}; }
+
+  State states_[256];
 };
 
 /** Mixes eight stretched predictions with weights chosen by a small context. */
@@ -114,10 +123,18 @@ class Mixer {
   int stretched_ = 0;
 };
 
+#if defined(__SSE2__)
+/** Inputs go from register to register: a load of 16 bytes right after stores of two each waits until they are in the cache. */
+inline __m128i Lanes(const Mixer::Inputs& inputs) {
+  const int16_t* const v = inputs.values;
+  return _mm_set_epi16(v[7], v[6], v[5], v[4], v[3], v[2], v[1], v[0]);
+}
+#endif
+
 inline int Mixer::Mix(const Inputs& inputs, size_t context) {
   chosen_ = &weights_[context];
 #if defined(__SSE2__)
-  const __m128i products = _mm_madd_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(inputs.values)),
+  const __m128i products = _mm_madd_epi16(Lanes(inputs),
                                           _mm_load_si128(reinterpret_cast<const __m128i*>(chosen_->values)));
   const __m128i pairs = _mm_add_epi32(products, _mm_shuffle_epi32(products, 0x4e));
   const int32_t sum = _mm_cvtsi128_si32(_mm_add_epi32(pairs, _mm_shuffle_epi32(pairs, 0xb1)));
@@ -132,7 +149,7 @@ inline void Mixer::Update(const Inputs& inputs, int bit, int rate) {
   // The error is of 32768, at most 15 bits and a sign; inputs have 12 bits, so that a rate of 4 fits 16 bits.
   const int32_t error = ((bit ? 65535 : 0) - static_cast<int32_t>(Squash(stretched_))) >> 1;
 #if defined(__SSE2__)
-  const __m128i scaled = _mm_mullo_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(inputs.values)), _mm_set1_epi16(static_cast<int16_t>(rate * 4)));
+  const __m128i scaled = _mm_mullo_epi16(Lanes(inputs), _mm_set1_epi16(static_cast<int16_t>(rate * 4)));
   const __m128i moves = _mm_srai_epi16(_mm_add_epi16(_mm_mulhi_epi16(scaled, _mm_set1_epi16(static_cast<int16_t>(error))), _mm_set1_epi16(1)), 1);
   __m128i* weights = reinterpret_cast<__m128i*>(chosen_->values);
   _mm_store_si128(weights, _mm_adds_epi16(_mm_load_si128(weights), moves));
