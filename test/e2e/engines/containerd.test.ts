@@ -249,7 +249,7 @@ test('the connection is cut at any call: the old image runs, there is no half on
       const { error } = await device.pull(2, undefined, socket.path);
       if (error === null && !socket.hasCut) break;
       cuts++;
-      if (error !== null) expect(error).toMatchObject({ code: 'ENGINE_UNREACHABLE' });
+      if (error !== null) expect([allowed, error]).toMatchObject([allowed, { code: 'ENGINE_UNREACHABLE' }]);
       const listed = (await device.ctr('images', 'ls', '-q')).trim().split('\n');
       expect(listed).toContain(world.image(1));
       if (listed.length > 1) await device.expectRuns(1, 2);

@@ -1,4 +1,4 @@
-import { connect as connectHttp2, constants, type ClientHttp2Session, type ClientHttp2Stream, type IncomingHttpHeaders } from 'node:http2';
+import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2';
 import { connect as connectSocket } from 'node:net';
 import { systemErrorCode, WhittleError } from '../../../core/errors.js';
 import { containerdLimits } from './limits.js';
@@ -7,6 +7,8 @@ import { containerdLimits } from './limits.js';
 export const grpcStatus = { ok: 0, notFound: 5, alreadyExists: 6, failedPrecondition: 9, unavailable: 14 } as const;
 
 const prefixBytes = 5;
+/** HTTP/2's error code for a stream that is not needed any more. */
+const cancelCode = 8;
 const windowBytes = 4 * 1024 * 1024;
 
 /** One call: the requests in order, and what goes with them. */
@@ -33,6 +35,8 @@ export class GrpcConnection {
 
   /** Connects. Throws ENGINE_UNREACHABLE when nobody listens, ENGINE_DENIED when this user may not. The caller calls `close`. */
   static async open(socketPath: string): Promise<GrpcConnection> {
+    // Not at the program's start: it takes 5 MB, and few devices have containerd.
+    const { connect: connectHttp2 } = await import('node:http2');
     const socket = connectSocket({ path: socketPath });
     const session = connectHttp2('http://localhost', {
       createConnection: () => socket, settings: { initialWindowSize: windowBytes, enablePush: false },
@@ -70,12 +74,11 @@ export class GrpcConnection {
     if (isAborted(call)) throw interrupted();
     if (this.#lost !== null) throw unreachable(this.socketPath, this.#lost);
     const stream = this.session.request({
-      [constants.HTTP2_HEADER_METHOD]: 'POST', [constants.HTTP2_HEADER_PATH]: call.path, [constants.HTTP2_HEADER_CONTENT_TYPE]: 'application/grpc',
-      [constants.HTTP2_HEADER_TE]: 'trailers', ...call.metadata,
+      ':method': 'POST', ':path': call.path, 'content-type': 'application/grpc', te: 'trailers', ...call.metadata,
     });
     const outcome = new Outcome(stream);
     let whole = false;
-    const cancel = (): void => { stream.close(constants.NGHTTP2_CANCEL); };
+    const cancel = (): void => { stream.close(cancelCode); };
     call.signal?.addEventListener('abort', cancel, { once: true });
     stream.setTimeout(containerdLimits.callTimeoutMs, cancel);
     try {

@@ -284,8 +284,8 @@ export class ContainerdSink implements LayerSink {
 
   /** Reads every layer that was built back from disk. */
   async #prove(options: CommitOptions): Promise<void> {
-    const { fs } = this.engine.trees;
     for (const [diffId, path] of this.#staged) {
+      const { fs } = this.engine.trees;
       const layer = await Layer.load(fs, path, diffId);
       const damage = layer === undefined ? { path, detail: 'has lost its metadata' } : (await checkLayer(fs, layer, { signal: options.signal })).damages[0];
       if (damage === undefined) continue;
