@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from '@jest/globals';
@@ -118,6 +118,26 @@ test('what docker prunes in the middle is missed, and the next pull brings it', 
   await expectRuns(1);
   // Back to what was there before, and on again.
   for (const version of [2, 3]) {
+    expect((await pull(version)).error).toBeNull();
+    await expectRuns(version);
+  }
+});
+
+test('files that were edited below docker are found in the middle: the layers are fetched, and what comes is right', async () => {
+  await remove(2);
+  for (const version of [1, 3]) {
+    const data = join(await docker.layerFolder(world.version(version).layers.map(({ diffId }) => diffId), 1), 'app/data');
+    const bytes = await readFile(data);
+    await writeFile(data, bytes.fill(0x78, 1000, 2000));
+  }
+  const { result, error, events } = await pull(2);
+  expect(error).toBeNull();
+  expect(events).toContainEqual(expect.objectContaining({ event: 'fallback', code: 'BASIS_DAMAGED' }));
+  expect(result).toMatchObject({ outcome: 'committed', way: 'layers' });
+  await expectRuns(2);
+  // Mended by taking them out and pulling them again.
+  for (const version of [1, 3]) {
+    await remove(version);
     expect((await pull(version)).error).toBeNull();
     await expectRuns(version);
   }
