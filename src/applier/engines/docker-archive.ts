@@ -1,14 +1,14 @@
-import { readSync } from 'node:fs';
 import { isWhittleError, WhittleError } from '../../core/errors.js';
 import type { BasisContent } from '../../delta/basis.js';
 import type { LayerPlan } from '../../delta/plan.js';
 import type { ContentOrigin } from '../../delta/sink.js';
 import { fileHeader, memberPadding, smallFile } from '../../registry/archive.js';
-import { entryHeaderBytes, entryPadding, LayerMetaBuilder, trailerBytes, type LayerMeta } from '../../tar/index.js';
+import { LayerMetaBuilder, type LayerMeta } from '../../tar/index.js';
 import type { Target } from '../store/target.js';
 import type { CommitOptions, StageCounters } from '../store/types.js';
 import { hexOf } from '../store/layout.js';
 import type { ProvenLayers } from './extracted-layer.js';
+import { LayerStream, Pieces } from './layer-stream.js';
 import { ScratchContents } from './scratch-contents.js';
 import type { HeldBasis, HeldImage, LayerSink } from './types.js';
 
@@ -58,15 +58,9 @@ export interface ArchiveOptions {
 /** The layer of an archive that is being written. */
 interface Member {
   readonly layer: number;
-  readonly meta: LayerMeta;
-  /** False where the receiver has the layer: then its bytes are dropped. */
-  readonly sent: boolean;
-  next: number;
-  /** Whether the header of entry `next` is out. */
-  open: boolean;
+  /** Null where the receiver has the layer: then its bytes are dropped. */
+  readonly stream: LayerStream | null;
 }
-
-const sendBytes = 256 * 1024;
 
 /**
  * Makes a docker-archive while the layers of an image are rebuilt, and sends it away: nothing of it is on this side's disk but
@@ -77,13 +71,11 @@ export class ArchiveSink implements LayerSink {
   readonly intake = 'streamed';
   readonly #scratch: ScratchContents;
   readonly #sent = new Map<string, LayerMeta>();
-  readonly #buffer = Buffer.allocUnsafeSlow(sendBytes);
-  readonly #reading = Buffer.allocUnsafeSlow(sendBytes);
+  readonly #pieces = new Pieces((piece) => this.#send(piece));
   readonly #tally = { writtenBytes: 0, writtenFiles: 0, linkedBytes: 0, linkedFiles: 0, keptBytes: 0, keptFiles: 0 };
-  #filled = 0;
   #pipe: BytePipe | null = null;
   #member: Member | null = null;
-  #memberBytes = 0;
+  #memberStart = 0;
   #basis: HeldBasis | null = null;
   #plan: { readonly layer: number; readonly plan: LayerPlan; readonly isLast: boolean } | null = null;
 
@@ -93,11 +85,6 @@ export class ArchiveSink implements LayerSink {
 
   get counters(): StageCounters {
     return { ...this.#tally };
-  }
-
-  /** Most bytes that were kept for later reference. */
-  get scratchBytes(): number {
-    return this.#scratch.sizeBytes;
   }
 
   useBasis(basis: HeldBasis): void {
@@ -131,39 +118,27 @@ export class ArchiveSink implements LayerSink {
     const pipe = this.#pipe;
     this.#pipe = null;
     this.#member = null;
-    this.#filled = 0;
+    this.#pieces.clear();
     this.#sent.clear();
     await this.#scratch.clear();
     await pipe?.abort();
   }
 
-  /** Puts bytes into the archive, in pieces of a good size. */
-  async #send(bytes: Buffer): Promise<void> {
-    this.#memberBytes += bytes.length;
-    for (let done = 0; done < bytes.length;) {
-      const count = bytes.copy(this.#buffer, this.#filled, done);
-      done += count;
-      this.#filled += count;
-      if (this.#filled === this.#buffer.length) await this.#flush();
-    }
-  }
-
-  async #flush(): Promise<void> {
-    if (this.#filled === 0) return;
+  async #send(piece: Buffer): Promise<void> {
     this.#pipe ??= await this.options.receiver.open();
-    await this.#pipe.write(this.#buffer.subarray(0, this.#filled));
-    this.#filled = 0;
+    await this.#pipe.write(piece);
   }
 
   async #beginMember(diffId: string, sizeBytes: number): Promise<void> {
-    await this.#send(fileHeader(memberName(diffId), sizeBytes));
-    this.#memberBytes = 0;
+    await this.#pieces.put(fileHeader(memberName(diffId), sizeBytes));
+    this.#memberStart = this.#pieces.putBytes;
   }
 
   async #endMember(diffId: string, sizeBytes: number): Promise<void> {
-    if (this.#memberBytes !== sizeBytes) throw new WhittleError('LAYER_MISMATCH', `layer ${diffId} came out with ${String(this.#memberBytes)} bytes instead of ${String(sizeBytes)}`);
+    const memberBytes = this.#pieces.putBytes - this.#memberStart;
+    if (memberBytes !== sizeBytes) throw new WhittleError('LAYER_MISMATCH', `layer ${diffId} came out with ${String(memberBytes)} bytes instead of ${String(sizeBytes)}`);
     this.#tally.writtenBytes += sizeBytes;
-    await this.#send(memberPadding(sizeBytes));
+    await this.#pieces.put(memberPadding(sizeBytes));
   }
 
   async beginLayer(layer: number, meta: LayerMeta): Promise<void> {
@@ -172,7 +147,7 @@ export class ArchiveSink implements LayerSink {
     this.#plan = null;
     const diffId = this.#diffId(layer);
     const sent = !this.options.receiver.holdsStack(layer) && !this.#sent.has(diffId);
-    this.#member = { layer, meta, sent, next: 0, open: false };
+    this.#member = { layer, stream: sent ? new LayerStream(meta, this.#pieces) : null };
     if (sent) await this.#beginMember(diffId, meta.sizeBytes);
   }
 
@@ -181,73 +156,38 @@ export class ArchiveSink implements LayerSink {
     return this.#member;
   }
 
-  /** Puts out all up to the header of `entry`; entries without content get no call of their own. */
-  async #reach(member: Member, entry: number): Promise<void> {
-    for (; member.next < entry; member.next++) {
-      if (member.open) throw new WhittleError('INTERNAL', `entry ${String(member.next)} was not ended`);
-      const record = member.meta.entries.at(member.next);
-      if (record === undefined || !member.sent) continue;
-      await this.#send(entryHeaderBytes(record));
-      await this.#send(entryPadding(record));
-    }
-    const record = member.meta.entries.at(entry);
-    if (member.open || record === undefined) return;
-    member.open = true;
-    if (member.sent) await this.#send(entryHeaderBytes(record));
-  }
-
-  async #endContent(member: Member): Promise<void> {
-    const record = member.meta.entries.at(member.next);
-    if (member.sent && record !== undefined) await this.#send(entryPadding(record));
-    member.open = false;
-    member.next++;
-  }
-
   async copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void> {
-    const member = this.#current(layer);
-    await this.#reach(member, entry);
+    const { stream } = this.#current(layer);
     this.#scratch.copied(layer, entry, origin);
-    if (member.sent) {
-      const content = await this.openContent(layer, entry);
-      try {
-        for (const chunk of contentChunks(content, this.#reading)) await this.#send(chunk);
-      } finally {
-        await content.close();
-      }
+    if (stream === null) return;
+    const content = await this.openContent(layer, entry);
+    try {
+      await stream.copy(entry, content);
+    } finally {
+      await content.close();
     }
-    await this.#endContent(member);
   }
 
   async writeEntry(layer: number, entry: number, chunk: Buffer): Promise<void> {
-    const member = this.#current(layer);
-    await this.#reach(member, entry);
+    const { stream } = this.#current(layer);
     await this.#scratch.write(layer, entry, chunk);
-    if (member.sent) await this.#send(chunk);
+    await stream?.write(entry, chunk);
   }
 
   async endEntry(layer: number, entry: number): Promise<void> {
-    const member = this.#current(layer);
-    await this.#reach(member, entry);
-    await this.#endContent(member);
+    await this.#current(layer).stream?.endEntry(entry);
   }
 
-  async openContent(layer: number, entry: number): Promise<BasisContent> {
-    const found = this.#scratch.find(layer, entry);
-    if (!('from' in found)) return found;
-    if (this.#basis === null) throw new WhittleError('INTERNAL', 'content of a basis that the sink was not told of');
-    return this.#basis.openContent(found.layer, found.entry, { callerVerifies: true });
+  openContent(layer: number, entry: number): Promise<BasisContent> {
+    return this.#scratch.open(layer, entry, this.#basis);
   }
 
   async endLayer(layer: number, meta: LayerMeta): Promise<void> {
-    const member = this.#current(layer);
+    const { stream } = this.#current(layer);
     const diffId = this.#diffId(layer);
     if (meta.diffId !== diffId) throw new WhittleError('LAYER_MISMATCH', `a layer came out as ${meta.diffId}, the image config declares ${diffId}`);
-    if (meta.entries.length > member.next) {
-      await this.#reach(member, meta.entries.length - 1);
-      await this.#endContent(member);
-    }
-    if (member.sent) {
-      for (const bytes of trailerBytes(meta)) await this.#send(bytes);
+    if (stream !== null) {
+      await stream.end();
       await this.#endMember(diffId, meta.sizeBytes);
       this.#sent.set(diffId, meta);
     }
@@ -267,7 +207,7 @@ export class ArchiveSink implements LayerSink {
       await this.#beginMember(diffId, sizeBytes);
       for await (const chunk of chunks) {
         builder.write(chunk);
-        await this.#send(chunk);
+        await this.#pieces.put(chunk);
       }
       const meta = builder.finish();
       if (meta.diffId !== diffId) throw new WhittleError('LAYER_MISMATCH', `a layer has the diffID ${meta.diffId}, the image config declares ${diffId}`, { data: { found: meta.diffId, expected: diffId } });
@@ -319,10 +259,10 @@ export class ArchiveSink implements LayerSink {
     const config = `${hexOf(target.configDigest)}.json`;
     const manifest = [{ Config: config, RepoTags: tag === null ? null : [tag], Layers: target.diffIds.map(memberName) }];
     try {
-      await this.#send(smallFile(config, target.config));
-      await this.#send(smallFile('manifest.json', Buffer.from(JSON.stringify(manifest))));
-      await this.#send(Buffer.alloc(1024));
-      await this.#flush();
+      await this.#pieces.put(smallFile(config, target.config));
+      await this.#pieces.put(smallFile('manifest.json', Buffer.from(JSON.stringify(manifest))));
+      await this.#pieces.put(Buffer.alloc(1024));
+      await this.#pieces.flush();
       await this.#pipe?.end();
       this.#pipe = null;
     } catch (error) {
@@ -342,16 +282,4 @@ export class ArchiveSink implements LayerSink {
 
 function memberName(diffId: string): string {
   return `${hexOf(diffId)}.tar`;
-}
-
-/** Content piece by piece in `buffer`. */
-function* contentChunks(content: BasisContent, buffer: Buffer): Generator<Buffer> {
-  for (const { offset, lengthBytes } of content.extents) {
-    for (let done = 0; done < lengthBytes;) {
-      const got = readSync(content.fd, buffer, 0, Math.min(buffer.length, lengthBytes - done), offset + done);
-      if (got === 0) throw new WhittleError('BASIS_DAMAGED', 'content ends before its record says');
-      done += got;
-      yield buffer.subarray(0, got);
-    }
-  }
 }

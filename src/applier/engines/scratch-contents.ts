@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { open, unlink, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WhittleError } from '../../core/errors.js';
-import type { BasisContent } from '../../delta/basis.js';
+import type { Basis, BasisContent } from '../../delta/basis.js';
 import type { ContentPlan, LayerPlan } from '../../delta/plan.js';
 import type { ContentOrigin } from '../../delta/sink.js';
 
@@ -57,8 +57,15 @@ export class ScratchContents {
     this.#endBytes += chunk.length;
   }
 
-  /** Where the content of an entry is: here, or in the basis. */
-  find(layer: number, entry: number): BasisContent | Extract<ContentOrigin, { from: 'basis' }> {
+  /** Opens the content of an entry, here or in `basis` (null: none is known); the caller closes it and checks what it reads. */
+  async open(layer: number, entry: number, basis: Basis | null): Promise<BasisContent> {
+    const found = this.#find(layer, entry);
+    if (!('from' in found)) return found;
+    if (basis === null) throw new WhittleError('INTERNAL', 'content of a basis that the sink was not told of');
+    return basis.openContent(found.layer, found.entry, { callerVerifies: true });
+  }
+
+  #find(layer: number, entry: number): BasisContent | Extract<ContentOrigin, { from: 'basis' }> {
     let at = { layer, entry };
     for (;;) {
       const origin = this.#layer(at.layer).copies.get(at.entry);
@@ -69,11 +76,6 @@ export class ScratchContents {
     const place = this.#layer(at.layer).places.get(at.entry);
     if (place === undefined || this.#file === null) throw new WhittleError('INTERNAL', `content of entry ${String(entry)} of layer ${String(layer)} was not kept`);
     return { fd: this.#file.fd, extents: [place], sizeBytes: place.lengthBytes, close: () => Promise.resolve() };
-  }
-
-  /** Bytes kept so far. */
-  get sizeBytes(): number {
-    return this.#endBytes;
   }
 
   async #make(): Promise<FileHandle> {

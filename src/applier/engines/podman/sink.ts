@@ -6,7 +6,7 @@ import { LayerMetaBuilder, type LayerMeta } from '../../../tar/index.js';
 import type { Target } from '../../store/target.js';
 import type { CommitOptions, StageCounters } from '../../store/types.js';
 import type { ProvenLayers } from '../extracted-layer.js';
-import { LayerStream } from '../layer-stream.js';
+import { LayerStream, Pieces } from '../layer-stream.js';
 import { ScratchContents } from '../scratch-contents.js';
 import type { BeginOptions, HeldBasis, HeldImage, LayerSink } from '../types.js';
 import type { LayerPull } from './layer-pull.js';
@@ -16,6 +16,7 @@ import type { PodmanIntake } from './intake.js';
 interface Incoming {
   readonly layer: number;
   readonly meta: LayerMeta;
+  readonly pieces: Pieces;
   readonly stream: LayerStream;
   /** Null where podman has the layer: then its bytes are dropped. */
   readonly pull: LayerPull | null;
@@ -59,12 +60,12 @@ export class PodmanSink implements LayerSink {
     this.#scratch.begin(layer, this.#plan?.layer === layer ? this.#plan : null);
     this.#plan = null;
     const pull = (await this.podman.hasLayer(layer)) ? null : await this.podman.pullLayer(layer, meta.sizeBytes);
-    const stream = new LayerStream(meta, async (piece) => {
+    const pieces = new Pieces(async (piece) => {
       if (pull === null) return;
       this.#tally.writtenBytes += piece.length;
       await pull.write(piece);
     });
-    this.#incoming = { layer, meta, stream, pull };
+    this.#incoming = { layer, meta, pieces, stream: new LayerStream(meta, pieces), pull };
   }
 
   #current(layer: number): Incoming {
@@ -95,17 +96,15 @@ export class PodmanSink implements LayerSink {
     if (pull !== null) await stream.endEntry(entry);
   }
 
-  async openContent(layer: number, entry: number): Promise<BasisContent> {
-    const found = this.#scratch.find(layer, entry);
-    if (!('from' in found)) return found;
-    if (this.#basis === null) throw new WhittleError('INTERNAL', 'content of a basis that the sink was not told of');
-    return this.#basis.openContent(found.layer, found.entry, { callerVerifies: true });
+  openContent(layer: number, entry: number): Promise<BasisContent> {
+    return this.#scratch.open(layer, entry, this.#basis);
   }
 
   async endLayer(layer: number, meta: LayerMeta): Promise<void> {
-    const { stream, pull } = this.#current(layer);
+    const { pieces, stream, pull } = this.#current(layer);
     if (pull !== null) {
       await stream.end();
+      await pieces.flush();
       await pull.end();
       await this.podman.layerCame(layer);
     }

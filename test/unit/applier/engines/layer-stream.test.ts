@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { LayerStream } from '../../../../src/applier/engines/layer-stream.js';
+import { LayerStream, Pieces } from '../../../../src/applier/engines/layer-stream.js';
 import { LayerMetaBuilder } from '../../../../src/tar/index.js';
 import { endOfTar, goPax, member, scan } from '../../../support/tars.js';
 
@@ -18,10 +18,11 @@ async function streamed(tar: Buffer, pieceBytes: number): Promise<Buffer> {
   const builder = new LayerMetaBuilder();
   builder.write(tar);
   const sent: Buffer[] = [];
-  const stream = new LayerStream(builder.finish(), async (piece) => {
+  const pieces = new Pieces(async (piece) => {
     sent.push(Buffer.from(piece));
     await Promise.resolve();
   });
+  const stream = new LayerStream(builder.finish(), pieces);
   const path = join(folder, 'content');
   for (const [at, content] of scan(tar).contents.entries()) {
     if (content.length === 0) continue;
@@ -38,6 +39,8 @@ async function streamed(tar: Buffer, pieceBytes: number): Promise<Buffer> {
     closeSync(fd);
   }
   await stream.end();
+  await pieces.flush();
+  expect(pieces.putBytes).toBe(tar.length);
   expect(Math.max(0, ...sent.map(({ length }) => length))).toBeLessThanOrEqual(256 * 1024);
   return Buffer.concat(sent);
 }
@@ -55,7 +58,7 @@ test('contents out of order, of an entry that is not there, or too short are ref
   const builder = new LayerMetaBuilder();
   builder.write(Buffer.concat([member({ name: 'a', data: Buffer.from('aa') }), member({ name: 'b', data: Buffer.from('bb') }), endOfTar]));
   const meta = builder.finish();
-  const make = (): LayerStream => new LayerStream(meta, () => Promise.resolve());
+  const make = (): LayerStream => new LayerStream(meta, new Pieces(() => Promise.resolve()));
   const open = make();
   await open.write(0, Buffer.from('a'));
   await expect(open.write(1, Buffer.from('b'))).rejects.toMatchObject({ code: 'INTERNAL' });
