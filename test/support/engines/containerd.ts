@@ -1,7 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -9,6 +8,7 @@ import { run } from '../../../bench/process.js';
 import { openContainerd } from '../../../src/applier/engines/containerd/engine.js';
 import type { Engine } from '../../../src/applier/engines/types.js';
 import type { Store } from '../../../src/applier/store/types.js';
+import { endDaemon, removeFolder } from './daemon.js';
 
 /** A containerd of the test's own: nothing of it is outside of its folder. */
 export interface TestContainerd {
@@ -98,19 +98,11 @@ class Daemon implements TestContainerd {
   async #end(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
     const child = this.#child;
     this.#child = null;
-    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = once(child, 'exit');
-    child.kill(signal);
-    await ended;
+    await endDaemon(child, signal);
   }
 
   async close(): Promise<void> {
     await this.#end('SIGTERM');
-    for (const point of (await mountPoints()).filter((each) => each.startsWith(`${this.folder}/`)).reverse()) await run(['umount', '-l', point]);
-    await rm(this.folder, { recursive: true, force: true, maxRetries: 5 });
+    await removeFolder(this.folder);
   }
-}
-
-async function mountPoints(): Promise<string[]> {
-  return (await readFile('/proc/self/mountinfo', 'latin1')).split('\n').map((line) => line.split(' ')[4] ?? '');
 }

@@ -11,6 +11,7 @@ import { openDocker } from '../../../src/applier/engines/docker/engine.js';
 import type { Engine } from '../../../src/applier/engines/types.js';
 import type { Store } from '../../../src/applier/store/types.js';
 import { chainIds } from '../../../src/oci/index.js';
+import { endDaemon, removeFolder } from './daemon.js';
 
 /** A dockerd of the test's own: nothing of it is outside of its folder. */
 export interface TestDocker {
@@ -130,22 +131,14 @@ class Daemon implements TestDocker {
   async #end(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
     const child = this.#child;
     this.#child = null;
-    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = once(child, 'exit');
-    child.kill(signal);
-    await ended;
+    await endDaemon(child, signal);
   }
 
   async close(): Promise<void> {
     await this.#end('SIGTERM');
     await this.#endContainerd();
-    for (const point of (await mountPoints()).filter((each) => each.startsWith(`${this.folder}/`)).reverse()) await run(['umount', '-l', point]);
-    await rm(this.folder, { recursive: true, force: true, maxRetries: 5 });
+    await removeFolder(this.folder);
   }
-}
-
-async function mountPoints(): Promise<string[]> {
-  return (await readFile('/proc/self/mountinfo', 'latin1')).split('\n').map((line) => line.split(' ')[4] ?? '');
 }
 
 /** A unix socket in front of another: what is sent through it is counted, and something can be done at a byte. */
