@@ -29,6 +29,19 @@ napi_value SyncFs(napi_env env, napi_callback_info info) {
   });
 }
 
+/** What runBatch and runBatchNow are given. */
+struct BatchCall {
+  int root;
+  Bytes commands;
+  bool walk_only;
+  Bytes results;
+};
+
+BatchCall GetBatchCall(napi_env env, const Arguments& arguments) {
+  return {GetDescriptor(env, arguments[0], "rootFd"), GetBytes(env, arguments[1], "commands"), GetBoolean(env, arguments[2], "walkOnly"),
+          GetBytes(env, arguments[3], "results")};
+}
+
 /**
  * runBatch(rootFd, commands, walkOnly, results): runs `commands`, which must not change meanwhile. Results that fit into
  * the buffer `results` are put there, and it resolves to their size; otherwise it resolves to a new Buffer.
@@ -36,17 +49,14 @@ napi_value SyncFs(napi_env env, napi_callback_info info) {
 napi_value RunBatchAsync(napi_env env, napi_callback_info info) {
   return Guard(env, [&]() -> napi_value {
     const Arguments arguments = GetArguments(env, info, 4);
-    const int root = GetDescriptor(env, arguments[0], "rootFd");
-    const Bytes commands = GetBytes(env, arguments[1], "commands");
-    const bool walk_only = GetBoolean(env, arguments[2], "walkOnly");
-    const Bytes given = GetBytes(env, arguments[3], "results");
+    const BatchCall call = GetBatchCall(env, arguments);
     auto results = std::make_shared<std::vector<uint8_t>>();
     const auto execute = [=] {
-      *results = RunBatch(root, walk_only, commands.data, commands.size);
-      if (results->size() <= given.size) std::copy(results->begin(), results->end(), given.data);
+      *results = RunBatch(call.root, call.walk_only, call.commands.data, call.commands.size);
+      if (results->size() <= call.results.size) std::copy(results->begin(), results->end(), call.results.data);
     };
     const auto result = [=](napi_env result_env) {
-      if (results->size() <= given.size) return MakeNumber(result_env, static_cast<double>(results->size()));
+      if (results->size() <= call.results.size) return MakeNumber(result_env, static_cast<double>(results->size()));
       return MakeBuffer(result_env, results->data(), results->size());
     };
     return RunFunction(env, "whittle:batch", execute, result, {arguments[1], arguments[3]});
@@ -57,13 +67,10 @@ napi_value RunBatchAsync(napi_env env, napi_callback_info info) {
 napi_value RunBatchNow(napi_env env, napi_callback_info info) {
   return Guard(env, [&]() -> napi_value {
     const Arguments arguments = GetArguments(env, info, 4);
-    const int root = GetDescriptor(env, arguments[0], "rootFd");
-    const Bytes commands = GetBytes(env, arguments[1], "commands");
-    const bool walk_only = GetBoolean(env, arguments[2], "walkOnly");
-    const Bytes given = GetBytes(env, arguments[3], "results");
-    const std::vector<uint8_t> results = RunBatch(root, walk_only, commands.data, commands.size);
-    if (results.size() > given.size) return MakeBuffer(env, results.data(), results.size());
-    std::copy(results.begin(), results.end(), given.data);
+    const BatchCall call = GetBatchCall(env, arguments);
+    const std::vector<uint8_t> results = RunBatch(call.root, call.walk_only, call.commands.data, call.commands.size);
+    if (results.size() > call.results.size) return MakeBuffer(env, results.data(), results.size());
+    std::copy(results.begin(), results.end(), call.results.data);
     return MakeNumber(env, static_cast<double>(results.size()));
   });
 }
