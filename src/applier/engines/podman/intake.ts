@@ -132,8 +132,8 @@ export class PodmanIntake {
   }
 
   /** Syncs the filesystem of podman's storage. */
-  sync(): Promise<void> {
-    return this.storage.sync();
+  makeDurable(): Promise<void> {
+    return this.storage.makeDurable();
   }
 
   /** The target becomes an image of podman's, under `name`; on disk when this returns. Throws STAGE_INCOMPLETE, ENGINE_FAILED. */
@@ -145,13 +145,13 @@ export class PodmanIntake {
     }
     await this.#requireAll();
     // Podman's records are durable at once: what they name must be on the disk before.
-    await this.storage.sync();
+    await this.storage.makeDurable();
     const pull = await this.#pull({ ...plainManifest(this.target, this.target.config, layers), config: this.target.config, incoming: null }, 0);
     await pull.end();
     const id = this.target.configDigest.slice('sha256:'.length);
     await this.#name(id, name);
     const image = await this.#find(id, name);
-    await this.storage.sync();
+    await this.storage.makeDurable();
     return image;
   }
 

@@ -136,7 +136,7 @@ export class PodmanSink implements LayerSink {
 
   /** What podman has is on the disk when this returns: it does not sync the files of layers itself. */
   async checkpoint(): Promise<void> {
-    await this.podman.sync();
+    await this.podman.makeDurable();
   }
 
   async commit({ name }: CommitOptions): Promise<HeldImage> {

@@ -127,7 +127,7 @@ export class ContainersStorage {
   }
 
   /** Makes everything that podman wrote so far durable: it syncs its lists, not the files of layers. Throws STORAGE_IO. */
-  async sync(): Promise<void> {
+  async makeDurable(): Promise<void> {
     try {
       await this.fs.syncfs('stage.checkpoint');
     } catch (error) {
