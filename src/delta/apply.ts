@@ -34,13 +34,13 @@ export interface ApplyOptions {
 /** Watches a delta being decoded, so that its cost can be told file by file. */
 export interface DecodeObserver {
   /** Decodes segments in place of the device's decoder. */
-  readonly codec: SegmentCodec;
+  readonly codec?: SegmentCodec;
   /** What the tar metadata of a layer is read through: `bits`, or a port upon it. `sizeBytes`: of the coded metadata. */
-  metadata(layer: number, bits: BitDecoder, sizeBytes: number): BitPort;
+  metadata?(layer: number, bits: BitDecoder, sizeBytes: number): BitPort;
   /** The plan of a layer was read. */
-  planned(layer: number, plan: LayerPlan): void;
+  planned?(layer: number, plan: LayerPlan): void;
   /** The content of this entry is decoded next. */
-  entry(layer: number, entry: number): void;
+  entry?(layer: number, entry: number): void;
 }
 
 type PatchPlan = Extract<ContentPlan, { kind: 'patch' }>;
@@ -95,9 +95,9 @@ class Applier {
   async #layer(layer: number, diffId: string): Promise<void> {
     const size = await this.reader.varint(Math.min(deltaLimits.metaBytes, this.#segments.budgetBytes), 'tar metadata size');
     const coded = new BitDecoder(await this.reader.bytes(size));
-    const port = this.options.observer?.metadata(layer, coded, size) ?? coded;
+    const port = this.options.observer?.metadata?.(layer, coded, size) ?? coded;
     const plan = fromDelta(() => this.#meta.layer(port, layer, diffId));
-    this.options.observer?.planned(layer, plan);
+    this.options.observer?.planned?.(layer, plan);
     const { entries } = plan;
     this.#rebuilt.set(layer, entries);
     await this.options.sink.beginLayer(layer, plan.meta);
@@ -159,7 +159,7 @@ class Applier {
   }
 
   async #patched(layer: number, entry: number, record: LayerEntry, { sources: refs, expansion }: PatchPlan, hash: Hash): Promise<Buffer> {
-    this.options.observer?.entry(layer, entry);
+    this.options.observer?.entry?.(layer, entry);
     const sources: BasisContent[] = [];
     const own = createHash('sha256');
     const give = async (chunk: Buffer): Promise<void> => {

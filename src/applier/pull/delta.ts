@@ -1,5 +1,4 @@
 import { WhittleError } from '../../core/errors.js';
-import { deviceAddon } from '../../core/native.js';
 import type { DecodeObserver } from '../../delta/apply.js';
 import { applyDelta, deltaLimits, parseDeltaIndex, type DeltaIndex } from '../../delta/index.js';
 import type { HeldImage, PullStage } from '../engines/types.js';
@@ -55,8 +54,7 @@ async function exhaust(frames: AsyncGenerator<Buffer, void, void>): Promise<void
 function planObserver(stage: PullStage, index: DeltaIndex): { readonly observer?: DecodeObserver } {
   if (stage.planned === undefined) return {};
   const last = index.layers.findLastIndex(({ how }) => how === 'delta');
-  const codec = new (deviceAddon().PatchDecoder)({ profile: index.profile });
-  return { observer: { codec, metadata: (_layer, bits) => bits, planned: (layer, plan) => { stage.planned?.(layer, plan, layer === last); }, entry: () => undefined } };
+  return { observer: { planned: (layer, plan) => { stage.planned?.(layer, plan, layer === last); } } };
 }
 
 /** A delta that is to be applied: what was published, what its index says, and the image that it starts from. */
