@@ -4,7 +4,7 @@ import type { LayerPlan } from '../../delta/plan.js';
 import type { ContentOrigin } from '../../delta/sink.js';
 import { fileHeader, memberPadding, smallFile } from '../../registry/archive.js';
 import { LayerMetaBuilder, type LayerMeta } from '../../tar/index.js';
-import type { Target } from '../store/target.js';
+import { requireDiffId, type Target } from '../store/target.js';
 import type { CommitOptions, StageCounters } from '../store/types.js';
 import { hexOf } from '../store/layout.js';
 import type { ProvenLayers } from './extracted-layer.js';
@@ -210,7 +210,7 @@ export class ArchiveSink implements LayerSink {
         await this.#pieces.put(chunk);
       }
       const meta = builder.finish();
-      if (meta.diffId !== diffId) throw new WhittleError('LAYER_MISMATCH', `a layer has the diffID ${meta.diffId}, the image config declares ${diffId}`, { data: { found: meta.diffId, expected: diffId } });
+      requireDiffId(meta.diffId, diffId);
       await this.#endMember(diffId, sizeBytes);
       this.#sent.set(diffId, meta);
     } catch (error) {

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { isWhittleError, WhittleError } from '../../core/errors.js';
+import { isWhittleError } from '../../core/errors.js';
 import { DigestVerifier, type Descriptor } from '../../oci/index.js';
 import type { PullStage } from '../engines/types.js';
+import { requireDiffId } from '../store/target.js';
 import { plainFrameBytes, spoolName, wrongBlob, type PullContext } from './context.js';
 import { fetchFrames } from './fetch.js';
 import type { WorkTimer } from './meter.js';
@@ -81,8 +82,7 @@ async function measureLayer(tar: AsyncIterable<Buffer>, diffId: string): Promise
     hash.update(chunk);
     sizeBytes += chunk.length;
   }
-  const found = `sha256:${hash.digest('hex')}`;
-  if (found !== diffId) throw new WhittleError('LAYER_MISMATCH', `a layer has the diffID ${found}, the image config declares ${diffId}`, { data: { found, expected: diffId } });
+  requireDiffId(`sha256:${hash.digest('hex')}`, diffId);
   return sizeBytes;
 }
 

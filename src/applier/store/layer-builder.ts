@@ -10,6 +10,7 @@ import type { LayerTree } from './layer-tree.js';
 import { LayerWriter } from './layer-writer.js';
 import { LinkRule, type CopyOrigin } from './link-rule.js';
 import { sparseLayout } from './sparse.js';
+import { requireDiffId } from './target.js';
 
 /** Where a target's layers are built, and what of them is there already. Layers are known by their diffIDs. */
 export interface BuildingSite {
@@ -109,7 +110,7 @@ export class LayerBuilder {
     }
     const meta = builder.finish();
     await drain();
-    if (meta.diffId !== diffId) throw new WhittleError('LAYER_MISMATCH', `a layer has the diffID ${meta.diffId}, the image config declares ${diffId}`, { data: { found: meta.diffId, expected: diffId } });
+    requireDiffId(meta.diffId, diffId);
     await writer.finish(meta);
   }
 

@@ -26,3 +26,8 @@ export function parseTarget(image: TargetImage): Target {
   diffIds.forEach(hexOf);
   return { ...image, manifestDigest: sha256Digest(image.manifest), configDigest, diffIds };
 }
+
+/** Throws LAYER_MISMATCH when a layer came out with another diffID than the image's config declares for it. */
+export function requireDiffId(found: string, expected: string | undefined): void {
+  if (found !== expected) throw new WhittleError('LAYER_MISMATCH', `a layer has the diffID ${found}, the image config declares ${String(expected)}`, { data: { found, expected } });
+}

@@ -3,7 +3,7 @@ import type { BasisContent } from '../../../delta/basis.js';
 import type { LayerPlan } from '../../../delta/plan.js';
 import type { ContentOrigin } from '../../../delta/sink.js';
 import { LayerMetaBuilder, type LayerMeta } from '../../../tar/index.js';
-import type { Target } from '../../store/target.js';
+import { requireDiffId, type Target } from '../../store/target.js';
 import type { CommitOptions, StageCounters } from '../../store/types.js';
 import type { ProvenLayers } from '../extracted-layer.js';
 import { LayerStream, Pieces } from '../layer-stream.js';
@@ -114,7 +114,6 @@ export class PodmanSink implements LayerSink {
 
   async writeLayerTar(layer: number, chunks: AsyncIterable<Buffer>): Promise<void> {
     await this.#abort();
-    const expected = this.target.diffIds[layer];
     const builder = new LayerMetaBuilder();
     const pull = await this.podman.pullLayer(layer, null);
     try {
@@ -124,7 +123,7 @@ export class PodmanSink implements LayerSink {
         await pull.write(chunk);
       }
       const meta = builder.finish();
-      if (meta.diffId !== expected) throw new WhittleError('LAYER_MISMATCH', `a layer has the diffID ${meta.diffId}, the image config declares ${String(expected)}`, { data: { found: meta.diffId, expected } });
+      requireDiffId(meta.diffId, this.target.diffIds[layer]);
       await pull.end();
       await this.podman.layerCame(layer);
       await this.known.put(meta);
