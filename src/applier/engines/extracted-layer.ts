@@ -1,10 +1,12 @@
 import { isSystemError, joinPath, LinuxFs, storageError, type DurableFs } from '../../atomic/index.js';
 import { isWhittleError, WhittleError } from '../../core/errors.js';
 import { LayerMetaBuilder, type LayerMeta } from '../../tar/index.js';
+import { ContentsBasis } from '../store/basis.js';
 import { LayerContents, throwIfAborted, unreadable, type ContentPlace } from '../store/layer-contents.js';
 import { LayerTree, pathOf } from '../store/layer-tree.js';
 import { sparseLayout } from '../store/sparse.js';
 import { readTarSplit } from './tar-split.js';
+import type { HeldBasis, HeldImage } from './types.js';
 
 /** Where the metadata of layers is kept once it was proven, keyed by diffID. */
 export interface ProvenLayers {
@@ -91,6 +93,19 @@ export async function proveLayer(fs: DurableFs, skeleton: LayerMeta, signal?: Ab
   } catch (error) {
     if (isSystemError(error, ...unreadable)) throw unusable(diffId, 'a file of the engine is missing or unreadable', error);
     if (isWhittleError(error) && ['TAR_CORRUPT', 'TAR_UNSAFE', 'STORE_DAMAGED', 'LIMIT_EXCEEDED'].includes(error.code)) throw unusable(diffId, error.message, error);
+    throw error;
+  }
+}
+
+/** Opens layers one after another as a basis, which closes them. Throws what `openLayer` throws; those that were open are closed then. */
+export async function extractedBasis(image: HeldImage, diffIds: Iterable<string>, openLayer: (diffId: string) => Promise<ExtractedLayer>): Promise<HeldBasis> {
+  const open: ExtractedLayer[] = [];
+  const release = async (): Promise<void> => { for (const each of open) await each.close(); };
+  try {
+    for (const diffId of diffIds) open.push(await openLayer(diffId));
+    return new ContentsBasis(image, open, release);
+  } catch (error) {
+    await release();
     throw error;
   }
 }

@@ -1,4 +1,5 @@
-import type { Manifest } from '../../../oci/index.js';
+import { parseReference, type Manifest } from '../../../oci/index.js';
+import { repositoryName } from '../../pull/options.js';
 import type { Target } from '../../store/target.js';
 import type { ContainerdApi } from './api.js';
 
@@ -38,12 +39,5 @@ export async function publishImage(api: ContainerdApi, lease: string, { target, 
 function imageNames(namespace: string, target: Target, name: string | null): string[] {
   if (name === null) return [target.configDigest];
   if (namespace !== kubernetes) return [name];
-  return [...new Set([target.configDigest, `${repositoryOf(name)}@${target.manifestDigest}`, name])];
-}
-
-/** A name without tag and digest. */
-function repositoryOf(name: string): string {
-  const plain = name.split('@', 1)[0] ?? name;
-  const colon = plain.lastIndexOf(':');
-  return colon > plain.lastIndexOf('/') ? plain.slice(0, colon) : plain;
+  return [...new Set([target.configDigest, `${repositoryName(parseReference(name))}@${target.manifestDigest}`, name])];
 }

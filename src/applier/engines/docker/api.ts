@@ -41,6 +41,11 @@ export class DockerApi {
     return value;
   }
 
+  /** What Docker says of an image, by name or ID; undefined when it has none. */
+  inspectImage(name: string, signal?: AbortSignal): Promise<JsonObject | undefined> {
+    return this.getObject(`/images/${name.split('/').map(encodeURIComponent).join('/')}/json`, signal);
+  }
+
   /** Begins `POST /images/load`. The caller ends or aborts the pipe. */
   load(signal?: AbortSignal): BytePipe {
     const sent = request({

@@ -3,11 +3,10 @@ import { maxConfigBytes, maxLayers } from '../../../core/limits.js';
 import { LinuxFs, withStorageErrors, type DurableFs } from '../../../atomic/index.js';
 import { isDigest, isJsonObject, parseConfig, parseJsonObject, parseReference, sha256Digest, type JsonObject } from '../../../oci/index.js';
 import { storeName } from '../../pull/options.js';
-import { ContentsBasis } from '../../store/basis.js';
 import { parseTarget } from '../../store/target.js';
 import type { TargetImage } from '../../store/types.js';
 import { ArchiveSink, type ArchiveReceiver } from '../docker-archive.js';
-import type { ExtractedLayer } from '../extracted-layer.js';
+import { extractedBasis, type ExtractedLayer } from '../extracted-layer.js';
 import { LayerMetaCache } from '../layer-meta-cache.js';
 import type { BasisOptions, BeginOptions, Engine, EngineContext, HeldBasis, HeldImage, LayerSink, OpenEngine } from '../types.js';
 import { DockerApi, defaultDockerSocket } from './api.js';
@@ -92,33 +91,21 @@ export class DockerEngine implements Engine {
   }
 
   async resolve(name: string): Promise<HeldImage | undefined> {
-    const about = await this.#inspect(name);
+    const about = await this.api.inspectImage(name, this.context.signal);
     const id = about?.['Id'];
     if (about === undefined || typeof id !== 'string' || !isDigest(id)) return undefined;
     // What it is matters here, not whether it can be read.
     return { manifestDigest: null, configDigest: id, config: Buffer.alloc(0), diffIds: stackOf(about), names: [name], sequence: 0 };
   }
 
-  #inspect(name: string): Promise<JsonObject | undefined> {
-    return this.api.getObject(`/images/${name.split('/').map(encodeURIComponent).join('/')}/json`, this.context.signal);
-  }
-
   async basis(image: HeldImage, options: BasisOptions = {}): Promise<HeldBasis> {
     const { layers } = this.info;
     if (layers === null) throw new WhittleError('BASIS_DAMAGED', 'docker\'s layers cannot be read here');
-    const open: ExtractedLayer[] = [];
-    const release = async (): Promise<void> => { for (const each of open) await each.close(); };
-    try {
-      for (const diffId of options.layers ?? new Set(image.diffIds)) {
-        const layer = image.diffIds.indexOf(diffId);
-        if (layer < 0) throw new WhittleError('BASIS_DAMAGED', `the image ${image.configDigest} has no layer ${diffId}`, { data: { layers: diffId } });
-        open.push(await layers.open(image.diffIds, layer, this.#known, this.context.signal));
-      }
-      return new ContentsBasis(image, open, release);
-    } catch (error) {
-      await release();
-      throw error;
-    }
+    return extractedBasis(image, options.layers ?? new Set(image.diffIds), async (diffId) => {
+      const layer = image.diffIds.indexOf(diffId);
+      if (layer < 0) throw new WhittleError('BASIS_DAMAGED', `the image ${image.configDigest} has no layer ${diffId}`, { data: { layers: diffId } });
+      return layers.open(image.diffIds, layer, this.#known, this.context.signal);
+    });
   }
 
   async begin(target: TargetImage, options: BeginOptions): Promise<LayerSink> {
@@ -139,7 +126,7 @@ export class DockerEngine implements Engine {
   async #stacks(): Promise<(readonly string[])[]> {
     const stacks: (readonly string[])[] = [];
     for (const { id } of await this.#list()) {
-      const about = await this.#inspect(id);
+      const about = await this.api.inspectImage(id, this.context.signal);
       if (about !== undefined) stacks.push(stackOf(about));
     }
     return stacks;
@@ -181,7 +168,7 @@ class DockerReceiver implements ArchiveReceiver {
     const { configDigest } = this.image;
     const tagged = name !== null && !name.includes('@');
     for (const what of tagged ? [configDigest, name] : [configDigest]) {
-      const about = await this.api.getObject(`/images/${what.split('/').map(encodeURIComponent).join('/')}/json`, this.options.signal);
+      const about = await this.api.inspectImage(what, this.options.signal);
       if (about?.['Id'] !== configDigest) throw new WhittleError('ENGINE_FAILED', `docker took the image, but does not show ${configDigest} as ${what}`);
     }
     await this.#sync();

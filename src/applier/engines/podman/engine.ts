@@ -1,9 +1,8 @@
 import { WhittleError } from '../../../core/errors.js';
 import { isJsonObject, parseJsonObject } from '../../../oci/index.js';
-import { ContentsBasis } from '../../store/basis.js';
 import { parseTarget } from '../../store/target.js';
 import type { TargetImage } from '../../store/types.js';
-import type { ExtractedLayer } from '../extracted-layer.js';
+import { extractedBasis } from '../extracted-layer.js';
 import { LayerMetaCache } from '../layer-meta-cache.js';
 import type { BasisOptions, BeginOptions, Engine, EngineContext, HeldBasis, HeldImage, LayerSink, OpenEngine } from '../types.js';
 import { PodmanCommand } from './command.js';
@@ -60,19 +59,11 @@ export class PodmanEngine implements Engine {
     const listed = view.images.find(({ id }) => `sha256:${id}` === image.configDigest);
     const stored = listed === undefined ? undefined : await this.storage.image(view, listed);
     if (stored === undefined) throw new WhittleError('BASIS_DAMAGED', `podman has the image ${image.configDigest} no more, or not whole`, { data: { layers: image.diffIds.join(',') } });
-    const open: ExtractedLayer[] = [];
-    const release = async (): Promise<void> => { for (const each of open) await each.close(); };
-    try {
-      for (const diffId of options.layers ?? new Set(stored.diffIds)) {
-        const layer = stored.layers.find((each) => each.diffId === diffId);
-        if (layer === undefined) throw new WhittleError('BASIS_DAMAGED', `the image ${image.configDigest} has no layer ${diffId}`, { data: { layers: diffId } });
-        open.push(await this.storage.openLayer(layer, this.#known, this.context.signal));
-      }
-      return new ContentsBasis(image, open, release);
-    } catch (error) {
-      await release();
-      throw error;
-    }
+    return extractedBasis(image, options.layers ?? new Set(stored.diffIds), async (diffId) => {
+      const layer = stored.layers.find((each) => each.diffId === diffId);
+      if (layer === undefined) throw new WhittleError('BASIS_DAMAGED', `the image ${image.configDigest} has no layer ${diffId}`, { data: { layers: diffId } });
+      return this.storage.openLayer(layer, this.#known, this.context.signal);
+    });
   }
 
   async begin(target: TargetImage, options: BeginOptions): Promise<LayerSink> {
