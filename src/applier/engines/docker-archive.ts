@@ -1,16 +1,13 @@
 import { isWhittleError, WhittleError } from '../../core/errors.js';
-import type { BasisContent } from '../../delta/basis.js';
-import type { LayerPlan } from '../../delta/plan.js';
-import type { ContentOrigin } from '../../delta/sink.js';
 import { fileHeader, memberPadding, smallFile } from '../../registry/archive.js';
 import { LayerMetaBuilder, type LayerMeta } from '../../tar/index.js';
 import { requireDiffId, type Target } from '../store/target.js';
-import type { CommitOptions, StageCounters } from '../store/types.js';
+import type { CommitOptions } from '../store/types.js';
 import { hexOf } from '../store/layout.js';
 import type { ProvenLayers } from './extracted-layer.js';
 import { LayerStream, Pieces } from './layer-stream.js';
-import { ScratchContents } from './scratch-contents.js';
-import type { HeldBasis, HeldImage, LayerSink } from './types.js';
+import { StreamedContents, type StreamedLayer } from './streamed-contents.js';
+import type { HeldImage, LayerSink } from './types.js';
 
 /** Where the bytes of an archive go. */
 export interface BytePipe {
@@ -55,45 +52,20 @@ export interface ArchiveOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The layer of an archive that is being written. */
-interface Member {
-  readonly layer: number;
-  /** Null where the receiver has the layer: then its bytes are dropped. */
-  readonly stream: LayerStream | null;
-}
-
 /**
  * Makes a docker-archive while the layers of an image are rebuilt, and sends it away: nothing of it is on this side's disk but
  * what a delta may still refer to. Layers that the receiver has are left out. Manifest and config go last, once every
  * layer has had its diffID, so that a stream that breaks before leaves the receiver nothing to show.
  */
-export class ArchiveSink implements LayerSink {
+export class ArchiveSink extends StreamedContents<StreamedLayer> implements LayerSink {
   readonly intake = 'streamed';
-  readonly #scratch: ScratchContents;
   readonly #sent = new Map<string, LayerMeta>();
   readonly #pieces = new Pieces((piece) => this.#send(piece));
-  readonly #tally = { writtenBytes: 0, writtenFiles: 0, linkedBytes: 0, linkedFiles: 0, keptBytes: 0, keptFiles: 0 };
   #pipe: BytePipe | null = null;
-  #member: Member | null = null;
   #memberStart = 0;
-  #basis: HeldBasis | null = null;
-  #plan: { readonly layer: number; readonly plan: LayerPlan; readonly isLast: boolean } | null = null;
 
   constructor(private readonly options: ArchiveOptions) {
-    this.#scratch = new ScratchContents(options.scratchDirectory);
-  }
-
-  get counters(): StageCounters {
-    return { ...this.#tally };
-  }
-
-  useBasis(basis: HeldBasis): void {
-    this.#basis = basis;
-  }
-
-  planned(layer: number, plan: LayerPlan, isLast: boolean): void {
-    // Taken in by `beginLayer`, for what a torn archive left goes first.
-    this.#plan = { layer, plan, isLast };
+    super(options.scratchDirectory);
   }
 
   async hasLayer(layer: number): Promise<boolean> {
@@ -111,16 +83,16 @@ export class ArchiveSink implements LayerSink {
 
   /** A layer that was not finished tears the archive: it begins again, without what was sent. */
   async #dropTorn(): Promise<void> {
-    if (this.#member !== null) await this.#reset();
+    if (this.open !== null) await this.#reset();
   }
 
   async #reset(): Promise<void> {
     const pipe = this.#pipe;
     this.#pipe = null;
-    this.#member = null;
+    this.open = null;
     this.#pieces.clear();
     this.#sent.clear();
-    await this.#scratch.clear();
+    await this.scratch.clear();
     await pipe?.abort();
   }
 
@@ -137,53 +109,21 @@ export class ArchiveSink implements LayerSink {
   async #endMember(diffId: string, sizeBytes: number): Promise<void> {
     const memberBytes = this.#pieces.putBytes - this.#memberStart;
     if (memberBytes !== sizeBytes) throw new WhittleError('LAYER_MISMATCH', `layer ${diffId} came out with ${String(memberBytes)} bytes instead of ${String(sizeBytes)}`);
-    this.#tally.writtenBytes += sizeBytes;
+    this.tally.writtenBytes += sizeBytes;
     await this.#pieces.put(memberPadding(sizeBytes));
   }
 
   async beginLayer(layer: number, meta: LayerMeta): Promise<void> {
     await this.#dropTorn();
-    this.#scratch.begin(layer, this.#plan?.layer === layer ? this.#plan : null);
-    this.#plan = null;
+    this.beginContents(layer);
     const diffId = this.#diffId(layer);
     const sent = !this.options.receiver.holdsStack(layer) && !this.#sent.has(diffId);
-    this.#member = { layer, stream: sent ? new LayerStream(meta, this.#pieces) : null };
+    this.open = { layer, stream: sent ? new LayerStream(meta, this.#pieces) : null };
     if (sent) await this.#beginMember(diffId, meta.sizeBytes);
   }
 
-  #current(layer: number): Member {
-    if (this.#member?.layer !== layer) throw new WhittleError('INTERNAL', `layer ${String(layer)} was not begun`);
-    return this.#member;
-  }
-
-  async copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void> {
-    const { stream } = this.#current(layer);
-    this.#scratch.copied(layer, entry, origin);
-    if (stream === null) return;
-    const content = await this.openContent(layer, entry);
-    try {
-      await stream.copy(entry, content);
-    } finally {
-      await content.close();
-    }
-  }
-
-  async writeEntry(layer: number, entry: number, chunk: Buffer): Promise<void> {
-    const { stream } = this.#current(layer);
-    await this.#scratch.write(layer, entry, chunk);
-    await stream?.write(entry, chunk);
-  }
-
-  async endEntry(layer: number, entry: number): Promise<void> {
-    await this.#current(layer).stream?.endEntry(entry);
-  }
-
-  openContent(layer: number, entry: number): Promise<BasisContent> {
-    return this.#scratch.open(layer, entry, this.#basis);
-  }
-
   async endLayer(layer: number, meta: LayerMeta): Promise<void> {
-    const { stream } = this.#current(layer);
+    const { stream } = this.current(layer);
     const diffId = this.#diffId(layer);
     if (meta.diffId !== diffId) throw new WhittleError('LAYER_MISMATCH', `a layer came out as ${meta.diffId}, the image config declares ${diffId}`);
     if (stream !== null) {
@@ -191,7 +131,7 @@ export class ArchiveSink implements LayerSink {
       await this.#endMember(diffId, meta.sizeBytes);
       this.#sent.set(diffId, meta);
     }
-    this.#member = null;
+    this.open = null;
   }
 
   async writeLayerTar(layer: number, chunks: AsyncIterable<Buffer>, sizeBytes?: number): Promise<void> {
@@ -234,7 +174,7 @@ export class ArchiveSink implements LayerSink {
     await this.#finish(name);
     for (const meta of this.#sent.values()) await this.options.known.put(meta);
     const image = await receiver.taken(name);
-    await this.#scratch.clear();
+    await this.scratch.clear();
     return image;
   }
 

@@ -1,54 +1,30 @@
-import { isWhittleError, WhittleError } from '../../../core/errors.js';
-import type { BasisContent } from '../../../delta/basis.js';
-import type { LayerPlan } from '../../../delta/plan.js';
-import type { ContentOrigin } from '../../../delta/sink.js';
+import { isWhittleError } from '../../../core/errors.js';
 import { LayerMetaBuilder, type LayerMeta } from '../../../tar/index.js';
 import { requireDiffId, type Target } from '../../store/target.js';
-import type { CommitOptions, StageCounters } from '../../store/types.js';
+import type { CommitOptions } from '../../store/types.js';
 import type { ProvenLayers } from '../extracted-layer.js';
 import { LayerStream, Pieces } from '../layer-stream.js';
-import { ScratchContents } from '../scratch-contents.js';
-import type { BeginOptions, HeldBasis, HeldImage, LayerSink } from '../types.js';
+import { StreamedContents, type StreamedLayer } from '../streamed-contents.js';
+import type { BeginOptions, HeldImage, LayerSink } from '../types.js';
 import type { LayerPull } from './layer-pull.js';
 import type { PodmanIntake } from './intake.js';
 
 /** A layer that is coming in. */
-interface Incoming {
-  readonly layer: number;
-  readonly meta: LayerMeta;
-  readonly pieces: Pieces;
-  readonly stream: LayerStream;
-  /** Null where podman has the layer: then its bytes are dropped. */
-  readonly pull: LayerPull | null;
+interface Incoming extends StreamedLayer {
+  /** Null where podman has the layer. */
+  readonly way: { readonly pieces: Pieces; readonly pull: LayerPull } | null;
 }
 
 /**
  * Gives podman the layers of an image one by one, as they are rebuilt: after each, podman has an unfinished image of the
  * layers so far, so that they stay over an interruption, and the layer is never on this side's disk.
  */
-export class PodmanSink implements LayerSink {
+export class PodmanSink extends StreamedContents<Incoming> implements LayerSink {
   readonly intake = 'kept';
-  readonly #scratch: ScratchContents;
-  readonly #tally = { writtenBytes: 0, writtenFiles: 0, linkedBytes: 0, linkedFiles: 0, keptBytes: 0, keptFiles: 0 };
-  #incoming: Incoming | null = null;
-  #basis: HeldBasis | null = null;
-  #plan: { readonly layer: number; readonly plan: LayerPlan; readonly isLast: boolean } | null = null;
   #done = false;
 
   constructor(private readonly target: Target, private readonly podman: PodmanIntake, private readonly known: ProvenLayers, private readonly options: BeginOptions) {
-    this.#scratch = new ScratchContents(options.scratchDirectory);
-  }
-
-  get counters(): StageCounters {
-    return { ...this.#tally };
-  }
-
-  useBasis(basis: HeldBasis): void {
-    this.#basis = basis;
-  }
-
-  planned(layer: number, plan: LayerPlan, isLast: boolean): void {
-    this.#plan = { layer, plan, isLast };
+    super(options.scratchDirectory);
   }
 
   hasLayer(layer: number): Promise<boolean> {
@@ -57,58 +33,28 @@ export class PodmanSink implements LayerSink {
 
   async beginLayer(layer: number, meta: LayerMeta): Promise<void> {
     await this.#abort();
-    this.#scratch.begin(layer, this.#plan?.layer === layer ? this.#plan : null);
-    this.#plan = null;
-    const pull = (await this.podman.hasLayer(layer)) ? null : await this.podman.pullLayer(layer, meta.sizeBytes);
+    this.beginContents(layer);
+    const way = (await this.podman.hasLayer(layer)) ? null : this.#wayOf(await this.podman.pullLayer(layer, meta.sizeBytes));
+    this.open = { layer, way, stream: way === null ? null : new LayerStream(meta, way.pieces) };
+  }
+
+  #wayOf(pull: LayerPull): { pieces: Pieces; pull: LayerPull } {
     const pieces = new Pieces(async (piece) => {
-      if (pull === null) return;
-      this.#tally.writtenBytes += piece.length;
+      this.tally.writtenBytes += piece.length;
       await pull.write(piece);
     });
-    this.#incoming = { layer, meta, pieces, stream: new LayerStream(meta, pieces), pull };
-  }
-
-  #current(layer: number): Incoming {
-    if (this.#incoming?.layer !== layer) throw new WhittleError('INTERNAL', `layer ${String(layer)} was not begun`);
-    return this.#incoming;
-  }
-
-  async copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void> {
-    const { stream, pull } = this.#current(layer);
-    this.#scratch.copied(layer, entry, origin);
-    if (pull === null) return;
-    const content = await this.openContent(layer, entry);
-    try {
-      await stream.copy(entry, content);
-    } finally {
-      await content.close();
-    }
-  }
-
-  async writeEntry(layer: number, entry: number, chunk: Buffer): Promise<void> {
-    const { stream, pull } = this.#current(layer);
-    await this.#scratch.write(layer, entry, chunk);
-    if (pull !== null) await stream.write(entry, chunk);
-  }
-
-  async endEntry(layer: number, entry: number): Promise<void> {
-    const { stream, pull } = this.#current(layer);
-    if (pull !== null) await stream.endEntry(entry);
-  }
-
-  openContent(layer: number, entry: number): Promise<BasisContent> {
-    return this.#scratch.open(layer, entry, this.#basis);
+    return { pieces, pull };
   }
 
   async endLayer(layer: number, meta: LayerMeta): Promise<void> {
-    const { pieces, stream, pull } = this.#current(layer);
-    if (pull !== null) {
+    const { stream, way } = this.current(layer);
+    if (stream !== null && way !== null) {
       await stream.end();
-      await pieces.flush();
-      await pull.end();
+      await way.pieces.flush();
+      await way.pull.end();
       await this.podman.layerCame(layer);
     }
-    this.#incoming = null;
+    this.open = null;
     await this.known.put(meta);
   }
 
@@ -119,7 +65,7 @@ export class PodmanSink implements LayerSink {
     try {
       for await (const chunk of chunks) {
         builder.write(chunk);
-        this.#tally.writtenBytes += chunk.length;
+        this.tally.writtenBytes += chunk.length;
         await pull.write(chunk);
       }
       const meta = builder.finish();
@@ -142,7 +88,7 @@ export class PodmanSink implements LayerSink {
     await this.#abort();
     const image = await this.podman.commit(name);
     this.#done = true;
-    await this.#scratch.clear();
+    await this.scratch.clear();
     await this.podman.close();
     return image;
   }
@@ -159,7 +105,7 @@ export class PodmanSink implements LayerSink {
     this.#done = true;
     try {
       await this.#abort();
-      await this.#scratch.clear();
+      await this.scratch.clear();
     } finally {
       await this.podman.close();
     }
@@ -167,10 +113,10 @@ export class PodmanSink implements LayerSink {
 
   /** Breaks off a layer that is not whole; podman keeps nothing of it. */
   async #abort(): Promise<void> {
-    const incoming = this.#incoming;
-    this.#incoming = null;
+    const incoming = this.open;
+    this.open = null;
     try {
-      await incoming?.pull?.abort();
+      await incoming?.way?.pull.abort();
     } catch (error) {
       if (!isWhittleError(error)) throw error;
       this.options.onNote(`podman could not be stopped: ${error.message}`);
