@@ -1,6 +1,8 @@
-import { createServer, type AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { program, run } from './process.js';
+
+/** A server that has not read its images by then is given up. */
+const startTimeoutMs = 120_000;
 
 /** A `delta-server serve` that runs on loopback. */
 export interface Service {
@@ -9,31 +11,33 @@ export interface Service {
   stop(): Promise<void>;
 }
 
-/** A port on 127.0.0.1 that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => { server.once('error', reject); server.listen(0, '127.0.0.1', resolve); });
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-/** Starts `delta-server serve` for some images, its state below `root`, and waits until it answers. */
+/** Starts `delta-server serve` for some images on a port that the kernel chooses, its state below `root`, and waits until it listens. */
 export async function startService(images: readonly string[], root: string, profile: 'small' | 'fast'): Promise<Service> {
-  const port = await freePort();
+  const command = [...program('delta-server'), 'serve', '--images', ...images, '--root', root, '--profile', profile, '--listen', '127.0.0.1:0'];
+  const starting = new AbortController();
   let kill = (): void => undefined;
-  const state = { ended: '' };
-  const outcome = run([...program('delta-server'), 'serve', '--images', ...images, '--root', root, '--profile', profile, '--listen', `127.0.0.1:${String(port)}`], {
-    onStart: (child) => { kill = () => { child.kill('SIGTERM'); }; },
-  }).then((result) => { state.ended = `exit code ${String(result.exitCode)}\n${result.stderr.slice(-2000)}`; });
-  for (let attempt = 0; attempt < 300; attempt++) {
-    if (state.ended !== '') throw new Error(`delta-server serve ended early: ${state.ended}`);
-    const answer = await fetch(`http://127.0.0.1:${String(port)}/v2/`).catch(() => null);
-    if (answer?.ok === true) return { port, stop: async () => { kill(); await outcome; } };
-    await sleep(100);
+  let outcome: Promise<unknown> = Promise.resolve();
+  const port = await Promise.race([
+    new Promise<number>((resolve, reject) => {
+      outcome = run(command, {
+        onStart: (child) => {
+          kill = () => { child.kill('SIGTERM'); };
+          let said = '';
+          child.stdout?.on('data', (chunk: Buffer) => {
+            said += chunk.toString('utf8');
+            const listening = /^listening on http:\/\/127\.0\.0\.1:(\d+),/m.exec(said);
+            if (listening !== null) resolve(Number(listening[1]));
+          });
+        },
+      }).then((ended) => { reject(new Error(`delta-server serve ended early: exit code ${String(ended.exitCode)}\n${ended.stderr.slice(-2000)}`)); }, reject);
+    }),
+    sleep(startTimeoutMs, null, { signal: starting.signal }).catch(() => null),
+  ]).finally(() => { starting.abort(); });
+  if (port === null) {
+    kill();
+    throw new Error(`delta-server serve did not listen within ${String(startTimeoutMs / 1000)} s`);
   }
-  kill();
-  throw new Error('delta-server serve did not answer within 30 s');
+  return { port, stop: async () => { kill(); await outcome; } };
 }
 
 /** A delta as the server lists it. */

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from '@jest/globals';
 import { projectRoot, run } from '../../bench/process.js';
-import { freePort } from '../../bench/services.js';
+import { freePort } from '../support/free-port.js';
 
 /** The sh blocks below a heading of the README. */
 async function blocksBelow(heading: string): Promise<string[]> {

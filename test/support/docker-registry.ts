@@ -1,9 +1,9 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from './free-port.js';
 
 /** A Debian docker-registry of the test's own, on loopback, with its data in a temporary folder. */
 export interface DockerRegistry {
@@ -21,16 +21,8 @@ export const registryLogin = { username: 'tester', password: 'secret' } as const
 /** bcrypt of that password: the only kind that the registry accepts. */
 const htpasswdLine = 'tester:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n';
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise<void>((resolve) => server.close(() => { resolve(); }));
-  return port;
-}
-
 async function untilAnswers(host: string, child: ChildProcess, log: () => string): Promise<void> {
-  for (let tries = 0; tries < 200; tries++) {
+  for (let tries = 0; tries < 600; tries++) {
     if (child.exitCode !== null) throw new Error(`docker-registry ended at once: ${log()}`);
     const answers = await fetch(`http://${host}/v2/`).then((response) => response.status === 200 || response.status === 401, () => false);
     if (answers) return;
