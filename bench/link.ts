@@ -10,6 +10,8 @@ export interface Link {
   /** Resolves when so many bytes have reached the device since `reset`; by then every connection is cut, and stays so until `mend`. */
   cutAfter(byteCount: number): Promise<void>;
   mend(): void;
+  /** Resolves when so many bytes have reached the device since `reset`; they go on. */
+  passed(byteCount: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -31,6 +33,7 @@ class ThrottledLink implements Link {
   #cut = false;
   #cutAt = Infinity;
   #onCut: (() => void) | null = null;
+  #awaited: { readonly byteCount: number; readonly then: () => void }[] = [];
 
   constructor(private readonly serverPort: number) {
     this.#server = createServer((device) => this.#join(device));
@@ -65,6 +68,13 @@ class ThrottledLink implements Link {
     this.#cut = false;
   }
 
+  passed(byteCount: number): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#receivedBytes >= byteCount) resolve();
+      else this.#awaited.push({ byteCount, then: resolve });
+    });
+  }
+
   close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     return new Promise((resolve) => this.#server.close(() => resolve()));
@@ -96,7 +106,7 @@ class ThrottledLink implements Link {
     const rate = this.#bytesPerSecond;
     const piece = rate === null ? chunk : chunk.subarray(0, Math.max(1, Math.floor((rate * tickMs) / 1000)));
     device.write(piece);
-    this.#receivedBytes += piece.length;
+    this.#count(piece.length);
     if (this.#receivedBytes >= this.#cutAt) {
       this.#cutNow();
       return;
@@ -105,6 +115,14 @@ class ThrottledLink implements Link {
     const next = (): void => { if (rest.length === 0) done(); else this.#deliver(rest, device, done); };
     if (rate === null) next();
     else setTimeout(next, (piece.length / rate) * 1000);
+  }
+
+  #count(byteCount: number): void {
+    this.#receivedBytes += byteCount;
+    const reached = this.#awaited.filter((each) => each.byteCount <= this.#receivedBytes);
+    if (reached.length === 0) return;
+    this.#awaited = this.#awaited.filter((each) => each.byteCount > this.#receivedBytes);
+    for (const each of reached) each.then();
   }
 
   #cutNow(): void {

@@ -98,7 +98,8 @@ test('Ctrl-C ends with 130 and a word, and the next pull continues', async () =>
   link.reset(300_000);
   let interrupt = (): void => undefined;
   const pulling = run([...program('device'), 'pull', image('v2'), '--root', root], { onStart: (child) => { interrupt = () => { child.kill('SIGINT'); }; } });
-  setTimeout(() => { interrupt(); }, 2500);
+  await link.passed(64 * 1024);
+  interrupt();
   const outcome = await pulling;
   expect(outcome.exitCode).toBe(130);
   expect(outcome.stderr).toContain('it continues where it was');
@@ -122,7 +123,8 @@ test('a second pull that may not wait says that the store is busy', async () => 
   link.reset(100_000);
   let kill = (): void => undefined;
   const first = run([...program('device'), 'pull', image('v2'), '--root', root], { onStart: (child) => { kill = () => { child.kill('SIGKILL'); }; } });
-  await new Promise((resolve) => setTimeout(resolve, 4000));
+  // By then the first has the store's lock: it is fetching the delta's data.
+  await link.passed(64 * 1024);
   const second = await run([...program('device'), 'pull', image('v2'), '--wait-lock', '0', '--root', root, '--json']);
   kill();
   await first;

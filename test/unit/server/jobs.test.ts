@@ -31,7 +31,7 @@ function makeGate(): { hold: () => Promise<void>; open: () => void } {
 
 async function until(condition: () => boolean): Promise<void> {
   for (let tries = 0; !condition(); tries++) {
-    if (tries > 500) throw new Error('did not come about');
+    if (tries > 3000) throw new Error('did not come about');
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
