@@ -59,23 +59,25 @@ export class ScratchContents {
 
   /** Opens the content of an entry, here or in `basis` (null: none is known); the caller closes it and checks what it reads. */
   async open(layer: number, entry: number, basis: Basis | null): Promise<BasisContent> {
-    const found = this.#find(layer, entry);
-    if (!('from' in found)) return found;
-    if (basis === null) throw new WhittleError('INTERNAL', 'content of a basis that the sink was not told of');
-    return basis.openContent(found.layer, found.entry, { callerVerifies: true });
-  }
-
-  #find(layer: number, entry: number): BasisContent | Extract<ContentOrigin, { from: 'basis' }> {
-    let at = { layer, entry };
-    for (;;) {
-      const origin = this.#layer(at.layer).copies.get(at.entry);
-      if (origin === undefined) break;
-      if (origin.from === 'basis') return origin;
-      at = { layer: origin.layer, entry: origin.entry };
+    const found = this.whereIs(layer, entry);
+    if (found.from === 'basis') {
+      if (basis === null) throw new WhittleError('INTERNAL', 'content of a basis that the sink was not told of');
+      return basis.openContent(found.layer, found.entry, { callerVerifies: true });
     }
-    const place = this.#layer(at.layer).places.get(at.entry);
+    const place = this.#layer(found.layer).places.get(found.entry);
     if (place === undefined || this.#file === null) throw new WhittleError('INTERNAL', `content of entry ${String(entry)} of layer ${String(layer)} was not kept`);
     return { fd: this.#file.fd, extents: [place], sizeBytes: place.lengthBytes, close: () => Promise.resolve() };
+  }
+
+  /** Where the content of an entry is, through all copies: in the basis, or with the entry of the target that was written. */
+  whereIs(layer: number, entry: number): ContentOrigin {
+    let found: ContentOrigin = { from: 'target', layer, entry };
+    while (found.from === 'target') {
+      const origin = this.#layer(found.layer).copies.get(found.entry);
+      if (origin === undefined) break;
+      found = origin;
+    }
+    return found;
   }
 
   async #make(): Promise<FileHandle> {

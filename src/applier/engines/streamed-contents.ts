@@ -42,8 +42,9 @@ export abstract class StreamedContents<L extends StreamedLayer> {
 
   /** A layer begins, of which the scratch keeps what its plan, if it was told, says. */
   protected beginContents(layer: number): void {
-    this.scratch.begin(layer, this.#plan?.layer === layer ? this.#plan : null);
-    this.#plan = null;
+    const plan = this.#plan?.layer === layer ? this.#plan : null;
+    this.scratch.begin(layer, plan);
+    if (plan !== null) this.#plan = null;
   }
 
   protected current(layer: number): L {

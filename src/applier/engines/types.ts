@@ -39,7 +39,7 @@ export interface ImagePlace {
   readonly name: string;
   /** The port to the device's root directory, where spools are. */
   readonly fs: DurableFs;
-  /** Whether an image may be committed without a name, on the way to another one; null: only direct deltas are of use here. */
+  /** The store that takes images without a name on the way to another one; null where a pull may leave no image but the one that is wanted. */
   readonly passing: Store | null;
   images(): Promise<HeldImage[]>;
   /** The image that `name` means here. */

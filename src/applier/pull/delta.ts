@@ -1,6 +1,8 @@
 import { WhittleError } from '../../core/errors.js';
 import type { DecodeObserver } from '../../delta/apply.js';
+import type { Basis } from '../../delta/basis.js';
 import { applyDelta, deltaLimits, parseDeltaIndex, type DeltaIndex } from '../../delta/index.js';
+import type { TargetSink } from '../../delta/sink.js';
 import type { HeldImage, PullStage } from '../engines/types.js';
 import { fetchWhole, plainFrameBytes, requireSize, spoolName, type PullContext } from './context.js';
 import { fetchFrames } from './fetch.js';
@@ -57,33 +59,58 @@ function planObserver(stage: PullStage, index: DeltaIndex): { readonly observer?
   return { observer: { planned: (layer, plan) => { stage.planned?.(layer, plan, layer === last); } } };
 }
 
-/** A delta that is to be applied: what was published, what its index says, and the image that it starts from. */
-export interface DeltaToApply {
+/** A delta that is to be applied: what was published, what its index says, and where it is spooled. */
+export interface FetchedDelta {
   readonly offer: DeltaOffer;
   readonly index: DeltaIndex;
-  readonly from: HeldImage;
   readonly place: SpoolPlace;
+}
+
+/** A delta that is to be applied, and the image that it starts from. */
+export interface DeltaToApply extends FetchedDelta {
+  readonly from: HeldImage;
 }
 
 /**
  * Fetches a delta's data and applies it while it arrives: every layer that it carries is in the stage when this
  * returns. The data stays spooled for a later run when it is interrupted. Throws DELTA_*, BASIS_DAMAGED, FETCH_*, STORAGE_*, INTERRUPTED.
  */
-export async function applyFetchedDelta(context: PullContext, stage: PullStage, { offer, index, from, place }: DeltaToApply, timer: WorkTimer): Promise<void> {
-  const { place: images, signal } = context;
-  const basis = await images.basis(from, { layers: index.basisLayers });
-  let spool: Spool | null = null;
+export async function applyFetchedDelta(context: PullContext, stage: PullStage, delta: DeltaToApply, timer: WorkTimer): Promise<void> {
+  const basis = await context.place.basis(delta.from, { layers: delta.index.basisLayers });
   try {
     stage.useBasis(basis);
-    spool = await Spool.open(images.fs, place.path, spoolName('data', offer.data.digest), index.frames);
+    await feedDelta(context, delta, { basis, sink: stage, ...feedingOf(stage, delta.index) }, timer);
+  } finally {
+    await basis.close();
+  }
+}
+
+/** What a delta is applied to. */
+export interface DeltaFeed {
+  readonly basis: Basis;
+  readonly sink: TargetSink;
+  /** Everything is fetched before the first byte is given. */
+  readonly fetchFirst: boolean;
+  readonly observer?: DecodeObserver;
+}
+
+/** How a stage wants to be fed with a delta. */
+export function feedingOf(stage: PullStage, index: DeltaIndex): Pick<DeltaFeed, 'fetchFirst' | 'observer'> {
+  // What nobody keeps is better not begun before all of it is here.
+  return { fetchFirst: stage.intake === 'streamed', ...planObserver(stage, index) };
+}
+
+/** The same for any basis and sink, which stay the caller's. */
+export async function feedDelta(context: PullContext, { offer, index, place }: FetchedDelta, { basis, sink, fetchFirst, ...observing }: DeltaFeed, timer: WorkTimer): Promise<void> {
+  const { signal } = context;
+  const spool = await Spool.open(context.place.fs, place.path, spoolName('data', offer.data.digest), index.frames);
+  try {
     const fetch = { ...context, source: context.source.blob(offer.data), spool, events: context.meter.transfer('data', true) };
-    // What nobody keeps is better not begun before all of it is here.
-    if (stage.intake === 'streamed') await exhaust(fetchFrames(fetch));
+    if (fetchFirst) await exhaust(fetchFrames(fetch));
     timer.start();
-    await applyDelta({ index, data: context.meter.applied(timer.watch(fetchFrames(fetch)), offer.data.size), basis, sink: stage, scratchDir: stage.spool.absolutePath, signal, ...planObserver(stage, index) });
+    await applyDelta({ index, data: context.meter.applied(timer.watch(fetchFrames(fetch)), offer.data.size), basis, sink, scratchDir: place.absolutePath, signal, ...observing });
   } finally {
     timer.stop();
-    await spool?.close();
-    await basis.close();
+    await spool.close();
   }
 }

@@ -2,7 +2,7 @@ import { isWhittleError, systemErrorCode } from '../../core/errors.js';
 import type { ErrorCode } from '../../core/error-codes.js';
 import { peakRssBytes } from '../../core/memory.js';
 import type { HeldImage, ImagePlace, PullStage } from '../engines/types.js';
-import type { Store } from '../store/types.js';
+import type { StageCounters, Store } from '../store/types.js';
 import type { PullContext } from './context.js';
 import { collectPassed, followWay } from './chain.js';
 import type { PullFigures, PullWay } from './events.js';
@@ -195,7 +195,7 @@ class Pull {
     const cost = await wayCost(this.#context, stage, way);
     meter.requireBudget(left(cost) - plannedBytes(way));
     meter.begin(cost.totalBytes - plannedBytes(way), cost.heldBytes);
-    await followWay(this.#context, stage, { way, image, timer: this.#timer, lockWaitMs: this.options.lockWaitMs, source: this.options.image, onStaged: (inner) => { this.#count(inner); } });
+    await followWay(this.#context, stage, { way, image, timer: this.#timer, lockWaitMs: this.options.lockWaitMs, source: this.options.image, onPassed: (counters) => { this.#count(counters); } });
     this.#deltaBytes = cost.totalBytes;
   }
 
@@ -223,7 +223,7 @@ class Pull {
       });
     } finally {
       this.#commitMs += performance.now() - startedMs;
-      this.#count(stage);
+      this.#count(stage.counters);
     }
   }
 
@@ -250,8 +250,7 @@ class Pull {
     }
   }
 
-  #count(stage: PullStage): void {
-    const { writtenBytes, linkedBytes, keptBytes } = stage.counters;
+  #count({ writtenBytes, linkedBytes, keptBytes }: StageCounters): void {
     this.#counters = { writtenBytes: this.#counters.writtenBytes + writtenBytes, linkedBytes: this.#counters.linkedBytes + linkedBytes, keptBytes: this.#counters.keptBytes + keptBytes };
   }
 

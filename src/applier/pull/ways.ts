@@ -179,7 +179,7 @@ class WaySearch {
   }
 
   async #readOthers(subject: string, descriptors: readonly Descriptor[], end: End): Promise<void> {
-    if (this.context.place.passing === null || end.steps.length + 1 >= searchLimits.chainLength) return;
+    if (end.steps.length + 1 >= searchLimits.chainLength) return;
     for (const descriptor of descriptors) {
       const listed = descriptor.annotations?.[deltaAnnotations.basisManifest];
       if (listed !== undefined && this.#seen.has(listed)) continue;
