@@ -49,10 +49,16 @@ export async function readRecord(fs: DurableFs, path: string): Promise<Record | 
   return (bytes === 'damaged' ? undefined : openRecord(bytes)) ?? 'damaged';
 }
 
-/** A bad sector within a record is damage to that record, not a reason to fail. */
+/**
+ * A bad sector within a record is damage to that record, not a reason to fail. A read that fails is made once more first: cards
+ * have errors that pass, and what is believed to be damaged is written over.
+ */
 async function readRecordBytes(fs: DurableFs, path: string): Promise<Buffer | 'damaged' | undefined> {
   try {
-    return await fs.readFile(path, largestRecordBytes);
+    return await fs.readFile(path, largestRecordBytes).catch((error: unknown) => {
+      if (isSystemError(error, 'EIO')) return fs.readFile(path, largestRecordBytes);
+      throw error;
+    });
   } catch (error) {
     if (isSystemError(error, 'EIO', 'EUCLEAN', 'EFBIG', 'EISDIR', 'ELOOP', 'ENXIO')) return 'damaged';
     throw error;

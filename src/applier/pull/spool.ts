@@ -41,6 +41,7 @@ export class Spool {
   #hash: Hash = createHash('sha256');
   #unsyncedBytes = 0;
   #syncedMs = performance.now();
+  #condemned = false;
 
   private constructor(
     private readonly fs: SpoolFs,
@@ -122,7 +123,8 @@ export class Spool {
   /**
    * Adds the next bytes. When the promise settles, the frames that they completed are durable as the class says. Throws
    * FETCH_CORRUPT when a frame does not have its declared digest: the frame's bytes are dropped and `position`
-   * is its start again. Throws STORAGE_* when the disk refuses; the spool is then unusable.
+   * is its start again. Throws STORAGE_* when the disk refuses; the spool is then unusable. After an error of the disk (not for
+   * want of space) the file is gone as well, and whoever opens the spool again gets a new one.
    */
   async append(chunk: Buffer): Promise<void> {
     let offset = 0;
@@ -132,7 +134,7 @@ export class Spool {
       const inFrame = this.#position - this.#verifiedBytes;
       const piece = chunk.subarray(offset, offset + Math.min(frame.sizeBytes - inFrame, chunk.length - offset));
       this.#hash.update(piece);
-      await guardDisk(this.path, () => this.file.write(piece, this.#fileOffset(this.#verified) + inFrame));
+      await this.#onDisk(() => this.file.write(piece, this.#fileOffset(this.#verified) + inFrame));
       this.#position += piece.length;
       offset += piece.length;
       if (inFrame + piece.length === frame.sizeBytes) await this.#finishFrame(frame);
@@ -146,13 +148,35 @@ export class Spool {
       this.#position = this.#verifiedBytes;
       throw new WhittleError('FETCH_CORRUPT', `frame ${String(this.#verified)} of ${String(this.frames.length)} does not have its digest`, { data: { frame: this.#verified } });
     }
-    await guardDisk(this.path, async () => {
+    await this.#onDisk(async () => {
       if (frame.digest === null) await this.file.write(digest, this.#fileOffset(this.#verified) + frame.sizeBytes);
       this.#unsyncedBytes += frame.sizeBytes;
       if (frame.digest !== null || this.#syncIsDue()) await this.#sync();
     });
     this.#verified++;
     this.#verifiedBytes += frame.sizeBytes;
+  }
+
+  /**
+   * Writes or syncs. The kernel tells of a page that it could not write once, and counts it as clean from then on: a later sync
+   * of this file would say that all is well, so nothing is ever synced in it again.
+   */
+  async #onDisk(work: () => Promise<void>): Promise<void> {
+    try {
+      await guardDisk(this.path, work);
+    } catch (error) {
+      if (isWhittleError(error) && error.code === 'STORAGE_IO') await this.#condemn();
+      throw error;
+    }
+  }
+
+  async #condemn(): Promise<void> {
+    this.#condemned = true;
+    try {
+      await this.fs.unlink(this.path);
+    } catch {
+      // The first error is the one to report.
+    }
   }
 
   #syncIsDue(): boolean {
@@ -195,7 +219,7 @@ export class Spool {
   /** Closes the file and removes it. */
   async discard(): Promise<void> {
     await this.file.close();
-    await guardDisk(this.path, () => this.fs.unlink(this.path));
+    if (!this.#condemned) await guardDisk(this.path, () => this.fs.unlink(this.path));
   }
 
   #frame(index: number): SpoolFrame {

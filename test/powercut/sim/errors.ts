@@ -7,7 +7,7 @@ import { storeRoot } from './device.js';
 import { lookUp, type Disk, type DiskOp } from './disk.js';
 import type { Expectation } from './expect.js';
 import type { World } from './fixtures.js';
-import type { Call, MachineOptions } from './machine.js';
+import type { Call, Machine, MachineOptions } from './machine.js';
 import { Random, seedOf } from './random.js';
 import { record, scenarios, type Recording, type Scenario } from './scenarios.js';
 
@@ -29,7 +29,7 @@ const diskErrors: readonly DiskError[] = [
 ];
 
 /** Pulls and repairs, whose every step may meet a broken disk. */
-const struck = scenarios.filter((each) => ['first pull', 'full pull', 'delta pull', 'rollback', 'collection', 'repair', 'checkpoints'].includes(each.name));
+const struck = scenarios.filter((each) => ['first pull', 'full pull', 'delta pull', 'rollback', 'collection', 'repair', 'checkpoints', 'download'].includes(each.name));
 
 export interface ErrorRunOptions extends CampaignOptions {
   readonly world: World;
@@ -62,7 +62,9 @@ async function strike(options: ErrorRunOptions, scenario: Scenario, error: DiskE
   };
   const recording = await record(options.world, scenario, options.seed, { fault }, true);
   const violations = misbehaviour(recording, struckCalls[0], error);
-  const expectation = lastMark(recording.trace);
+  const { spooledFrames, ...kept } = lastMark(recording.trace);
+  // A download whose file could not be written is begun again in a new one.
+  const expectation: Expectation = error.code === 'EIO' || spooledFrames === undefined ? kept : { ...kept, spooledFrames };
   // A process that died, a machine that was switched off in that moment, and once more.
   const planner = new CrashPlanner(recording.disk);
   for (const op of recording.trace) planner.follow(op);
@@ -87,7 +89,7 @@ function lastMark(trace: readonly DiskOp[]): Expectation {
 }
 
 /** What the product did wrong when the disk refused. */
-function misbehaviour(recording: Recording & { readonly machine: { readonly disk: Disk } }, call: Call | undefined, error: DiskError): string[] {
+function misbehaviour(recording: Recording & { readonly machine: Machine }, call: Call | undefined, error: DiskError): string[] {
   const violations: string[] = [];
   const thrown = recording.error;
   if (thrown !== null && !(isWhittleError(thrown) && thrown.code.startsWith('STOR'))) violations.push(`the error is not one of the store's: ${String((thrown as { message?: unknown }).message)}`);
@@ -98,6 +100,9 @@ function misbehaviour(recording: Recording & { readonly machine: { readonly disk
     if (op.op === 'stuck' && op.ino !== null) failed.add(op.ino);
     if (op.op === 'fsync' && failed.has(op.ino)) violations.push(`${op.what} again, after it failed`);
   }
+  // The next process knows nothing of the failure: only a file that is gone is never synced again.
+  const { disk, links } = recording.machine;
+  if (error.code === 'EIO') for (const ino of failed) if (disk.inode(ino).kind === 'file' && (links.get(ino) ?? 0) > 0) violations.push('a file is still there whose sync failed');
   if (isWhittleError(thrown) && thrown.code === 'STORAGE_FULL' && recording.scenario.name.endsWith('pull')) {
     const stages = lookUp(recording.machine.disk, `${storeRoot}/stages`)?.inode.entries.size ?? 0;
     if (stages > 0) violations.push('the disk is full and the stage was not given up');

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { access, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hasProgram, runOk, program, type Outcome } from '../../../bench/process.js';
@@ -78,6 +78,7 @@ export class Injector {
       const missed = fault.kind === 'kill' ? outcome.exitCode !== null : logged.find(({ injected }) => injected)?.text.includes(root) !== true;
       const problems = missed ? [] : [...judge(fault, outcome), ...judgeLog(fault, call, logged)];
       const ended = { current: 1, previous: 0 };
+      if (!missed) problems.push(...(await judgeSpool(fault, call, logged)));
       const names = outcome.exitCode === 0 ? [ended] : [{ current: 0, previous: null }, ended];
       const wrong = await checkStore(root, this.world, { names, damaged: null });
       // What a lying disk has lost of a record is found when the store is verified, and no earlier.
@@ -141,6 +142,13 @@ function judgeLog(fault: Fault, call: StoreCall, lines: readonly LoggedCall[]): 
   if (/\/(\.tmp-[^/]*|spool\/[^/]+)$/.test(failed) && later.some(({ name, text }) => name === 'fsync' && text.includes(`<${failed}>`))) problems.push(`it synced ${failed} again`);
   if (call.name === 'syncfs' && later.some(({ name }) => name === 'syncfs')) problems.push('it called syncfs again');
   return problems;
+}
+
+/** A download whose sync failed: the next process would sync the same file again, and be told that all is well. */
+async function judgeSpool(fault: Fault, call: StoreCall, lines: readonly LoggedCall[]): Promise<string[]> {
+  const failed = /<([^>]+\/spool\/[^/>]+)>/.exec(lines.find(({ injected }) => injected)?.text ?? '')?.[1];
+  if (fault.kind !== 'error' || fault.errno !== 'EIO' || (call.name !== 'fsync' && call.name !== 'pwrite64') || failed === undefined) return [];
+  return access(failed).then(() => [`${failed} is still there`], () => []);
 }
 
 /** The rename of a reference: what makes an image visible. */
