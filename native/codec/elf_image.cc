@@ -97,7 +97,38 @@ class Parser {
       sections.push_back(section);
     }
     ReadNames(sections, Number(header_ + layout_.names_index, 2));
-    for (const Section& section : sections) AddSection(section);
+    GoHints hints;
+    hints.word = layout_.word;
+    for (const Section& section : sections) {
+      AddSection(section);
+      NoteForGo(section, hints);
+    }
+    if (hints.section_size == 0 || !ParseGoTables(content_, hints, image_.go)) image_.go = GoTables();
+  }
+
+  /** Where a Go program keeps its tables. */
+  void NoteForGo(const Section& section, GoHints& hints) const {
+    constexpr uint32_t kProgBits = 1;
+    constexpr uint64_t kWritable = 1;
+    if (section.type != kProgBits || !Fits(section.offset, section.size)) return;
+    const size_t segment = image_.SegmentOfOffset(section.offset);
+    if (segment == kNoSegment) return;
+    const uint64_t address = section.offset + (image_.segments[segment].address - image_.segments[segment].offset);
+    const std::string name = Name(section.name);
+    if (EndsIn(name, ".gopclntab")) {
+      hints.section_offset = section.offset;
+      hints.section_size = section.size;
+      hints.section_address = address;
+    } else if (name == ".text") {
+      hints.text_address = address;
+    } else if (section.flags & kWritable) {
+      hints.data.push_back({section.offset, section.size});
+    }
+  }
+
+  /** Names of sections may begin otherwise in position-independent executables. */
+  static bool EndsIn(const std::string& name, const std::string& end) {
+    return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0;
   }
 
   void ReadNames(const std::vector<Section>& sections, uint64_t index) {
@@ -122,6 +153,10 @@ class Parser {
     if (section.flags & kExecutable) kind = code_;
     else if (name == ".eh_frame") kind = ReferenceKind::kFrames;
     else if (name == ".eh_frame_hdr") kind = ReferenceKind::kFrameTable;
+    else if (EndsIn(name, ".gopclntab")) kind = ReferenceKind::kGoFunctions;
+    else if (EndsIn(name, ".typelink")) kind = ReferenceKind::kGoOffsets;
+    else if (EndsIn(name, ".itablink")) kind = ReferenceKind::kPointers;
+    else if (name == ".rodata") kind = ReferenceKind::kGoData;
     else if (HoldsPointers(section.type) || (section.type == kProgBits && (section.flags & kWritable))) kind = ReferenceKind::kPointers;
     else return;
     AddRegion(section.offset, section.size, kind);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "codec/go_tables.h"
 #include "codec/old_content.h"
 
 namespace whittle::codec {
@@ -16,7 +17,7 @@ struct Segment {
 };
 
 /** What kind of references a stretch of a file holds. */
-enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kPointers, kFrames, kFrameTable };
+enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kPointers, kFrames, kFrameTable, kGoFunctions, kGoData, kGoOffsets };
 
 /** A stretch of file offsets [start, end). `shift` is address minus offset; 0 for what is not loaded. */
 struct Region {
@@ -30,6 +31,7 @@ struct ElfImage {
   bool is_64 = false;
   std::vector<Segment> segments;
   std::vector<Region> regions;  // ascending, not overlapping
+  GoTables go;
 
   /** The segment that holds a file offset, or kNoSegment. */
   size_t SegmentOfOffset(uint64_t offset) const;

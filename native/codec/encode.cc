@@ -6,6 +6,7 @@
 
 #include "codec/file_walker.h"
 #include "codec/range_coder.h"
+#include "codec/segment_shifts.h"
 
 namespace whittle::codec {
 
@@ -49,26 +50,6 @@ class Target {
 void AppendLength(std::vector<uint8_t>& bytes, size_t length) {
   for (; length >= 128; length >>= 7) bytes.push_back(static_cast<uint8_t>(length | 128));
   bytes.push_back(static_cast<uint8_t>(length));
-}
-
-/** Where the new file's segments are, beside the old ones of the same number. */
-std::vector<SegmentShift> FindShifts(const ElfImage& old, const ElfImage& target) {
-  std::vector<SegmentShift> shifts(old.segments.size());
-  for (size_t index = 0; index < std::min(old.segments.size(), target.segments.size()); index++) {
-    const Segment& from = old.segments[index];
-    const Segment& to = target.segments[index];
-    shifts[index].bias = static_cast<int64_t>(to.address - to.offset - (from.address - from.offset));
-    if (from.memory_size > from.file_size) shifts[index].tail = static_cast<int64_t>(to.address + to.file_size - (from.address + from.file_size));
-  }
-  return shifts;
-}
-
-/** Shifts that the stream can tell; those of a broken file may be anything. */
-bool AreSmall(const std::vector<SegmentShift>& shifts) {
-  constexpr int64_t kLimit = int64_t{1} << 50;
-  return std::all_of(shifts.begin(), shifts.end(), [](const SegmentShift& shift) {
-    return shift.bias < kLimit && shift.bias > -kLimit && shift.tail < kLimit && shift.tail > -kLimit;
-  });
 }
 
 /** Whether fewer bytes differ when references are rewritten. */
@@ -171,9 +152,13 @@ class ProfileEncoder final : public Encoder {
       references_.push_back(FindReferences(file, kind, old_size));
       if (MayHaveReferences(kind, target.size(), old_size)) ops_.CodeReferences(op_coder_, references_.back() != nullptr);
       if (references_.back() != nullptr) {
-        for (const SegmentShift& shift : references_.back()->shifts) {
+        const Shifts& shifts = references_.back()->shifts;
+        for (const SegmentShift& shift : shifts.segments) {
           ops_.CodeShift(op_coder_, shift.bias);
           ops_.CodeShift(op_coder_, shift.tail);
+        }
+        if (references_.back()->image.go.found) {
+          for (const int64_t shift : shifts.go) ops_.CodeShift(op_coder_, shift);
         }
       }
       for (Op op : file.ops) ops_.Code(op_coder_, op, true);

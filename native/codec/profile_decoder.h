@@ -115,10 +115,13 @@ class ProfileDecoder : public Decoder {
   void ReadReferences() {
     references_ = std::make_unique<References>();
     if (!ParseElf(*old_, references_->image)) ThrowCorrupt("references are to be rewritten in what is no executable");
-    references_->shifts.resize(references_->image.segments.size());
-    for (SegmentShift& shift : references_->shifts) {
+    references_->shifts.segments.resize(references_->image.segments.size());
+    for (SegmentShift& shift : references_->shifts.segments) {
       shift.bias = ops_.CodeShift(op_coder_, 0);
       shift.tail = ops_.CodeShift(op_coder_, 0);
+    }
+    if (references_->image.go.found) {
+      for (int64_t& shift : references_->shifts.go) shift = ops_.CodeShift(op_coder_, 0);
     }
     file_ops_.clear();
     next_op_ = 0;

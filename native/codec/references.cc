@@ -38,10 +38,10 @@ bool LooksRipRelative(const uint8_t* modrm) {
 
 }  // namespace
 
-void AddressMap::Build(const ElfImage& image, const std::vector<SegmentShift>& shifts, const std::vector<SmallOp>& ops) {
+void AddressMap::Build(const ElfImage& image, const Shifts& shifts, const std::vector<SmallOp>& ops) {
   image_ = &image;
   shifts_ = shifts;
-  shifts_.resize(image.segments.size());
+  shifts_.segments.resize(image.segments.size());
   last_segment_ = last_interval_ = 0;
   std::vector<Interval> sorted;
   sorted.reserve(ops.size());
@@ -69,7 +69,7 @@ void AddressMap::Build(const ElfImage& image, const std::vector<SegmentShift>& s
 
 int64_t AddressMap::NewBias(size_t segment) const {
   const Segment& old = image_->segments[segment];
-  return static_cast<int64_t>(old.address - old.offset + static_cast<uint64_t>(shifts_[segment].bias));
+  return static_cast<int64_t>(old.address - old.offset + static_cast<uint64_t>(shifts_.segments[segment].bias));
 }
 
 /** How far the byte at an old offset moved; what no copy covers moves with the copy before it. */
@@ -95,8 +95,8 @@ bool AddressMap::Map(uint64_t address, uint64_t& mapped) {
   }
   const Segment& segment = image_->segments[last_segment_];
   const uint64_t within = address - segment.address;
-  if (within >= segment.file_size) mapped = address + static_cast<uint64_t>(shifts_[last_segment_].tail);
-  else mapped = address + static_cast<uint64_t>(Shift(segment.offset + within) + shifts_[last_segment_].bias);
+  if (within >= segment.file_size) mapped = address + static_cast<uint64_t>(shifts_.segments[last_segment_].tail);
+  else mapped = address + static_cast<uint64_t>(Shift(segment.offset + within) + shifts_.segments[last_segment_].bias);
   return true;
 }
 
@@ -126,6 +126,9 @@ void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset
     else if (loaded && region->kind == ReferenceKind::kArm32Code) Arm32(part);
     else if (loaded && region->kind == ReferenceKind::kFrames) Frames(part);
     else if (loaded && region->kind == ReferenceKind::kFrameTable) FrameTable(part);
+    else if (loaded && image.go.found && region->kind == ReferenceKind::kGoFunctions) GoFunctions(part);
+    else if (loaded && image.go.types_end != 0 && region->kind == ReferenceKind::kGoOffsets) GoOffsets(part);
+    else if (loaded && image.go.types_end != 0 && image.is_64 && region->kind == ReferenceKind::kGoData) GoData(part);
   }
 }
 
@@ -139,14 +142,16 @@ void ReferenceRewriter::Store(int64_t index, uint32_t value, Mark mark) {
 bool ReferenceRewriter::X86Relative(const Part& part, int64_t field, bool code_only, Mark mark) {
   if (field + 4 > part.to) return false;
   const uint64_t place = part.old_base + static_cast<uint64_t>(field) + 4;
-  const uint64_t target = place + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + field))));
+  const int64_t distance = static_cast<int32_t>(Load(bytes_ + field));
+  const uint64_t target = place + static_cast<uint64_t>(distance);
   uint64_t mapped;
   if (code_only) {
     const size_t segment = map_.image().SegmentOfAddress(target);
     if (segment == kNoSegment || !map_.image().segments[segment].executable) return false;
+    if (StaysAlone(distance)) return true;
   }
   if (!map_.Map(target, mapped)) return false;
-  Store(field, static_cast<uint32_t>(mapped - (part.new_base + static_cast<uint64_t>(field) + 4)), mark);
+  Store(field, static_cast<uint32_t>(mapped - From(part.new_base + static_cast<uint64_t>(field) + 4)), mark);
   return true;
 }
 
@@ -170,10 +175,11 @@ void ReferenceRewriter::X86(const Part& part) {
 
 void ReferenceRewriter::Arm64Branch(const Part& part, int64_t index, uint32_t word, int bits, int low) {
   const uint32_t mask = ((1u << bits) - 1) << low;
-  const uint64_t target = part.old_base + static_cast<uint64_t>(index) + static_cast<uint64_t>(Signed(word >> low, bits) * 4);
+  const int64_t old_distance = Signed(word >> low, bits) * 4;
+  const uint64_t target = part.old_base + static_cast<uint64_t>(index) + static_cast<uint64_t>(old_distance);
   uint64_t mapped;
-  if (!map_.Map(target, mapped)) return;
-  const uint32_t distance = static_cast<uint32_t>((mapped - (part.new_base + static_cast<uint64_t>(index))) >> 2);
+  if (StaysAlone(old_distance) || !map_.Map(target, mapped)) return;
+  const uint32_t distance = static_cast<uint32_t>((mapped - From(part.new_base + static_cast<uint64_t>(index))) >> 2);
   Store(index, (word & ~mask) | ((distance << low) & mask), kBranch);
 }
 
@@ -206,7 +212,7 @@ void ReferenceRewriter::Arm64Page(const Part& part, int64_t index, uint32_t word
   }
   uint64_t mapped;
   if (!map_.Map(target, mapped)) return;
-  const uint32_t pages = static_cast<uint32_t>((mapped >> 12) - ((part.new_base + static_cast<uint64_t>(index)) >> 12));
+  const uint32_t pages = static_cast<uint32_t>((mapped >> 12) - (From(part.new_base + static_cast<uint64_t>(index)) >> 12));
   Store(index, (word & 0x9f00001f) | (pages & 3) << 29 | ((pages >> 2) & 0x7ffff) << 5, kPage);
 }
 
@@ -218,7 +224,7 @@ void ReferenceRewriter::Arm64Low(const Part& part, int64_t index, uint32_t word,
 
 void ReferenceRewriter::Arm64(const Part& part) {
   const int64_t misaligned = static_cast<int64_t>((part.old_base + static_cast<uint64_t>(part.from)) & 3);
-  if (((part.old_base ^ part.new_base) & 3) != 0) return;
+  if (!labels_ && ((part.old_base ^ part.new_base) & 3) != 0) return;
   constexpr int64_t kReach = 64 * 4;
   std::array<uint64_t, 32> pages{};
   std::array<int64_t, 32> set_at;
@@ -244,7 +250,7 @@ void ReferenceRewriter::Arm64(const Part& part) {
 }
 
 void ReferenceRewriter::Arm32(const Part& part) {
-  if (((part.old_base ^ part.new_base) & 1) != 0) return;
+  if (!labels_ && ((part.old_base ^ part.new_base) & 1) != 0) return;
   int64_t index = std::max<int64_t>(part.from, -4);
   index += static_cast<int64_t>((part.old_base + static_cast<uint64_t>(index)) & 1);
   const int64_t end = std::min(part.to - 3, size_);
@@ -259,14 +265,14 @@ void ReferenceRewriter::Arm32(const Part& part) {
       const uint32_t i1 = ~((word >> 29) ^ sign) & 1, i2 = ~((word >> 27) ^ sign) & 1;
       const uint32_t imm = sign << 24 | i1 << 23 | i2 << 22 | (word & 0x3ff) << 12 | ((word >> 16) & 0x7ff) << 1;
       if (!map_.Map(place + 4 + static_cast<uint64_t>(Signed(imm, 25)), mapped)) continue;
-      const uint32_t moved = static_cast<uint32_t>(mapped - new_place - 4);
+      const uint32_t moved = static_cast<uint32_t>(mapped - From(new_place + 4));
       const uint32_t new_sign = (moved >> 24) & 1;
       const uint32_t j1 = ~((moved >> 23) ^ new_sign) & 1, j2 = ~((moved >> 22) ^ new_sign) & 1;
       Store(index, (word & 0xd000f800) | new_sign << 10 | ((moved >> 12) & 0x3ff) | j1 << 29 | j2 << 27 | ((moved >> 1) & 0x7ff) << 16, kBranch);
       index += 2;
     } else if ((place & 3) == 0 && (new_place & 3) == 0 && (word >> 28) == 0xe && (word & 0x0e000000) == 0x0a000000) {
       if (!map_.Map(place + 8 + static_cast<uint64_t>(Signed(word, 24) * 4), mapped)) continue;
-      Store(index, (word & 0xff000000) | (static_cast<uint32_t>((mapped - new_place - 8) >> 2) & 0xffffff), kBranch);
+      Store(index, (word & 0xff000000) | (static_cast<uint32_t>((mapped - From(new_place + 8)) >> 2) & 0xffffff), kBranch);
       index += 2;
     }
   }
@@ -298,7 +304,7 @@ void ReferenceRewriter::Frames(const Part& part) {
     if (length < 12 || length > 0xffff || (length & 3) != 0 || distance == 0 || distance > place - 4 - part.section) continue;
     uint64_t mapped;
     if (!map_.Map(place + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + index)))), mapped)) continue;
-    Store(index, static_cast<uint32_t>(mapped - (part.new_base + static_cast<uint64_t>(index))), kFrame);
+    Store(index, static_cast<uint32_t>(mapped - From(part.new_base + static_cast<uint64_t>(index))), kFrame);
   }
 }
 
@@ -312,6 +318,104 @@ void ReferenceRewriter::FrameTable(const Part& part) {
     uint64_t mapped;
     if (!map_.Map(part.section + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + index)))), mapped)) continue;
     Store(index, static_cast<uint32_t>(mapped - new_section), kFrame);
+  }
+}
+
+/** The first index of a part, not before -3, whose address is a multiple of `width`. */
+static int64_t FirstAligned(int64_t from, uint64_t base, int64_t width) {
+  const int64_t first = std::max<int64_t>(from, 1 - width);
+  return first + static_cast<int64_t>((0 - (base + static_cast<uint64_t>(first))) & static_cast<uint64_t>(width - 1));
+}
+
+/** Maps a number that counts, in units of `scale` bytes, from the base of one of Go's tables. */
+void ReferenceRewriter::GoOffset(int64_t index, GoBase base, uint32_t scale) {
+  const uint64_t from = map_.image().go.base(base);
+  uint64_t mapped;
+  if (from == 0 || !map_.Map(from + uint64_t{Load(bytes_ + index)} * scale, mapped)) return;
+  Store(index, static_cast<uint32_t>((mapped - map_.NewBase(base)) / scale), kOffset);
+}
+
+void ReferenceRewriter::GoFunctions(const Part& part) {
+  const GoTables& go = map_.image().go;
+  const uint64_t units = go.base(GoBase::kUnits), files = go.base(GoBase::kFiles), table = go.base(GoBase::kFunctions);
+  const uint64_t records = table + go.entries.size() * 8 + 4;
+  size_t next = 0;  // the first record after the word at hand, once it is known
+  const int64_t end = std::min(part.to - 3, size_);
+  for (int64_t index = FirstAligned(part.from, part.old_base, 4); index < end; index += 4) {
+    const uint64_t address = part.old_base + static_cast<uint64_t>(index);
+    if (address >= units && address < files) {
+      if (Load(bytes_ + index) != 0xffffffff) GoOffset(index, GoBase::kFiles);
+    } else if (address >= table && address < records) {
+      GoOffset(index, (address - table) & 4 ? GoBase::kFunctions : GoBase::kText);
+    } else if (address >= records) {
+      const uint64_t offset = address - table;
+      if (next == 0) next = static_cast<size_t>(std::upper_bound(go.records.begin(), go.records.end(), offset) - go.records.begin());
+      while (next < go.records.size() && go.records[next] <= offset) next++;
+      if (next > 0) GoRecordWord(part, index, go.records[next - 1]);
+    }
+  }
+}
+
+/** A word of a function's record, or of what stands between records. */
+void ReferenceRewriter::GoRecordWord(const Part& part, int64_t index, uint32_t record) {
+  const GoTables& go = map_.image().go;
+  const int64_t start = index - static_cast<int64_t>(part.old_base + static_cast<uint64_t>(index) - go.base(GoBase::kFunctions) - record);
+  const uint32_t word = static_cast<uint32_t>((index - start) / 4), fixed = go.fixed_words;
+  if (start < -static_cast<int64_t>(kLead) || ((index - start) & 3) != 0) return;
+  const uint32_t value = Load(bytes_ + index);
+  if (word == 0) return GoOffset(index, GoBase::kText);
+  if (word == 1) return GoOffset(index, GoBase::kNames);
+  if (word >= 4 && word <= 6) {
+    if (value != 0) GoOffset(index, GoBase::kValues);
+    return;
+  }
+  if (word == 8) return GoOffset(index, GoBase::kUnits, 4);
+  if (word < fixed) return;
+  const uint32_t values = Load(bytes_ + start + 28), data = bytes_[start + 4 * static_cast<int64_t>(fixed) - 1];
+  if (word - fixed < values) {
+    if (value != 0) GoOffset(index, GoBase::kValues);
+  } else if (word - fixed - values < data && value != 0xffffffff) {
+    GoOffset(index, GoBase::kFunctionData);
+  }
+}
+
+/** A number that may be an offset of a function or of a type or its name. */
+bool ReferenceRewriter::GoTypeOrText(int64_t index) {
+  const GoTables& go = map_.image().go;
+  const uint32_t value = Load(bytes_ + index);
+  if (value == 0) return false;
+  if (go.IsEntry(value)) GoOffset(index, GoBase::kText);
+  else if (value < go.types_end - go.base(GoBase::kTypes)) GoOffset(index, GoBase::kTypes);
+  else return false;
+  return true;
+}
+
+void ReferenceRewriter::GoOffsets(const Part& part) {
+  const int64_t end = std::min(part.to - 3, size_);
+  for (int64_t index = FirstAligned(part.from, part.old_base, 4); index < end; index += 4) GoTypeOrText(index);
+}
+
+/** Whether the word at `index` holds the offset of a type's name: a hash, alignments and a kind come three words before it. */
+bool ReferenceRewriter::IsGoName(int64_t index) const {
+  const uint32_t traits = Load(bytes_ + index - 20);
+  const auto is_alignment = [](uint32_t value) { return value >= 1 && value <= 8 && (value & (value - 1)) == 0; };
+  const uint32_t kind = traits >> 24 & 31;
+  return is_alignment(traits >> 8 & 255) && is_alignment(traits >> 16 & 255) && kind >= 1 && kind <= 26;
+}
+
+void ReferenceRewriter::GoData(const Part& part) {
+  const int64_t end = std::min(part.to - 7, size_);
+  // What was rewritten already of the type that a word belongs to: nothing that IsGoName looks at.
+  for (int64_t index = FirstAligned(part.from, part.old_base, 8); index < end; index += 8) {
+    uint64_t mapped;
+    const uint32_t low = Load(bytes_ + index);
+    if (Load(bytes_ + index + 4) == 0 && low >= 0x1000 && !IsGoName(index) && map_.Map(low, mapped)) {
+      Store(index, static_cast<uint32_t>(mapped), kPointer);
+      Store(index + 4, static_cast<uint32_t>(mapped >> 32), kPointer);
+    } else {
+      GoTypeOrText(index);
+      GoTypeOrText(index + 4);
+    }
   }
 }
 

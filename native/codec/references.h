@@ -17,6 +17,12 @@ struct SegmentShift {
   int64_t tail = 0;  // new end of what the file holds of it - the old end, as addresses: where zero-filled memory moved
 };
 
+/** All that the new file's layout says. */
+struct Shifts {
+  std::vector<SegmentShift> segments;        // per old segment
+  std::array<int64_t, kGoBases> go{};        // new base - old base, of each of Go's tables
+};
+
 /** An op of a file below 4 GiB, in half the memory: a decoder holds all of a file's. */
 struct SmallOp {
   uint32_t new_position, old_position, length;
@@ -31,11 +37,13 @@ class AddressMap {
   static constexpr size_t kMaxOps = size_t{1} << 18;
 
   /** `ops` in any order, at most kMaxOps. */
-  void Build(const ElfImage& image, const std::vector<SegmentShift>& shifts, const std::vector<SmallOp>& ops);
+  void Build(const ElfImage& image, const Shifts& shifts, const std::vector<SmallOp>& ops);
   /** The new address of an old one; false when it lies in no segment. */
   bool Map(uint64_t address, uint64_t& mapped);
   const ElfImage& image() const { return *image_; }
   int64_t NewBias(size_t segment) const;
+  /** The new base of one of Go's tables. */
+  uint64_t NewBase(GoBase base) const { return image_->go.base(base) + static_cast<uint64_t>(shifts_.go[static_cast<size_t>(base)]); }
 
  private:
   struct Interval {
@@ -44,7 +52,7 @@ class AddressMap {
   int64_t Shift(uint64_t offset);
 
   const ElfImage* image_ = nullptr;
-  std::vector<SegmentShift> shifts_;
+  Shifts shifts_;
   std::vector<Interval> intervals_;
   size_t last_segment_ = 0, last_interval_ = 0;
 };
@@ -56,7 +64,14 @@ class ReferenceRewriter {
   static constexpr size_t kLead = 256;
   static constexpr size_t kTrail = 64;
 
-  explicit ReferenceRewriter(AddressMap& map) : map_(map) {}
+  /**
+   * What a reference is rewritten to: what it should read at its new place, or its mapped target wherever it stands.
+   * Labels of old bytes and of new ones, the latter under a map that moves nothing, are equal where rewriting would be right;
+   * short branches stay as they are in them.
+   */
+  enum class Form { kPlaced, kLabels };
+
+  explicit ReferenceRewriter(AddressMap& map, Form form = Form::kPlaced) : map_(map), labels_(form == Form::kLabels) {}
 
   /**
    * `bytes` are the `size` old bytes from `old_offset` on, with kLead readable and writable bytes before and kTrail
@@ -72,7 +87,7 @@ class ReferenceRewriter {
     uint64_t old_base, new_base;  // address of index 0, before and after
     uint64_t section;             // address at which the region begins, before
   };
-  enum Mark : uint8_t { kBranch = 1, kData = 2, kPointer = 3, kPage = 4, kFrame = 5, kLow = 6 };
+  enum Mark : uint8_t { kBranch = 1, kData = 2, kPointer = 3, kPage = 4, kFrame = 5, kLow = 6, kOffset = 7 };
 
   void X86(const Part& part);
   void Arm64(const Part& part);
@@ -80,13 +95,28 @@ class ReferenceRewriter {
   void Pointers(const Part& part, uint64_t region_start);
   void Frames(const Part& part);
   void FrameTable(const Part& part);
+  void GoFunctions(const Part& part);
+  void GoData(const Part& part);
+  void GoOffsets(const Part& part);
+  void GoRecordWord(const Part& part, int64_t index, uint32_t record);
+  void GoOffset(int64_t index, GoBase base, uint32_t scale = 1);
+  bool GoTypeOrText(int64_t index);
+  bool IsGoName(int64_t index) const;
   bool X86Relative(const Part& part, int64_t field, bool code_only, Mark mark);
   void Arm64Branch(const Part& part, int64_t index, uint32_t word, int bits, int low);
   void Arm64Page(const Part& part, int64_t index, uint32_t word);
   void Arm64Low(const Part& part, int64_t index, uint32_t word, uint64_t page, int scale);
   void Store(int64_t index, uint32_t value, Mark mark);
 
+  /** What is subtracted from a mapped target: the new address that a reference counts from, or nothing for a label. */
+  uint64_t From(uint64_t address) const { return labels_ ? 0 : address; }
+  /** Whether a branch so far stays in its function, and so in its label is left alone. */
+  bool StaysAlone(int64_t distance) const { return labels_ && distance < kNear && distance > -kNear; }
+
+  static constexpr int64_t kNear = 4096;
+
   AddressMap& map_;
+  bool labels_;
   uint8_t* bytes_ = nullptr;
   uint8_t* marks_ = nullptr;
   int64_t size_ = 0;
@@ -95,7 +125,7 @@ class ReferenceRewriter {
 /** All that rewriting one file's references takes. */
 struct References {
   ElfImage image;
-  std::vector<SegmentShift> shifts;
+  Shifts shifts;
   AddressMap map;
   ReferenceRewriter rewriter{map};
 

@@ -10,8 +10,9 @@ namespace {
 constexpr napi_type_tag kBlockIndexTag = {0x3d0f6c8e5a1b4f27u, 0x9b7e24c1d85a6f03u};
 
 constexpr int kMaxThreads = 64;
+constexpr int kMaxLabelPasses = 8;
 
-/** matchFile({sources, target, memoryLimitBytes, threads?}): Promise<Float64Array> of triples newPos, oldPos, length. */
+/** matchFile({sources, target, memoryLimitBytes, threads?, labelPasses?}): Promise<Float64Array> of triples newPos, oldPos, length. */
 napi_value MatchFile(napi_env env, napi_callback_info info) {
   return Guard(env, [&]() -> napi_value {
     struct Job {
@@ -19,6 +20,7 @@ napi_value MatchFile(napi_env env, napi_callback_info info) {
       Content target;
       uint64_t memory_limit_bytes;
       int threads = 1;
+      int label_passes = 0;
       std::vector<double> ops;
     };
     auto job = std::make_shared<Job>();
@@ -28,8 +30,10 @@ napi_value MatchFile(napi_env env, napi_callback_info info) {
     job->memory_limit_bytes = GetInteger(env, GetProperty(env, options, "memoryLimitBytes", "options"), "memoryLimitBytes", 0, kMaxSafeInteger);
     const napi_value threads = GetProperty(env, options, "threads", "options");
     if (!IsUndefined(env, threads)) job->threads = static_cast<int>(GetInteger(env, threads, "threads", 1, kMaxThreads));
+    const napi_value passes = GetProperty(env, options, "labelPasses", "options");
+    if (!IsUndefined(env, passes)) job->label_passes = static_cast<int>(GetInteger(env, passes, "labelPasses", 0, kMaxLabelPasses));
     const auto execute = [job] {
-      const std::vector<MatchOp> ops = MatchContent(job->sources, job->target, job->memory_limit_bytes, job->threads);
+      const std::vector<MatchOp> ops = MatchContent(job->sources, job->target, job->memory_limit_bytes, job->threads, job->label_passes);
       job->ops.reserve(3 * ops.size());
       for (const MatchOp& op : ops) {
         for (const uint64_t number : {op.new_position, op.old_position, op.length}) job->ops.push_back(static_cast<double>(number));

@@ -6,6 +6,7 @@
 #include <system_error>
 #include <thread>
 
+#include "match/label_space.h"
 #include "match/region_finder.h"
 
 namespace whittle {
@@ -144,9 +145,15 @@ std::vector<MatchOp> MatchSlices(ContentReader& source, ContentReader& target, u
   return ops;
 }
 
+bool SameOps(const std::vector<MatchOp>& a, const std::vector<MatchOp>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const MatchOp& left, const MatchOp& right) {
+    return left.new_position == right.new_position && left.old_position == right.old_position && left.length == right.length;
+  });
+}
+
 }  // namespace
 
-std::vector<MatchOp> MatchContent(const std::vector<Content>& sources, const Content& target, uint64_t memory_limit_bytes, int threads) {
+std::vector<MatchOp> MatchContent(const std::vector<Content>& sources, const Content& target, uint64_t memory_limit_bytes, int threads, int label_passes) {
   ContentReader source_reader(sources);
   ContentReader target_reader({target});
   const uint64_t source_size = source_reader.size();
@@ -156,9 +163,20 @@ std::vector<MatchOp> MatchContent(const std::vector<Content>& sources, const Con
   const bool fits = source_size <= kMaxIndexedText && source_size <= limit && target_size <= limit &&
                     source_size + target_size + SeedIndex::MemoryBytes(source_size) <= limit;
   if (!fits) return MatchSlices(source_reader, target_reader, limit, threads);
-  const HugeArray<uint8_t> old = ReadRange(source_reader, 0, source_size);
-  const HugeArray<uint8_t> fresh = ReadRange(target_reader, 0, target_size);
-  return MatchInMemory(old, fresh, 0, CostsFor(fresh.data(), fresh.size()), threads);
+  HugeArray<uint8_t> old = ReadRange(source_reader, 0, source_size);
+  HugeArray<uint8_t> fresh = ReadRange(target_reader, 0, target_size);
+  const AlignmentCosts costs = CostsFor(fresh.data(), fresh.size());
+  std::vector<MatchOp> ops = MatchInMemory(old, fresh, 0, costs, threads);
+  for (int pass = 0; pass < label_passes; pass++) {
+    if (!ToLabels(sources, target, ops, old, fresh)) break;
+    std::vector<MatchOp> labelled = MatchInMemory(old, fresh, 0, costs, threads);
+    const bool settled = SameOps(ops, labelled);
+    ops = std::move(labelled);
+    if (settled || pass + 1 == label_passes) break;
+    source_reader.Read(0, old.size(), old.data());
+    target_reader.Read(0, fresh.size(), fresh.data());
+  }
+  return ops;
 }
 
 }  // namespace whittle

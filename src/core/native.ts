@@ -24,6 +24,8 @@ export interface MatchOptions {
   readonly memoryLimitBytes: number;
   /** At most this many threads work on it. Default 1. What is found does not depend on it. */
   readonly threads?: number;
+  /** How often at most executables are matched again by what their references lead to. Default 0. */
+  readonly labelPasses?: number;
 }
 
 /** Finds the target files that resemble given content. Deterministic. */

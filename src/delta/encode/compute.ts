@@ -55,6 +55,9 @@ export interface ComputedDelta {
   };
 }
 
+/** How often executables are matched again through their references: each time costs another match. */
+const labelPasses = { small: 1, fast: 0 } as const;
+
 interface Coded {
   readonly metaBytes: number;
   readonly largestBytes: number;
@@ -110,7 +113,7 @@ class DeltaComputer {
   /** Plans and encodes the layers. Files are matched and coded from when they are planned on. */
   async #code(layers: readonly number[]): Promise<{ planned: readonly PlannedLayer[]; used: readonly number[]; coded: Coded }> {
     const { basis, target, signal } = this.options;
-    const files = new MatchQueue({ basis, target, threads: this.#threads, memoryBytes: this.#matchMemoryBytes, scratchDir: dirname(this.options.dataPath), ...(signal && { signal }) });
+    const files = new MatchQueue({ basis, target, threads: this.#threads, labelPasses: labelPasses[this.options.profile], memoryBytes: this.#matchMemoryBytes, scratchDir: dirname(this.options.dataPath), ...(signal && { signal }) });
     const held = new HeldWrites();
     const stop = (error: unknown): never => {
       files.fail(error);

@@ -38,6 +38,8 @@ export interface MatchQueueOptions {
   readonly basis: Basis;
   readonly target: Basis;
   readonly threads: number;
+  /** See MatchOptions. */
+  readonly labelPasses: number;
   readonly memoryBytes: number;
   readonly scratchDir: string;
   readonly signal?: AbortSignal;
@@ -145,7 +147,7 @@ export class MatchQueue {
         }
       }
       const sources = contents.map(nativeContent);
-      const ops = sources.length === 0 ? new Float64Array(0) : await serverAddon().matchFile({ sources, target: nativeContent(target), memoryLimitBytes: Math.max(bytes, 16 * 2 ** 20), threads: this.options.threads });
+      const ops = sources.length === 0 ? new Float64Array(0) : await serverAddon().matchFile({ sources, target: nativeContent(target), memoryLimitBytes: Math.max(bytes, 16 * 2 ** 20), threads: this.options.threads, labelPasses: this.options.labelPasses });
       return { task, sources, target, ops, close };
     } catch (error) {
       await close();
