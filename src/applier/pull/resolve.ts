@@ -1,7 +1,7 @@
 import { WhittleError } from '../../core/errors.js';
 import { maxConfigBytes, maxLayerBlobBytes, maxManifestBytes } from '../../core/limits.js';
 import { checkImageManifest, formatPlatform, parseConfig, parseManifestOrIndex, platformMatches, referenceTarget, selectPlatform, type ImageConfig, type Manifest } from '../../oci/index.js';
-import type { TargetImage } from '../store/types.js';
+import type { TargetImage, TargetIndex } from '../store/types.js';
 import { fetchManifest, fetchSmall, requireSize, type PullContext } from './context.js';
 import type { ServedManifest } from './image-source.js';
 import type { PullOptions } from './options.js';
@@ -10,6 +10,8 @@ import type { PullOptions } from './options.js';
 export interface ResolvedManifest {
   readonly served: ServedManifest;
   readonly manifest: Manifest;
+  /** The index that it was picked from, if its name led to one. */
+  readonly index?: TargetIndex;
 }
 
 /** An image to pull: manifest and config, verified. */
@@ -29,7 +31,7 @@ export async function resolveManifest(context: PullContext, options: PullOptions
   const second = await readManifest(context, chosen.digest);
   const manifest = parseManifestOrIndex(second.bytes, options.image, second.mediaType);
   if (manifest.kind !== 'manifest') throw new WhittleError('IMAGE_INVALID', `${options.image}: an index within an index`);
-  return checked(second, manifest, options.image);
+  return { ...checked(second, manifest, options.image), index: { bytes: first.bytes, mediaType: parsed.mediaType, digest: first.digest } };
 }
 
 async function readManifest(context: PullContext, target: string): Promise<ServedManifest> {
@@ -43,12 +45,12 @@ function checked(served: ServedManifest, manifest: Manifest, what: string): Reso
 }
 
 /** Adds the config, from an image that is there when one has it. Throws IMAGE_*, FETCH_*. */
-export async function resolveConfig(context: PullContext, options: PullOptions, { served, manifest }: ResolvedManifest): Promise<ResolvedImage> {
+export async function resolveConfig(context: PullContext, options: PullOptions, { served, manifest, index }: ResolvedManifest): Promise<ResolvedImage> {
   const held = (await context.place.images()).find((image) => image.configDigest === manifest.config.digest);
   const bytes = held?.config ?? await fetchSmall(context, manifest.config, 'config', maxConfigBytes);
   const config = parseConfig(bytes, manifest.layers.length, `the config of ${options.image}`);
   checkPlatform(context, options, config);
-  return { target: { manifest: served.bytes, manifestMediaType: manifest.mediaType, config: bytes }, manifest, config, manifestDigest: served.digest };
+  return { target: { manifest: served.bytes, manifestMediaType: manifest.mediaType, config: bytes, index }, manifest, config, manifestDigest: served.digest };
 }
 
 function checkPlatform(context: PullContext, options: PullOptions, config: ImageConfig): void {

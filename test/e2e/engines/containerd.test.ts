@@ -11,6 +11,7 @@ import { openStore } from '../../../src/applier/store/open.js';
 import { pullDefaults } from '../../../src/applier/pull/options.js';
 import type { PullEvent } from '../../../src/applier/pull/events.js';
 import { basisConformance, type InstalledImage } from '../../support/basis-conformance.js';
+import { startBareRegistry, type BareRegistry } from '../../support/engines/bare-registry.js';
 import { startContainerd, type TestContainerd } from '../../support/engines/containerd.js';
 import { changedBytes, makeEngineWorld, pullToEngine, type EnginePull, type EngineWorld } from '../../support/engines/containerd-world.js';
 import { openCuttingSocket } from '../../support/engines/cutting-socket.js';
@@ -21,15 +22,18 @@ const wanting = [...['containerd', 'ctr', 'runc', 'cc'].filter((name) => !hasToo
 const test = testUnlessWanting(wanting);
 let world: EngineWorld;
 let containerd: TestContainerd;
+let bare: BareRegistry;
 let containers = 0;
 
 beforeAll(async () => {
   if (wanting.length > 0) return;
   world = await makeEngineWorld();
   containerd = await startContainerd();
+  bare = await startBareRegistry(world);
 });
 afterAll(async () => {
   if (wanting.length > 0) return;
+  await bare.close();
   await containerd.close();
   await world.close();
 });
@@ -46,6 +50,11 @@ class Device {
 
   ctr(...words: string[]): Promise<string> {
     return containerd.ctr('-n', this.namespace, ...words);
+  }
+
+  /** Pulls from where deltas are only published. */
+  pullBare(image: string): Promise<EnginePull> {
+    return pullToEngine(this.root, (store) => containerd.engine(store, this.namespace), image);
   }
 
   pull(version: number, onEvent: (event: PullEvent) => void = () => undefined, address = containerd.socket): Promise<EnginePull> {
@@ -297,20 +306,22 @@ test('Kubernetes\' side of containerd finds the image by tag, by the digest that
   const root = join(await world.folder('kubernetes'), 'store');
   const { configDigest, manifestDigest } = world.version(2);
   const pinned = `${world.image(2).replace(/:v2$/, '')}@${manifestDigest}`;
-  const expectFound = async (): Promise<void> => {
+  const inKubernetes = async (look: (status: (image: string) => Promise<unknown>) => Promise<void>): Promise<void> => {
     const connection = await GrpcConnection.open(kubernetes.socket);
-    const status = async (image: string): Promise<unknown> => {
-      const request = imageStatusRequest.encode({ image: { image } });
-      return imageStatusResponse.decode(await connection.unary({ path: '/runtime.v1.ImageService/ImageStatus', requests: [request], metadata: {} })).image;
-    };
     try {
-      // It learns of images by containerd's events.
-      while ((await status(world.image(2))) === undefined || (await status(pinned)) === undefined) await pause(20);
-      for (const name of [world.image(2), pinned, configDigest]) expect(await status(name)).toEqual({ id: configDigest, tags: [world.image(2)], digests: [pinned] });
+      await look(async (image) => {
+        const request = imageStatusRequest.encode({ image: { image } });
+        return imageStatusResponse.decode(await connection.unary({ path: '/runtime.v1.ImageService/ImageStatus', requests: [request], metadata: {} })).image;
+      });
     } finally {
       await connection.close();
     }
   };
+  const expectFound = (): Promise<void> => inKubernetes(async (status) => {
+    // It learns of images by containerd's events.
+    while ((await status(world.image(2))) === undefined || (await status(pinned)) === undefined) await pause(20);
+    for (const name of [world.image(2), pinned, configDigest]) expect(await status(name)).toEqual({ id: configDigest, tags: [world.image(2)], digests: [pinned] });
+  });
   try {
     for (const version of [1, 2]) succeeded(await pullToEngine(root, (store) => kubernetes.engine(store, 'k8s.io'), world.image(version)), version === 1 ? 'layers' : 'delta', version);
     await expectFound();
@@ -319,9 +330,49 @@ test('Kubernetes\' side of containerd finds the image by tag, by the digest that
     await expectFound();
     expect(await kubernetes.runContainer('k8s.io', pinned, 'pinned', '/bin/print', '/app/version')).toBe('version 2\n');
     expect((await pullToEngine(root, (store) => kubernetes.engine(store, 'k8s.io'), pinned)).result?.outcome).toBe('current');
+    // By an index's digest too.
+    const whole = `${bare.repository}@${bare.putIndex(3, 'kubernetes')}`;
+    succeeded(await pullToEngine(root, (store) => kubernetes.engine(store, 'k8s.io'), whole), 'delta', 3);
+    const found = world.version(3);
+    await inKubernetes(async (status) => {
+      while ((await status(whole)) === undefined) await pause(20);
+      expect(await status(whole)).toMatchObject({ id: found.configDigest, digests: expect.arrayContaining([whole, `${bare.repository}@${found.manifestDigest}`]) });
+    });
+    expect(await kubernetes.runContainer('k8s.io', whole, 'whole', '/bin/print', '/app/version')).toBe('version 3\n');
   } finally {
     await kubernetes.close();
   }
+});
+
+test('a chain of published deltas is followed from containerd\'s image, with links to what it has', async () => {
+  const device = await Device.make();
+  succeeded(await device.pullBare(bare.image(1)), 'layers', 1);
+  const pulled = await device.pullBare(bare.image(3));
+  succeeded(pulled, 'delta', 3);
+  expect(pulled.events.find(({ event }) => event === 'plan')).toMatchObject({ into: 'containerd', steps: [{ kind: 'delta' }, { kind: 'delta' }], downloadBytes: pulled.result?.figures.deltaBytes });
+  expect(pulled.result?.figures.writtenBytes).toBeLessThan(2 * (changedBytes + 300_000));
+  expect(await containerd.runContainer(device.namespace, bare.image(3), 'chain', '/bin/print', '/app/version')).toBe('version 3\n');
+  expect((await device.ctr('images', 'ls', '-q')).trim().split('\n').sort()).toEqual([bare.image(1), bare.image(3)].sort());
+  await device.expectNothingLeft();
+});
+
+test('an image that was pulled by an index is found by the index\'s digest, and runs', async () => {
+  const device = await Device.make();
+  const index = bare.putIndex(2, 'multi');
+  const pinned = `${bare.repository}@${index}`;
+  succeeded(await device.pullBare(bare.image(1)), 'layers', 1);
+  succeeded(await device.pullBare(pinned), 'delta', 2);
+  expect((await device.pullBare(pinned)).result?.outcome).toBe('current');
+  device.collect();
+  expect(await device.ctr('images', 'ls')).toMatch(new RegExp(`${pinned} +application/vnd.oci.image.index.v1\\+json +${index} `));
+  expect(await containerd.runContainer(device.namespace, pinned, 'pinned', '/bin/print', '/app/version')).toBe('version 2\n');
+  // The tag follows when the index changes, though this platform's image is the same.
+  succeeded(await device.pullBare(`${bare.repository}:multi`), 'nothing', 2);
+  const changed = bare.putIndex(2, 'multi-changed');
+  bare.retag('multi', changed);
+  succeeded(await device.pullBare(`${bare.repository}:multi`), 'nothing', 2);
+  expect(await device.ctr('images', 'ls', `name==${bare.repository}:multi`)).toContain(changed);
+  await device.expectNothingLeft();
 });
 
 function fileOf(basis: unknown, layer: number, path: string): string {

@@ -7,6 +7,8 @@ import { containerdLimits } from './limits.js';
 /** An image that containerd has unpacked. */
 export interface UnpackedImage extends HeldImage {
   readonly manifestDigest: string;
+  /** Of the record that it was read from. */
+  readonly indexDigest: string | null;
   /** The layers' blobs, in the order of `diffIds`; containerd may not have them any more. */
   readonly layers: readonly Descriptor[];
   /** Names of the layers' snapshots, bottom first: one for each layer. */
@@ -77,7 +79,7 @@ export class ImageReader {
     if (config === undefined) return undefined;
     const { diffIds } = parseConfig(config, manifest.layers.length, 'an image config in containerd');
     return {
-      manifestDigest: target.digest, configDigest: manifest.config.digest, config, diffIds, layers: manifest.layers, chain: chainIds(diffIds),
+      manifestDigest: target.digest, indexDigest: record.target?.digest === target.digest ? null : record.target?.digest ?? null, configDigest: manifest.config.digest, config, diffIds, layers: manifest.layers, chain: chainIds(diffIds),
       names: isName(record.name) ? [record.name] : [], sequence: milliseconds(record),
     };
   }

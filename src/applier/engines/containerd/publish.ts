@@ -1,5 +1,6 @@
 import { parseReference, type Manifest } from '../../../oci/index.js';
 import { repositoryName } from '../../pull/options.js';
+import { hexOf } from '../../store/layout.js';
 import type { Target } from '../../store/target.js';
 import type { ContainerdApi } from './api.js';
 
@@ -19,7 +20,7 @@ export interface ImageToPublish {
 }
 
 /**
- * Puts an image's config and manifest into containerd, byte for byte, and then its records, that of its name last: it is visible
+ * Puts an image's config, manifest and index (if its name led to one) into containerd, byte for byte, and then its records, that of its name last: it is visible
  * with that. Labels tell containerd's garbage collector that the manifest needs the config, and the config the
  * snapshots; layers' blobs are not there, as after an unpacking that discards them. Gives the names.
  */
@@ -29,15 +30,36 @@ export async function publishImage(api: ContainerdApi, lease: string, { target, 
   const configLabels = new Map(top === undefined ? [] : [[`containerd.io/gc.ref.snapshot.${snapshotter}`, top]]);
   await api.putContent(lease, `${lease}-config`, target.configDigest, target.config, configLabels);
   await api.putContent(lease, `${lease}-manifest`, target.manifestDigest, target.manifest, new Map([['containerd.io/gc.ref.content.config', target.configDigest]]));
-  const descriptor = { mediaType: manifest.mediaType, digest: target.manifestDigest, size: target.manifest.length, annotations: new Map<string, string>() };
+  const { index } = target;
+  if (index !== undefined) await api.putContent(lease, `${lease}-index`, index.digest, index.bytes, indexLabels(target));
+  const one = descriptorOf(manifest.mediaType, target.manifestDigest, target.manifest);
+  const whole = index === undefined ? one : descriptorOf(index.mediaType, index.digest, index.bytes);
   const labels = namespace === kubernetes ? kubernetesLabels : new Map<string, string>();
-  for (const each of imageNames(namespace, target, name)) await api.putImage(each, descriptor, labels);
+  for (const [each, descriptor] of imageNames(namespace, target, name, { one, whole })) await api.putImage(each, descriptor, labels);
   return name === null ? [] : [name];
 }
 
-/** The names of an image's records. Kubernetes finds images by ID, by digest and by tag, each of which is a record. */
-function imageNames(namespace: string, target: Target, name: string | null): string[] {
-  if (name === null) return [target.configDigest];
-  if (namespace !== kubernetes) return [name];
-  return [...new Set([target.configDigest, `${repositoryName(parseReference(name))}@${target.manifestDigest}`, name])];
+/**
+ * An index needs the manifest of this platform; those of others are not there, as after containerd's own pull of one platform. The label is
+ * the platform's own, beside those of others that somebody pulled.
+ */
+function indexLabels({ manifestDigest }: Target): ReadonlyMap<string, string> {
+  return new Map([[`containerd.io/gc.ref.content.m.${hexOf(manifestDigest).slice(0, 16)}`, manifestDigest]]);
+}
+
+type RecordTarget = Parameters<ContainerdApi['putImage']>[1];
+
+function descriptorOf(mediaType: string, digest: string, bytes: Buffer): RecordTarget {
+  return { mediaType, digest, size: bytes.length, annotations: new Map<string, string>() };
+}
+
+/**
+ * The names of an image's records, and what each stands for: the index, where there is one, so that an image pinned by the index's digest is
+ * found. Kubernetes finds images by ID, by digest and by tag, each of which is a record; there the platform's own manifest has one too.
+ */
+function imageNames(namespace: string, target: Target, name: string | null, { one, whole }: { readonly one: RecordTarget; readonly whole: RecordTarget }): Map<string, RecordTarget> {
+  if (name === null) return new Map([[target.configDigest, whole]]);
+  if (namespace !== kubernetes) return new Map([[name, whole]]);
+  const repository = repositoryName(parseReference(name));
+  return new Map([[target.configDigest, whole], [`${repository}@${one.digest}`, one], [`${repository}@${whole.digest}`, whole], [name, whole]]);
 }

@@ -6,7 +6,7 @@ export interface Field<T> {
   readonly no: number;
   empty(): T;
   write(writer: BinaryWriter, value: T): void;
-  /** Takes one occurrence; `before` is what earlier ones gave. */
+  /** Takes one occurrence; `before` is what earlier ones gave, `empty()` at first: this message's own, so that lists and maps may be added to. */
   read(reader: BinaryReader, before: T): T;
   readonly wireType: WireType;
 }
@@ -94,11 +94,15 @@ export function flag(no: number): Field<boolean> {
 
 /** Any number of texts. */
 export function texts(no: number): Field<readonly string[]> {
-  return {
+  const field: Field<string[]> = {
     no, wireType: WireType.LengthDelimited, empty: () => [],
     write: (writer, value) => { for (const each of value) writer.tag(no, WireType.LengthDelimited).string(each); },
-    read: (reader, before) => [...before, reader.string()],
+    read: (reader, before) => {
+      before.push(reader.string());
+      return before;
+    },
   };
+  return field;
 }
 
 /** A message, undefined when it is absent. */
@@ -116,7 +120,6 @@ export function nestedList<F extends Fields>(no: number, type: MessageType<F>): 
     no, wireType: WireType.LengthDelimited, empty: () => [],
     write: (writer, value) => { for (const each of value) writer.tag(no, WireType.LengthDelimited).bytes(type.encode(each)); },
     read: (reader, before) => {
-      // The array is this message's own: one is made for each that is read.
       before.push(type.decode(reader.bytes()));
       return before;
     },
@@ -127,12 +130,13 @@ const pair = new MessageType({ key: text(1), value: text(2) });
 
 /** A map from text to text. */
 export function textMap(no: number): Field<ReadonlyMap<string, string>> {
-  return {
+  const field: Field<Map<string, string>> = {
     no, wireType: WireType.LengthDelimited, empty: () => new Map(),
     write: (writer, value) => { for (const [key, each] of value) writer.tag(no, WireType.LengthDelimited).bytes(pair.encode({ key, value: each })); },
     read: (reader, before) => {
       const { key, value } = pair.decode(reader.bytes());
-      return new Map([...before, [key, value]]);
+      return before.set(key, value);
     },
   };
+  return field;
 }
