@@ -5,7 +5,7 @@ import { transform } from '@swc/core';
 
 /**
  * `npm run test:powercut`: brings the JavaScript of the harness and of the product up to date in `.built/`, next to this file,
- * and runs it. Types are the type checker's business, so nothing here waits for it.
+ * and runs it; `npm run bench:wear` does so with another command of the same harness. Types are the type checker's business, so nothing here waits for it.
  */
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const built = fileURLToPath(new URL('.built', import.meta.url));
@@ -47,11 +47,17 @@ async function write(path, content) {
 }
 
 for (const folder of ['src', 'bench', 'test/support', 'test/powercut']) await buildFolder(folder);
-// The addons are found relative to the code that loads them.
-for (const name of ['native', 'package.json', 'bin', 'dist']) {
+// The addons and the fixtures are found relative to the code that loads them.
+for (const name of ['native', 'package.json', 'bin', 'dist', 'test/fixtures']) {
   await symlink(join(root, name), join(built, name)).catch((error) => {
     if (error.code !== 'EEXIST') throw error;
   });
 }
-const { runCommand } = await import(join(built, 'test/powercut/main.js'));
-await runCommand();
+const [first, ...words] = process.argv.slice(2);
+if (first === 'wear') {
+  const { runCommand } = await import(join(built, 'test/powercut/wear/main.js'));
+  await runCommand(words);
+} else {
+  const { runCommand } = await import(join(built, 'test/powercut/main.js'));
+  await runCommand();
+}

@@ -33,11 +33,11 @@ export interface TestDocker {
   close(): Promise<void>;
 }
 
-/** Starts one. */
-export async function startDocker(): Promise<TestDocker> {
+/** Starts one. Its images are in its folder, or in `dataRoot`, which stays when it is closed. */
+export async function startDocker(options: { readonly dataRoot?: string } = {}): Promise<TestDocker> {
   // The path of a socket may have 107 bytes.
   const folder = await mkdtemp(join(tmpdir(), 'dkr-'));
-  const daemon = new Daemon(folder);
+  const daemon = new Daemon(folder, options.dataRoot ?? join(folder, 'root'));
   try {
     await daemon.start();
   } catch (error) {
@@ -50,14 +50,10 @@ export async function startDocker(): Promise<TestDocker> {
 class Daemon implements TestDocker {
   #child: ChildProcess | null = null;
 
-  constructor(private readonly folder: string) {}
+  constructor(private readonly folder: string, readonly root: string) {}
 
   get socket(): string {
     return join(this.folder, 'd.sock');
-  }
-
-  get root(): string {
-    return join(this.folder, 'root');
   }
 
   async start(): Promise<void> {

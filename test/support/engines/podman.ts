@@ -1,14 +1,13 @@
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { run } from '../../../bench/process.js';
+import { hasProgram, run } from '../../../bench/process.js';
 import { openPodman } from '../../../src/applier/engines/podman/engine.js';
 import type { Engine, EngineSettings } from '../../../src/applier/engines/types.js';
 import type { Store } from '../../../src/applier/store/types.js';
-import { hasTool } from '../tools.js';
 
 /** What a test with podman wants besides it. */
-export const podmanWanting = [...['podman', 'runc', 'cc'].filter((name) => !hasTool(name)), ...(process.geteuid?.() === 0 ? [] : ['root'])];
+export const podmanWanting = [...['podman', 'runc', 'cc'].filter((name) => !hasProgram(name)), ...(process.geteuid?.() === 0 ? [] : ['root'])];
 
 /** A store of podman's that is the test's own: nothing of it is outside of its folder. */
 export interface TestPodman {
@@ -24,27 +23,23 @@ export interface TestPodman {
   close(): Promise<void>;
 }
 
-/** Makes one. */
-export async function makePodman(): Promise<TestPodman> {
+/** Makes one. Its images are in its folder, or in `graphRoot` (with `runRoot` for what it keeps of a running machine), which stay when it is closed; `environment` is added to what podman is run with. */
+export async function makePodman(options: { readonly graphRoot?: string; readonly runRoot?: string; readonly environment?: Readonly<Record<string, string>> } = {}): Promise<TestPodman> {
   const folder = await mkdtemp(join(tmpdir(), 'pod-'));
-  const podman = new Podman(folder);
-  await mkdir(podman.graphRoot);
+  const podman = new Podman(folder, options.graphRoot ?? join(folder, 'root'), options.runRoot ?? join(folder, 'run'), options.environment ?? {});
+  await mkdir(podman.graphRoot, { recursive: true });
   return podman;
 }
 
 class Podman implements TestPodman {
-  constructor(private readonly folder: string) {}
-
-  get graphRoot(): string {
-    return join(this.folder, 'root');
-  }
+  constructor(private readonly folder: string, readonly graphRoot: string, private readonly runRoot: string, private readonly environment: Readonly<Record<string, string>>) {}
 
   get settings(): EngineSettings {
-    return { root: this.graphRoot, runRoot: join(this.folder, 'run') };
+    return { root: this.graphRoot, runRoot: this.runRoot };
   }
 
   async podman(...words: string[]): Promise<string> {
-    const { exitCode, stdout, stderr } = await run(['podman', '--root', this.graphRoot, '--runroot', join(this.folder, 'run'), '--cgroup-manager', 'cgroupfs', '--runtime', await runtime(), ...words]);
+    const { exitCode, stdout, stderr } = await run(['podman', '--root', this.graphRoot, '--runroot', this.runRoot, '--cgroup-manager', 'cgroupfs', '--runtime', await runtime(), ...words], { env: this.environment });
     if (exitCode !== 0) throw new Error(`podman ${words.join(' ')}: ${stderr}`);
     return stdout;
   }
