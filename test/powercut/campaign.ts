@@ -10,6 +10,8 @@ export interface Campaign {
   prerequisites(): string | null | Promise<string | null>;
   /** Runs about `options.states` crash states. A violation is reported and counted, not thrown; throws only when the harness itself fails. */
   run(options: CampaignOptions): Promise<CampaignRow[]>;
+  /** What `--break` may name; a harness that runs the program as it is has none. */
+  readonly breakable: readonly string[];
   /** Takes out the product's barriers one by one (`--mutate`). Absent: this harness has no such run. */
   mutate?(options: CampaignOptions): Promise<MutationRow[]>;
   /** Checks one state again that a failure has written down (`--replay FILE`); its violations, none when it holds. Absent: not offered. */
@@ -26,7 +28,7 @@ export interface CampaignOptions {
   readonly reportDir: string;
   /** Only scenarios (or barriers, with `--mutate`) whose name contains this. */
   readonly only: string | null;
-  /** A barrier that does nothing during the run (`--break`). A harness that cannot do so throws. */
+  /** One of `breakable` that does nothing during the run (`--break`). */
   readonly without: string | null;
   /** Called as often as you like. */
   onProgress(done: number, total: number, label: string): void;

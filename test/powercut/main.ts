@@ -14,7 +14,8 @@ after a cut at each step, and checks each such state against the promises of doc
   --seed S        the number that everything is drawn from (default: 1); a failure names it
   --only TEXT     only scenarios (with --mutate: barriers) whose name contains TEXT
   --mutate        takes the product's barriers out one by one; each must be noticed
-  --break BARRIER takes this one barrier out, for all of the run
+  --break BARRIER takes this one barrier out, for all of the run: with --harness sim one of docs/durability.md, with
+                  --harness disk "every syncfs" or "every fsync"; the other harness has none
   --replay FILE   checks again one state that a failure has written down (with --harness)
   --reports DIR   where failures are written down (default: powercut-reports)
   --json          the result as one JSON document on standard output
@@ -71,6 +72,7 @@ function settingsOf(argv: readonly string[]): Settings | 'help' {
   if (harness !== 'all' && !Object.hasOwn(campaigns, harness)) throw new UsageError(`there is no harness ${JSON.stringify(harness)}; there are ${Object.keys(campaigns).join(', ')}`);
   const replay = value('replay');
   if (replay !== null && harness === 'all') throw new UsageError('--replay needs --harness');
+  if (values.break !== undefined && harness === 'all') throw new UsageError('--break needs --harness: each has barriers of its own');
   return {
     names: harness === 'all' ? Object.keys(campaigns) : [harness],
     states: values.states === undefined ? null : count(value('states') ?? '', '--states'), seed: count(value('seed') ?? '1', '--seed'), only: value('only'), without: value('break'),
@@ -79,8 +81,16 @@ function settingsOf(argv: readonly string[]): Settings | 'help' {
   };
 }
 
+/** A barrier that is not taken out must not look as if nobody missed it. */
+function requireBreakable({ name, breakable }: Campaign, without: string | null): void {
+  if (without === null || breakable.includes(without)) return;
+  if (breakable.length === 0) throw new UsageError(`the harness ${name} cannot take a barrier out: it runs the program as it is`);
+  throw new UsageError(`the harness ${name} has no barrier ${JSON.stringify(without)}; it has ${breakable.join(', ')}`);
+}
+
 /** Runs one harness with a progress line of its own. */
 async function runOne(campaign: Campaign, settings: Settings, signal: AbortSignal): Promise<HarnessResult> {
+  requireBreakable(campaign, settings.without);
   const startedMs = performance.now();
   const seconds = (): number => Math.round((performance.now() - startedMs) / 100) / 10;
   const reason = await campaign.prerequisites();

@@ -16,7 +16,9 @@ function rowOf(result: DiskResult): CampaignRow {
 
 async function run(options: CampaignOptions): Promise<CampaignRow[]> {
   const { only } = options;
+  const broken = barriers.find(({ name }) => name === options.without);
   const results = await runDisks({
+    ...(broken === undefined ? {} : { wrapper: without(broken.systemCalls) }),
     states: options.states, seed: options.seed, filesystems, signal: options.signal,
     scenarios: only === null ? undefined : scenarios.map(({ name }) => name).filter((name) => name.includes(only)),
     onProgress: (done, total) => { options.onProgress(done, total, 'crash states'); },
@@ -39,6 +41,11 @@ export const barriers: readonly { readonly name: string; readonly systemCalls: s
   { name: 'every fsync', systemCalls: 'fsync,fdatasync' },
 ];
 
+/** Runs a program without these system calls. */
+function without(systemCalls: string): string[] {
+  return ['strace', '-f', '-qq', '-o', '/dev/null', '-e', `trace=${systemCalls}`, '-e', `inject=${systemCalls}:retval=0`];
+}
+
 /**
  * Runs pulls without a barrier and looks for a crash state that breaks a promise, on the filesystems that owe nothing more
  * than they must. A single fsync is not offered: these filesystems write their whole journal at the next one, so that only the
@@ -48,7 +55,7 @@ export async function withoutBarrier(systemCalls: string, options: Pick<Campaign
   return runDisks({
     states: options.states, seed: options.seed, signal: options.signal, stopAtFirst: true,
     filesystems: filesystems.filter(({ name }) => name !== 'ext4'), scenarios: ['full-pull', 'delta-pull'],
-    wrapper: ['strace', '-f', '-qq', '-o', '/dev/null', '-e', `trace=${systemCalls}`, '-e', `inject=${systemCalls}:retval=0`],
+    wrapper: without(systemCalls),
   });
 }
 
@@ -70,6 +77,7 @@ export const diskCampaign: Campaign = {
   name: 'disk',
   summary: 'the real program on ext4, xfs and btrfs, on a block device that records every write and flush; root, FUSE and loop devices',
   defaultStates: 1500,
+  breakable: barriers.map(({ name }) => name),
   prerequisites: () => {
     const wanting = wantingForHarness();
     return wanting.length === 0 ? null : `it wants ${wanting.join(', ')}`;

@@ -76,7 +76,7 @@ function damages(report: VerifyReport): string[] {
 
 function tagOf(world: World, digest: string | null): Tag | null | 'unknown' {
   if (digest === null) return null;
-  for (const image of [world.v1, world.v2, world.other, world.large]) if (image.made.manifestDigest === digest) return image.tag;
+  for (const image of [world.v1, world.v2, world.other, world.large, world.c1, world.c2, world.c3]) if (image.made.manifestDigest === digest) return image.tag;
   return 'unknown';
 }
 

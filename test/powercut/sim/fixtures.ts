@@ -28,7 +28,7 @@ export interface SimImage {
 }
 
 /** The images of the campaign by their tags. */
-export type Tag = 'v1' | 'v2' | 'other' | 'large';
+export type Tag = 'v1' | 'v2' | 'other' | 'large' | 'c1' | 'c2' | 'c3';
 
 /** What a server has: manifests and blobs by digest, deltas by subject. */
 export interface World {
@@ -38,6 +38,10 @@ export interface World {
   readonly other: SimImage;
   /** Has a file that is too large for a batch. */
   readonly large: SimImage;
+  /** Three images that differ little: a chain of deltas leads from the first over the second to the third. */
+  readonly c1: SimImage;
+  readonly c2: SimImage;
+  readonly c3: SimImage;
   /** The delta from v1 to v2. */
   readonly delta: { readonly index: Buffer; readonly data: Buffer; readonly frames: readonly DeltaFrame[] };
   /** All of it, or without layers (as a stick with nothing but a delta has it). */
@@ -77,7 +81,10 @@ const app = (version: number): ImageFile[] => [
 const otherApp: ImageFile[] = [{ path: 'srv/' }, { path: 'srv/index', content: noise(1200, 50) }, { path: 'srv/page', content: noise(800, 51) }];
 const largeApp: ImageFile[] = [{ path: 'big/' }, { path: 'big/file', content: noise(150_000, 60) }];
 
-/** Makes images and a delta. Everything is in memory when it returns. */
+/** Enough that stays for two deltas and their manifests to cost less than the layer. */
+const chained = (version: number): ImageFile[] => [{ path: 'opt/' }, { path: 'opt/stays', content: noise(40_000, 70) }, { path: 'opt/changes', content: noise(300, 70 + version) }];
+
+/** Makes images and deltas. Everything is in memory when it returns. */
 export async function makeWorld(): Promise<World> {
   const dir = await mkdtemp(join(tmpdir(), 'whittle-sim-'));
   try {
@@ -89,19 +96,26 @@ export async function makeWorld(): Promise<World> {
     const v2 = await image('v2', [base, app(2)]);
     const other = await image('other', [base, otherApp]);
     const large = await image('large', [base, largeApp]);
+    const chain = { c1: await image('c1', [base, chained(1)]), c2: await image('c2', [base, chained(2)]), c3: await image('c3', [base, chained(3)]) };
+    const images = [v1, v2, other, large, chain.c1, chain.c2, chain.c3];
     const blobs = new Map<string, Buffer>();
-    for (const each of [v1, v2, other, large]) {
+    for (const each of images) {
       blobs.set(each.made.configDigest, each.made.config);
       for (const layer of each.made.layers) blobs.set(layer.digest, await readFile(join(dir, 'layout/blobs/sha256', layer.digest.slice(7))));
     }
     const made = await makeDelta(dir, v1, v2);
-    const layers = new Set([v1, v2, other, large].flatMap((each) => each.made.layers.map((layer) => layer.digest)));
-    blobs.set(digestOf(made.index), made.index);
-    blobs.set(digestOf(made.data), made.data);
-    const manifests = new Map([...[v1, v2, other, large].map((each): [string, Buffer] => [each.tag, each.made.manifest]), ['delta', made.manifest]]);
+    const deltas = new Map([[v2, made], [chain.c2, await makeDelta(dir, chain.c1, chain.c2)], [chain.c3, await makeDelta(dir, chain.c2, chain.c3)]]);
+    const layers = new Set(images.flatMap((each) => each.made.layers.map((layer) => layer.digest)));
+    const manifests = new Map(images.map((each): [string, Buffer] => [each.tag, each.made.manifest]));
+    for (const [to, { index, data, manifest }] of deltas) {
+      blobs.set(digestOf(index), index);
+      blobs.set(digestOf(data), data);
+      manifests.set(`delta to ${to.tag}`, manifest);
+    }
+    const offers = new Map([...deltas].map(([to, { manifest }]) => [to.made.manifestDigest, manifest]));
     return {
-      v1, v2, other, large, delta: { index: made.index, data: made.data, frames: parseDeltaIndex(made.index).frames },
-      source: (options = {}) => new MemorySource(manifests, blobs, layers, { subject: v2.made.manifestDigest, manifest: made.manifest }, options),
+      v1, v2, other, large, ...chain, delta: { index: made.index, data: made.data, frames: parseDeltaIndex(made.index).frames },
+      source: (options = {}) => new MemorySource(manifests, blobs, layers, offers, options),
     };
   } finally {
     await rm(dir, { recursive: true, force: true });
@@ -134,7 +148,7 @@ class MemorySource implements ImageSource {
 
   constructor(
     private readonly manifests: ReadonlyMap<string, Buffer>, private readonly blobs: ReadonlyMap<string, Buffer>, private readonly layers: ReadonlySet<string>,
-    private readonly offer: { readonly subject: string; readonly manifest: Buffer }, private readonly options: SourceOptions,
+    private readonly offers: ReadonlyMap<string, Buffer>, private readonly options: SourceOptions,
   ) {}
 
   manifest(target: string): Promise<ServedManifest> {
@@ -172,8 +186,8 @@ class MemorySource implements ImageSource {
   }
 
   deltas(subject: string): ReturnType<ImageSource['deltas']> {
-    const { manifest } = this.offer;
-    const descriptors = subject === this.offer.subject ? [{ mediaType: manifestType, digest: digestOf(manifest), size: manifest.length, artifactType: deltaMediaTypes.artifact }] : [];
+    const manifest = this.offers.get(subject);
+    const descriptors = manifest !== undefined ? [{ mediaType: manifestType, digest: digestOf(manifest), size: manifest.length, artifactType: deltaMediaTypes.artifact }] : [];
     return Promise.resolve({ kind: 'ready', descriptors, sizeBytes: 0 });
   }
 

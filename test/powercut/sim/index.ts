@@ -1,5 +1,4 @@
 import './remembered-inflate.js';
-import type { Barrier } from '../../../src/atomic/index.js';
 import type { Campaign, CampaignOptions, CampaignRow } from '../campaign.js';
 import { Hunt, Tally } from './campaign.js';
 import { strikeAll } from './errors.js';
@@ -27,19 +26,14 @@ async function run(options: CampaignOptions): Promise<CampaignRow[]> {
   const chosen = [...scenarios].sort((a, b) => weight(a) - weight(b)).filter((scenario) => options.only === null || scenario.name.includes(options.only));
   if (options.only === null || 'disk errors'.includes(options.only)) await strikeAll({ ...options, world, tally }, Math.ceil(options.states * errorShare));
   if (options.only === null || 'a disk that lies'.includes(options.only)) await lieAbout({ ...options, world, tally });
-  const hunt = new Hunt({ ...options, world, tally, pullEvery, ...(options.without === null ? {} : { broken: barrierOf(options.without) }) });
+  const broken = barrierNames.find((each) => each === options.without);
+  const hunt = new Hunt({ ...options, world, tally, pullEvery, ...(broken === undefined ? {} : { broken }) });
   for (let left = chosen.length; left > 0 && !hunt.over; left--) {
     // Short operations have few states: what they leave over goes to the long ones, which come last.
     const scenario = chosen[chosen.length - left];
     if (scenario !== undefined) await hunt.scenario(scenario, Math.ceil((options.states - tally.states) / left));
   }
   return tally.rows;
-}
-
-function barrierOf(name: string): Barrier {
-  const found = barrierNames.find((each) => each === name);
-  if (found === undefined) throw new Error(`there is no barrier ${name}; there are ${barrierNames.join(', ')}`);
-  return found;
 }
 
 /** How many states a scenario has, roughly: those with few come first. */
@@ -53,6 +47,7 @@ export const simCampaign: Campaign = {
   summary: 'the store and the pull on a simulated filesystem that knows what is durable; no root, thousands of states a second',
   defaultStates: 100_000,
   prerequisites: () => null,
+  breakable: barrierNames,
   run,
   mutate: async (options) => mutateAll(await makeWorld(), options),
   replay: async (file) => replayState(await makeWorld(), file),

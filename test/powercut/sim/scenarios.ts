@@ -55,6 +55,25 @@ const updateTo = (tag: Tag, options: Parameters<typeof pull>[3] = {}) => async (
   await play.expecting.becomes('latest', [tag, previous], () => pull(store, play.world, 'latest', { latest: tag, ...options }));
 };
 
+/** Over an image between, which is committed without a name and collected when the target is there. */
+async function chain(play: Stageplay): Promise<void> {
+  const store = await open(play);
+  const { figures } = await play.expecting.becomes('latest', ['c3', 'c1'], () => pull(store, play.world, 'latest', { latest: 'c3' }));
+  // A layer pull would be green for nothing.
+  if (figures.downloadedBytes.layers > 0 || figures.deltaBytes === 0) throw new Error('the chain was not followed');
+  if ((await store.images()).length !== 2) throw new Error('the image between is still there');
+}
+
+async function resumedChain(play: Stageplay): Promise<void> {
+  const first = await open(play);
+  await play.expecting.becomes('latest', ['c3', 'c1'], async () => {
+    const cutAfterBytes = 300 + play.random.below(2500);
+    if (!(await pull(first, play.world, 'latest', { latest: 'c3', cutAfterBytes }).then(() => false, () => true))) return;
+    await first.close();
+    await pull(await open(play), play.world, 'latest', { latest: 'c3' });
+  });
+}
+
 async function resumed(play: Stageplay): Promise<void> {
   const first = await open(play);
   await play.expecting.becomes('latest', ['v2', 'v1'], async () => {
@@ -158,6 +177,8 @@ export const scenarios: readonly Scenario[] = [
   { name: 'resumed pull', before: ['v1'], mixed: true, run: resumed },
   { name: 'two pulls at once', before: ['v1'], mixed: true, run: twoAtOnce },
   { name: 'one image pulled twice at once', before: ['v1'], mixed: true, run: sameTwice },
+  { name: 'pull over a chain of deltas', before: ['c1'], run: chain },
+  { name: 'resumed pull over a chain', before: ['c1'], mixed: true, run: resumedChain },
   { name: 'rollback', before: ['v1', 'v2'], run: rollBack },
   { name: 'removal and collection', before: ['v1', 'v2', 'other'], run: removeAndCollect },
   { name: 'collection', before: ['v1', 'v2', 'large'], run: collect },

@@ -51,6 +51,7 @@ export const syscallsCampaign: Campaign = {
   name: 'syscalls',
   summary: 'the real program under strace: each system call on the store fails, lies or is its last; root and strace',
   defaultStates: 200,
+  breakable: [],
   prerequisites: () => {
     const wanting = wantingForInjection();
     return wanting.length === 0 ? null : `it wants ${wanting.join(', ')}`;
