@@ -123,6 +123,8 @@ export const gcCommand: Command = {
   examples: ['device gc', 'device gc --unfinished 0'],
   run: (context) => withStore(context, {}, async (store) => {
     const age = context.get('unfinished');
+    const { sweepMemory } = await import('../applier/engines/podman/temporary-directory.js');
+    await sweepMemory(store.fs);
     const report = await store.gc({ signal: context.signal, ...(age === undefined ? {} : { stageMaxAgeMs: parseTime(age, '--unfinished') }) });
     context.output.json({ event: 'collected', ...report });
     context.output.print(`${String(report.removedImages.length)} images, ${String(report.removedLayers.length)} layers and ${String(report.removedStages)} unfinished pulls removed; ${formatBytes(report.freedBytes)} freed`);

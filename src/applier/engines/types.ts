@@ -8,6 +8,8 @@ import type { CommitOptions, StageCounters, StageOptions, Store, TargetImage } f
 export interface HeldImage {
   /** Null where the place keeps no manifest (Docker does not). */
   readonly manifestDigest: string | null;
+  /** Of an image that a name led to: the index behind that name, null for none; absent where the place keeps no indexes. */
+  readonly indexDigest?: string | null;
   /** The image ID. */
   readonly configDigest: string;
   readonly config: Buffer;
@@ -89,8 +91,8 @@ export interface PullStage extends LayerSink {
   readonly diffIds: readonly string[];
   /** Directory for what is downloaded, relative to the place's `fs` (and its absolute path); goes with the stage. */
   readonly spool: { readonly path: string; readonly absolutePath: string };
-  /** Throws STORAGE_FULL, with the numbers, when fewer than `sizeBytes` are free where the spool is. */
-  requireSpace(sizeBytes: number): Promise<void>;
+  /** Throws STORAGE_FULL, with the numbers, when spool or image surely do not fit where they go. */
+  requireSpace(needs: SpaceNeeds): Promise<void>;
 }
 
 /** The container engines that images can be pulled into. */
@@ -147,8 +149,28 @@ export interface Engine {
   basis(image: HeldImage, options?: BasisOptions): Promise<HeldBasis>;
   /** Prepares to take an image. Nothing is visible to the engine's users before `commit`, and nothing is asked of it before the first layer. */
   begin(target: TargetImage, options: BeginOptions): Promise<LayerSink>;
+  /** Where its images go, to know beforehand whether there is room; null where it cannot be seen from here. */
+  storage(): Promise<EngineStorage | null>;
   /** Releases connections and locks. Idempotent. */
   close(): Promise<void>;
+}
+
+/** Where an engine keeps images. */
+export interface EngineStorage {
+  /** Absolute path of a directory of that filesystem. */
+  readonly path: string;
+  /** How many times the bytes of a layer that it has not are written there at once; 0 where only what changed is. */
+  readonly layerCopies: number;
+}
+
+/** What a pull takes on disk at least. */
+export interface SpaceNeeds {
+  /** To be downloaded into the spool. */
+  readonly spoolBytes: number;
+  /** Of the image, as it is downloaded: what it becomes is not smaller. */
+  readonly imageBytes: number;
+  /** Of the layers that the place has not, packed. */
+  readonly layerBytes: number;
 }
 
 /** What the module of an engine exports: makes the connection. Throws ENGINE_UNREACHABLE, ENGINE_DENIED, ENGINE_UNSUPPORTED, ENGINE_FAILED. */

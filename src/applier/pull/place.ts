@@ -1,9 +1,11 @@
-import type { BasisOptions, Engine, HeldBasis, HeldImage, ImagePlace, LayerSink, PullStage } from '../engines/types.js';
+import { stat, statfs } from 'node:fs/promises';
+import type { BasisOptions, Engine, HeldBasis, HeldImage, ImagePlace, LayerSink, PullStage, SpaceNeeds } from '../engines/types.js';
 import type { ContentOrigin } from '../../delta/sink.js';
 import type { BasisContent } from '../../delta/basis.js';
 import type { LayerPlan } from '../../delta/plan.js';
 import type { DurableFs } from '../../atomic/durable-fs.js';
 import type { LayerMeta } from '../../tar/index.js';
+import { requireFree } from '../free-space.js';
 import type { CommitOptions, Stage, StageCounters, StageOptions, Store, TargetImage } from '../store/types.js';
 
 /** The device's own store as the place that a pull works on. */
@@ -53,7 +55,7 @@ class EnginePlace implements ImagePlace {
     try {
       const scratchDirectory = own.spool.absolutePath;
       const sink = await this.engine.begin(target, { scratchDirectory, replaceLayers: options.replaceLayers ?? [], signal: options.signal, onNote: (note) => options.onNote?.(note) });
-      return new EngineStage(own, sink);
+      return new EngineStage(own, sink, this.engine);
     } catch (error) {
       await own.close();
       throw error;
@@ -61,9 +63,19 @@ class EnginePlace implements ImagePlace {
   }
 }
 
+/** Which filesystem a directory is on, and what is free there; null when it cannot be seen. */
+async function filesystemOf(path: string): Promise<{ readonly device: number; readonly freeBytes: number } | null> {
+  try {
+    const { bavail, bsize } = await statfs(path);
+    return { device: (await stat(path)).dev, freeBytes: bavail * bsize };
+  } catch {
+    return null;
+  }
+}
+
 /** Lock and spool of the device's store, layers to the engine. */
 class EngineStage implements PullStage {
-  constructor(private readonly own: Stage, private readonly sink: LayerSink) {}
+  constructor(private readonly own: Stage, private readonly sink: LayerSink, private readonly engine: Engine) {}
 
   get intake(): LayerSink['intake'] {
     return this.sink.intake;
@@ -81,8 +93,22 @@ class EngineStage implements PullStage {
     return this.sink.counters;
   }
 
-  requireSpace(sizeBytes: number): Promise<void> {
-    return this.own.requireSpace(sizeBytes);
+  /** Spool and image may be on two filesystems. */
+  async requireSpace(needs: SpaceNeeds): Promise<void> {
+    const { spoolBytes, imageBytes, layerBytes } = needs;
+    const storage = await this.engine.storage();
+    const found = storage === null ? null : await filesystemOf(storage.path);
+    if (storage === null || found === null) {
+      await this.own.requireSpace({ ...needs, imageBytes: 0 });
+      return;
+    }
+    const engineBytes = storage.layerCopies === 0 ? imageBytes : layerBytes * storage.layerCopies;
+    if ((await filesystemOf(this.own.spool.absolutePath))?.device === found.device) {
+      requireFree(storage.path, spoolBytes + engineBytes, found.freeBytes);
+      return;
+    }
+    await this.own.requireSpace({ ...needs, imageBytes: 0 });
+    requireFree(storage.path, engineBytes, found.freeBytes);
   }
 
   useBasis(basis: HeldBasis): void {

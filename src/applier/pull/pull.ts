@@ -13,7 +13,7 @@ import { storeName, type PullOptions } from './options.js';
 import { storePlace } from './place.js';
 import { layersCost, makePlan, planSteps, type PullPlan } from './plan.js';
 import { RateLimiter } from './rate.js';
-import { resolveConfig, resolveManifest, type ResolvedImage } from './resolve.js';
+import { resolveConfig, resolveManifest, type ResolvedImage, type ResolvedManifest } from './resolve.js';
 import { searchLimits } from './search-limits.js';
 import { left, plannedBytes, wayCost, type DeltaWay } from './ways.js';
 
@@ -66,7 +66,7 @@ class Pull {
   async run(): Promise<PullResult> {
     const { onEvent, source } = this.#context;
     const resolved = await resolveManifest(this.#context, this.options);
-    const held = await this.#held(resolved.served.digest, resolved.manifest.config.digest);
+    const held = await this.#held(resolved);
     const damaged = held === null ? [] : await this.#damaged(held);
     if (held !== null && damaged.length === 0) {
       // A pull that was killed at its very end may have left something.
@@ -78,7 +78,7 @@ class Pull {
     const stage = await this.#openStage(image, damaged);
     try {
       // Whoever held the stage before may have finished the job.
-      const finished = await this.#held(image.manifestDigest, image.manifest.config.digest);
+      const finished = await this.#held(resolved);
       if (finished !== null && (await this.#damaged(finished)).length === 0) {
         await stage.discard();
         await this.#collect();
@@ -102,11 +102,11 @@ class Pull {
   }
 
   /** The image, if the name means it already. */
-  async #held(manifestDigest: string, configDigest: string): Promise<HeldImage | null> {
+  async #held({ served, manifest, index }: ResolvedManifest): Promise<HeldImage | null> {
     const image = await this.place.resolve(this.#name);
     // A place that keeps no manifests knows its images by their configs.
-    if (image === undefined || (image.manifestDigest === null ? image.configDigest !== configDigest : image.manifestDigest !== manifestDigest)) return null;
-    return image;
+    if (image === undefined || (image.manifestDigest === null ? image.configDigest !== manifest.config.digest : image.manifestDigest !== served.digest)) return null;
+    return image.indexDigest === undefined || image.indexDigest === (index?.digest ?? null) ? image : null;
   }
 
   async #damaged(image: HeldImage): Promise<readonly string[]> {
@@ -158,7 +158,8 @@ class Pull {
     if (this.options.dryRun) return way;
     // Manifests are counted already: they were fetched to know the price.
     this.#context.meter.requireBudget(left(cost) - (best === undefined ? 0 : plannedBytes(best)));
-    await stage.requireSpace(left(cost) + cost.totalBytes);
+    const layers = await layersCost(this.#context, stage, plan.missing);
+    await stage.requireSpace({ spoolBytes: left(cost), imageBytes: cost.totalBytes, layerBytes: layers.totalBytes });
     return way;
   }
 

@@ -3,6 +3,8 @@ import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors
 import type { BasisContent } from '../../delta/basis.js';
 import type { ContentOrigin } from '../../delta/sink.js';
 import type { LayerMeta } from '../../tar/index.js';
+import type { SpaceNeeds } from '../engines/types.js';
+import { requireFree } from '../free-space.js';
 import { LayersBasis } from './basis.js';
 import { checkLayer } from './check.js';
 import { findDamaged, moveLayers, point, recordImage } from './commit.js';
@@ -157,12 +159,9 @@ export class DiskStage implements Stage {
     return this.#guard('finishing a layer', () => this.#builder.endLayer(layer, meta));
   }
 
-  async requireSpace(sizeBytes: number): Promise<void> {
+  async requireSpace({ spoolBytes, imageBytes }: SpaceNeeds): Promise<void> {
     const { freeBytes } = await this.#guard('asking for free space', () => this.context.fs.space());
-    if (freeBytes >= sizeBytes) return;
-    throw new WhittleError('STORAGE_FULL', `the pull needs ${String(sizeBytes)} bytes on the filesystem of ${this.context.fs.root}, ${String(freeBytes)} are free`, {
-      data: { neededBytes: sizeBytes, freeBytes },
-    });
+    requireFree(this.context.fs.root, spoolBytes + imageBytes, freeBytes);
   }
 
   async checkpoint(): Promise<void> {

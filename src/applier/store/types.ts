@@ -94,6 +94,15 @@ export interface TargetImage {
   readonly manifest: Buffer;
   readonly manifestMediaType: string;
   readonly config: Buffer;
+  /** The index that the image's name led to, of which this is one platform; places that keep indexes keep it too. */
+  readonly index?: TargetIndex | undefined;
+}
+
+/** An index of images for several platforms. */
+export interface TargetIndex {
+  readonly bytes: Buffer;
+  readonly mediaType: string;
+  readonly digest: string;
 }
 
 export interface StageOptions {

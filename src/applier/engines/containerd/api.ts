@@ -41,6 +41,13 @@ export class ContainerdApi {
     return messages.versionResponse.decode(await this.#send(service('version', 'Version'), Buffer.alloc(0))).version;
   }
 
+  /** Where the snapshotter keeps its snapshots, in its own words; undefined when it does not say. */
+  async snapshotterRoot(): Promise<string | undefined> {
+    const request = messages.pluginsRequest.encode({ filters: [`type==io.containerd.snapshotter.v1,id==${this.scope.snapshotter}`] });
+    const { plugins } = messages.pluginsResponse.decode(await this.#send(service('introspection', 'Plugins'), request));
+    return plugins.find(({ id }) => id === this.scope.snapshotter)?.exports.get('root');
+  }
+
   /** Makes the namespace, unless it is there. */
   async ensureNamespace(): Promise<void> {
     const request = messages.createNamespaceRequest.encode({ namespace: { name: this.scope.namespace, labels: new Map() } });

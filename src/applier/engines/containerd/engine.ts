@@ -7,7 +7,7 @@ import { Layer } from '../../store/layer.js';
 import { parseTarget } from '../../store/target.js';
 import type { TargetImage } from '../../store/types.js';
 import { LayerMetaCache } from '../layer-meta-cache.js';
-import type { BasisOptions, BeginOptions, Engine, EngineContext, HeldBasis, HeldImage, LayerSink, OpenEngine } from '../types.js';
+import type { BasisOptions, BeginOptions, Engine, EngineContext, EngineStorage, HeldBasis, HeldImage, LayerSink, OpenEngine } from '../types.js';
 import { ContainerdApi, type Mount, type SnapshotInfo } from './api.js';
 import { ImageReader, layerLabel, type LayerAddress, type UnpackedImage } from './images.js';
 import { Leases } from './leases.js';
@@ -152,6 +152,12 @@ export class ContainerdEngine implements Engine {
     const lease = this.leases.targetId(parsed.manifestDigest);
     await this.leases.clear(lease);
     return new ContainerdSink(this, parsed, lease, options);
+  }
+
+  /** The snapshotter says itself where it keeps snapshots. */
+  async storage(): Promise<EngineStorage | null> {
+    const path = await this.api.snapshotterRoot();
+    return path?.startsWith('/') === true ? { path, layerCopies: 0 } : null;
   }
 
   async close(): Promise<void> {

@@ -50,6 +50,10 @@ export const statSnapshotResponse = new MessageType({ info: nested(1, snapshotIn
 export const listSnapshotsRequest = new MessageType({ snapshotter: text(1), filters: texts(2) });
 export const listSnapshotsResponse = new MessageType({ info: nestedList(1, snapshotInfo) });
 
+export const plugin = new MessageType({ type: text(1), id: text(2), exports: textMap(5) });
+export const pluginsRequest = new MessageType({ filters: texts(1) });
+export const pluginsResponse = new MessageType({ plugins: nestedList(1, plugin) });
+
 export const versionResponse = new MessageType({ version: text(1), revision: text(2) });
 
 /** What a message type's messages are. */

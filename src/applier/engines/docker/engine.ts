@@ -8,7 +8,7 @@ import type { TargetImage } from '../../store/types.js';
 import { ArchiveSink, type ArchiveReceiver } from '../docker-archive.js';
 import { extractedBasis, type ExtractedLayer } from '../extracted-layer.js';
 import { LayerMetaCache } from '../layer-meta-cache.js';
-import type { BasisOptions, BeginOptions, Engine, EngineContext, HeldBasis, HeldImage, LayerSink, OpenEngine } from '../types.js';
+import type { BasisOptions, BeginOptions, Engine, EngineContext, EngineStorage, HeldBasis, HeldImage, LayerSink, OpenEngine } from '../types.js';
 import { DockerApi, defaultDockerSocket } from './api.js';
 import { DockerLayers } from './layers.js';
 
@@ -17,6 +17,8 @@ const maxImages = 4096;
 
 /** What Docker says of itself. */
 interface DockerInfo {
+  /** Where it says that it keeps everything. */
+  readonly root: string | null;
   /** Null where its layers cannot be read: another storage driver, or another machine. */
   readonly layers: DockerLayers | null;
   /** Whether a load may leave out layers that are there: not so for the containerd image store. */
@@ -46,7 +48,7 @@ export class DockerEngine implements Engine {
     const readable = driver === 'overlay2' && root !== undefined;
     if (!readable) onNote(`docker keeps its layers with the driver ${JSON.stringify(driver)}: nothing of it can be a basis, see docs/engines.md`);
     const leavesOut = !JSON.stringify(status ?? null).includes('io.containerd.snapshotter');
-    return new DockerEngine(api, { layers: readable ? new DockerLayers(root) : null, leavesOut }, context);
+    return new DockerEngine(api, { root: root ?? null, layers: readable ? new DockerLayers(root) : null, leavesOut }, context);
   }
 
   async images(): Promise<HeldImage[]> {
@@ -130,6 +132,12 @@ export class DockerEngine implements Engine {
       if (about !== undefined) stacks.push(stackOf(about));
     }
     return stacks;
+  }
+
+  /** Docker unpacks what it is given beside what it becomes. */
+  storage(): Promise<EngineStorage | null> {
+    const { root } = this.info;
+    return Promise.resolve(root === null ? null : { path: root, layerCopies: 2 });
   }
 
   close(): Promise<void> {

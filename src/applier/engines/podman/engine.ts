@@ -4,12 +4,13 @@ import { parseTarget } from '../../store/target.js';
 import type { TargetImage } from '../../store/types.js';
 import { extractedBasis } from '../extracted-layer.js';
 import { LayerMetaCache } from '../layer-meta-cache.js';
-import type { BasisOptions, BeginOptions, Engine, EngineContext, HeldBasis, HeldImage, LayerSink, OpenEngine } from '../types.js';
+import type { BasisOptions, BeginOptions, Engine, EngineContext, EngineStorage, HeldBasis, HeldImage, LayerSink, OpenEngine } from '../types.js';
 import { PodmanCommand } from './command.js';
 import { unfinishedRepository } from './documents.js';
 import { PodmanIntake } from './intake.js';
 import { PodmanSink } from './sink.js';
 import { ContainersStorage, type PodmanImage } from './storage.js';
+import { sweepMemory } from './temporary-directory.js';
 
 /** Most images that are looked at. */
 const maxImages = 4096;
@@ -23,12 +24,13 @@ export class PodmanEngine implements Engine {
   readonly name = 'podman';
   readonly #known: LayerMetaCache;
 
-  private constructor(private readonly command: PodmanCommand, private readonly storage: ContainersStorage, private readonly context: EngineContext) {
+  private constructor(private readonly command: PodmanCommand, private readonly stored: ContainersStorage, private readonly context: EngineContext) {
     this.#known = new LayerMetaCache(context.fs);
   }
 
   /** Asks podman where its storage is. Throws ENGINE_UNREACHABLE, ENGINE_UNSUPPORTED, ENGINE_DENIED, ENGINE_FAILED. */
   static async open(context: EngineContext): Promise<PodmanEngine> {
+    await sweepMemory(context.fs);
     const command = new PodmanCommand(context.settings);
     const { store } = parseJsonObject(Buffer.from(await command.run(['info', '--format', 'json'], context.signal)), 'what podman says of itself', maxInfoBytes);
     const { graphRoot: root, graphDriverName: driver } = isJsonObject(store) ? store : {};
@@ -38,41 +40,45 @@ export class PodmanEngine implements Engine {
   }
 
   async images(): Promise<HeldImage[]> {
-    const view = await this.storage.view();
+    const view = await this.stored.view();
     const found: PodmanImage[] = [];
     for (const listed of view.images.slice(0, maxImages)) {
       if (listed.names.some((name) => name.startsWith(`${unfinishedRepository}:`))) continue;
-      const image = await this.storage.image(view, listed);
+      const image = await this.stored.image(view, listed);
       if (image !== undefined) found.push(image);
     }
     return found.sort((a, b) => b.sequence - a.sequence);
   }
 
   async resolve(name: string): Promise<HeldImage | undefined> {
-    const view = await this.storage.view();
+    const view = await this.stored.view();
     const listed = view.images.find((image) => image.names.includes(name));
-    return listed === undefined ? undefined : this.storage.image(view, listed);
+    return listed === undefined ? undefined : this.stored.image(view, listed);
   }
 
   async basis(image: HeldImage, options: BasisOptions = {}): Promise<HeldBasis> {
-    const view = await this.storage.view();
+    const view = await this.stored.view();
     const listed = view.images.find(({ id }) => `sha256:${id}` === image.configDigest);
-    const stored = listed === undefined ? undefined : await this.storage.image(view, listed);
+    const stored = listed === undefined ? undefined : await this.stored.image(view, listed);
     if (stored === undefined) throw new WhittleError('BASIS_DAMAGED', `podman has the image ${image.configDigest} no more, or not whole`, { data: { layers: image.diffIds.join(',') } });
     return extractedBasis(image, options.layers ?? new Set(stored.diffIds), async (diffId) => {
       const layer = stored.layers.find((each) => each.diffId === diffId);
       if (layer === undefined) throw new WhittleError('BASIS_DAMAGED', `the image ${image.configDigest} has no layer ${diffId}`, { data: { layers: diffId } });
-      return this.storage.openLayer(layer, this.#known, this.context.signal);
+      return this.stored.openLayer(layer, this.#known, this.context.signal);
     });
   }
 
   async begin(target: TargetImage, options: BeginOptions): Promise<LayerSink> {
     const parsed = parseTarget(target);
-    return new PodmanSink(parsed, await PodmanIntake.open(this.command, this.storage, parsed, this.#known, options), this.#known, options);
+    return new PodmanSink(parsed, await PodmanIntake.open(this.command, this.stored, parsed, this.#known, options, this.context.fs), this.#known, options);
+  }
+
+  storage(): Promise<EngineStorage> {
+    return Promise.resolve({ path: this.stored.root, layerCopies: 1 });
   }
 
   close(): Promise<void> {
-    return this.storage.close();
+    return this.stored.close();
   }
 }
 

@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { DurableFs } from '../../../atomic/index.js';
 import { isWhittleError, WhittleError } from '../../../core/errors.js';
 import type { LayerMeta } from '../../../tar/index.js';
 import { STALE_STAGE_MS } from '../../store/limits.js';
@@ -28,14 +29,14 @@ export class PodmanIntake {
 
   private constructor(
     private readonly command: PodmanCommand, private readonly storage: ContainersStorage, private readonly target: Target,
-    private readonly known: ProvenLayers, private readonly options: BeginOptions,
+    private readonly known: ProvenLayers, private readonly options: BeginOptions, private readonly fs: DurableFs,
   ) {
     this.#unfinished = unfinishedIds(target);
   }
 
-  /** Looks at what podman has. Asks nothing of it. Throws ENGINE_FAILED, ENGINE_DENIED. */
-  static async open(command: PodmanCommand, storage: ContainersStorage, target: Target, known: ProvenLayers, options: BeginOptions): Promise<PodmanIntake> {
-    const intake = new PodmanIntake(command, storage, target, known, options);
+  /** Looks at what podman has. Asks nothing of it. `fs`: the device's root. Throws ENGINE_FAILED, ENGINE_DENIED. */
+  static async open(command: PodmanCommand, storage: ContainersStorage, target: Target, known: ProvenLayers, options: BeginOptions, fs: DurableFs): Promise<PodmanIntake> {
+    const intake = new PodmanIntake(command, storage, target, known, options, fs);
     intake.#look(await storage.view());
     return intake;
   }
@@ -115,7 +116,7 @@ export class PodmanIntake {
   async #pull(image: Parameters<PodmanFeed['offer']>[0], sizeBytes: number | null): Promise<LayerPull> {
     const { scratchDirectory, signal } = this.options;
     this.#feed ??= await PodmanFeed.open();
-    this.#temporary ??= new TemporaryDirectory(scratchDirectory);
+    this.#temporary ??= new TemporaryDirectory(this.fs, scratchDirectory);
     const registries = join(scratchDirectory, 'registries.conf');
     await writeFile(registries, `[[registry]]\nprefix = "${unfinishedRepository}"\nlocation = "${this.#feed.location}"\ninsecure = true\n`, { mode: 0o600 });
     const asked = this.#feed.offer(image);

@@ -10,8 +10,9 @@ import { plainManifest, unfinishedConfig, unfinishedIds, unfinishedName } from '
 import { PodmanFeed } from '../../../../src/applier/engines/podman/feed.js';
 import { LayerPull } from '../../../../src/applier/engines/podman/layer-pull.js';
 import { ContainersStorage } from '../../../../src/applier/engines/podman/storage.js';
-import { TemporaryDirectory } from '../../../../src/applier/engines/podman/temporary-directory.js';
+import { sweepMemory, TemporaryDirectory } from '../../../../src/applier/engines/podman/temporary-directory.js';
 import { parseTarget } from '../../../../src/applier/store/target.js';
+import { LinuxFs } from '../../../../src/atomic/index.js';
 import { isWhittleError } from '../../../../src/core/errors.js';
 import { makeImage } from '../../../support/images.js';
 
@@ -182,7 +183,8 @@ describe('what podman is given', () => {
   });
 
   test('a small layer goes through memory, a large one or one of unknown size through the scratch directory', async () => {
-    const temporary = new TemporaryDirectory(folder);
+    const device = await LinuxFs.open(folder);
+    const temporary = new TemporaryDirectory(device, folder);
     expect(await temporary.forBytes(null)).toBe(folder);
     expect(await temporary.forBytes(2 ** 52)).toBe(folder);
     const small = await temporary.forBytes(1000);
@@ -190,11 +192,16 @@ describe('what podman is given', () => {
     await temporary.close();
     if (small === folder) return;
     expect([small.startsWith('/dev/shm/whittle-'), existsSync(small)]).toEqual([true, false]);
-    const killed = await new TemporaryDirectory(folder).forBytes(1000);
+    // What a process left that is no more goes, what one has that still is stays.
+    const running = new TemporaryDirectory(device, folder);
+    const used = await running.forBytes(1000);
+    const killed = used.replace(/-[0-9a-f]{16}-[^-]*$/, '-0123456789abcdef-left');
+    mkdirSync(killed);
     writeFileSync(join(killed, 'left'), 'x');
-    const next = new TemporaryDirectory(folder);
-    expect(readdirSync(await next.forBytes(1000))).toEqual([]);
-    expect(existsSync(killed)).toBe(false);
-    await next.close();
+    await sweepMemory(device);
+    expect([existsSync(killed), existsSync(used)]).toEqual([false, true]);
+    await running.close();
+    expect(existsSync(used)).toBe(false);
+    await device.close();
   });
 });

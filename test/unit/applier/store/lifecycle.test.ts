@@ -293,7 +293,7 @@ test('wrong layers are refused and leave nothing', async () => {
     await expect(stage.writeLayerTar(0, pieces(newApp))).rejects.toMatchObject({ code: 'LAYER_MISMATCH' });
     await expect(stage.writeLayerTar(0, pieces(oldApp.subarray(0, 515)))).rejects.toMatchObject({ code: 'TAR_CORRUPT' });
     expect(readdirSync(join(stage.spool.absolutePath, '../layers'))).toEqual([]);
-    await expect(stage.requireSpace(2 ** 52)).rejects.toMatchObject({ code: 'STORAGE_FULL', data: { neededBytes: 2 ** 52 } });
+    await expect(stage.requireSpace({ spoolBytes: 2 ** 51, imageBytes: 2 ** 51, layerBytes: 0 })).rejects.toMatchObject({ code: 'STORAGE_FULL', data: { neededBytes: 2 ** 52 } });
     await stage.discard();
     await expect(store.stage({ ...target([oldApp]), config: Buffer.from('{}') })).rejects.toMatchObject({ code: 'DIGEST_MISMATCH' });
   });
