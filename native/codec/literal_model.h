@@ -8,6 +8,7 @@
 #include <cstring>
 #include <vector>
 
+#include "codec/byte_guess.h"
 #include "codec/mixing.h"
 #include "codec/residue_model.h"
 
@@ -89,7 +90,9 @@ class LiteralModel {
       : table_(Profile::kOrderBits + 3),
         mixer_(8 * 16 * 2, kInputs, 16384 * 5 / 16),
         refiner_(256),
-        match_(Profile::kHistoryBits) {}
+        match_(Profile::kHistoryBits) {
+    for (AdaptiveBit& bit : hits_) bit = AdaptiveBit(49152, 1);
+  }
 
   void BeginFile(uint32_t kind) {
     kind_ = kind;
@@ -137,7 +140,8 @@ class LiteralModel {
       }
       forward_ = neighbours.forward[index];
       backward_ = neighbours.backward[index];
-      if (match_.length() >= MatchModel::kLong) {
+      excluded_ = kNone;
+      if (match_.length() >= Profile::kLongMatch) {
         const uint8_t expected = match_.expected();
         const uint32_t grade = std::min<uint32_t>(match_.length() / 32, 15);
         if (CodeAdaptive(coder, long_[grade], *byte == expected, 250)) {
@@ -145,9 +149,9 @@ class LiteralModel {
           Advance(expected);
           continue;
         }
-        match_.Break();
+        excluded_ = expected;
       }
-      *byte = CodeByte(coder, byte, position + index);
+      CodeLikely(coder, byte, position + index);
       Advance(*byte);
     }
   }
@@ -156,6 +160,11 @@ class LiteralModel {
   static constexpr size_t kObserved = 1024;
   static constexpr size_t kOrders = Profile::kOrders;
   static constexpr size_t kInputs = kOrders + 3;
+  /** For the byte that seems likeliest: tables of bytes, and of histories of whether they were right. */
+  static constexpr size_t kHitMaps = Profile::kHitMaps;
+  static constexpr int kLongGuessBits = 17, kHitBits = 18;
+  static constexpr uint32_t kNone = 256;        // as the excluded byte
+  static constexpr size_t kExcludedTrust = 56;  // of match_trust_: those that follow are for excluded bytes
   /** What is compressed already cannot be predicted, and modelling it costs a decoder most of its time. */
   static constexpr uint32_t kWindow = 1024, kMostSurprises = kWindow * 8 * 31 / 64, kShortestRaw = 2048, kLongestRaw = 32768;
 
@@ -182,6 +191,77 @@ class LiteralModel {
     return static_cast<uint8_t>(coded);
   }
 
+  /** Codes a byte: mostly by one decision, that it is the one that seems likeliest; else by its nibbles. */
+  template <class Coder>
+  void CodeLikely(Coder& coder, uint8_t* byte, uint64_t position) {
+    const uint32_t c4 = Word(byte);
+    ByteGuess& long_guess = long_guesses_[Hash(c4, 0x700) >> (32 - kLongGuessBits)];
+    ByteGuess& short_guess = short_guesses_[c4 & 0xffff];
+    Candidate candidate;
+    if (excluded_ == kNone && FindCandidate(long_guess, short_guess, candidate)) {
+      const uint32_t agreeing = (long_guess.value == candidate.value) | (short_guess.value == candidate.value) << 1 |
+                                (forward_ == candidate.value) << 2 | (backward_ == candidate.value) << 3;
+      if (CodeHit(coder, candidate, agreeing, c4, *byte == candidate.value)) {
+        *byte = candidate.value;
+        long_guess.Update(candidate.value);
+        short_guess.Update(candidate.value);
+        return;
+      }
+      excluded_ = candidate.value;
+    }
+    *byte = CodeByte(coder, byte, position);
+    long_guess.Update(*byte);
+    short_guess.Update(*byte);
+  }
+
+  /** A byte that seems likely; `grade`: why (times 16), and how much so. */
+  struct Candidate {
+    uint8_t value;
+    uint32_t grade;
+  };
+
+  /** The byte that seems likeliest, from where it is surest; false when none does. */
+  bool FindCandidate(const ByteGuess& long_guess, const ByteGuess& short_guess, Candidate& candidate) const {
+    if (match_.length() >= Profile::kSureMatch) candidate = {match_.expected(), std::min<uint32_t>(match_.length(), 15)};
+    else if (long_guess.hits >= Profile::kSureHits) candidate = {long_guess.value, 16u + long_guess.hits};
+    else if (!Profile::kGuesses) return false;
+    else if (match_.expects()) candidate = {match_.expected(), 32 + (match_.misses() & 7)};
+    else if (short_guess.hits >= 2) candidate = {short_guess.value, 48u + short_guess.hits};
+    else if ((forward_hits_ & 1) != 0) candidate = {forward_, 64 + (forward_hits_ & 15)};
+    else return false;
+    return true;
+  }
+
+  /** Codes whether the byte is the candidate. `agreeing`: which of the other sources name it too; `c4`: the bytes before, last lowest. */
+  template <class Coder>
+  int CodeHit(Coder& coder, const Candidate& candidate, uint32_t agreeing, uint32_t c4, int hit) {
+    AdaptiveBit& direct = hits_[candidate.grade * 16 + agreeing];
+    History* histories[kHitMaps];
+    const auto find = [&](size_t index, uint32_t hash) { histories[index] = &hit_histories_[(index << kHitBits) + (hash >> (32 - kHitBits))]; };
+    find(0, Hash((c4 & 0xffff) << 8 | candidate.value, candidate.grade >> 4));
+    find(1, Hash(c4 & 0xffffff, candidate.value));
+    if (kHitMaps > 2) {
+      find(2, Hash(c4, candidate.value));
+      find(3, Hash(IsText() ? word_ : (c4 & 0xff) << 16 | static_cast<uint32_t>(backward_) << 8 | forward_, 0x500u | candidate.value));
+      find(4, Hash(candidate.grade << 4 | agreeing, (c4 & 0xff) << 8 | candidate.value));
+    }
+    Mixer::Inputs inputs;
+    inputs.values[0] = static_cast<int16_t>(Stretch(direct.probability()));
+    for (size_t index = 0; index < kHitMaps; index++) inputs.values[1 + index] = static_cast<int16_t>(hit_maps_[index].Predict(*histories[index]));
+    const int mixed = hit_mixer_.Mix(inputs, (candidate.grade >> 4) * 16 + agreeing);
+    hit = coder.Code(hit, (Squash(mixed) + hit_refiner_.Refine(mixed, candidate.grade * 16 + agreeing)) >> 1);
+    hit_refiner_.Update(hit);
+    hit_mixer_.Update(inputs, hit, 1);
+    direct.Update(hit, 250);
+    for (size_t index = 0; index < kHitMaps; index++) hit_maps_[index].Update(*histories[index], hit);
+    return hit;
+  }
+
+  static uint32_t Word(const uint8_t* byte) {
+    return static_cast<uint32_t>(byte[-1]) | static_cast<uint32_t>(byte[-2]) << 8 | static_cast<uint32_t>(byte[-3]) << 16 |
+           static_cast<uint32_t>(byte[-4]) << 24;
+  }
+
   void Advance(uint8_t byte) {
     match_.Append(byte);
     const bool letter = (byte | 32) >= 'a' && (byte | 32) <= 'z';
@@ -191,17 +271,19 @@ class LiteralModel {
     run_++;
   }
 
+  /** Whether words tell much. */
+  bool IsText() const { return kind_ == kText || kind_ == kPyc; }
+
   void Contexts(const uint8_t* byte, uint64_t position, uint32_t* hashes) const {
-    const uint32_t c4 = static_cast<uint32_t>(byte[-1]) | static_cast<uint32_t>(byte[-2]) << 8 | static_cast<uint32_t>(byte[-3]) << 16 |
-                        static_cast<uint32_t>(byte[-4]) << 24;
+    const uint32_t c4 = Word(byte);
     const uint32_t c56 = static_cast<uint32_t>(byte[-5]) | static_cast<uint32_t>(byte[-6]) << 8;
     hashes[0] = Hash(static_cast<uint32_t>(forward_) << 16 | static_cast<uint32_t>(byte[-1]) << 8 | (forward_hits_ & 3), 7);
     hashes[1] = Hash(c4 & 0xffff, 2);
     if (kOrders > 2) {
       hashes[2] = Hash(c4 & 0xffffff, 3);
       hashes[3] = Hash(c4, 0x60000 | c56);
-      hashes[4] = kind_ == kText || kind_ == kPyc ? Hash(word_, 0x500 | byte[-1])
-                                                  : Hash((c4 & 0xff00) | static_cast<uint32_t>(position & 3), 0x500 | backward_);
+      hashes[4] = IsText() ? Hash(word_, 0x500 | byte[-1])
+                           : Hash((c4 & 0xff00) | static_cast<uint32_t>(position & 3), 0x500 | backward_);
     }
   }
 
@@ -244,10 +326,13 @@ class LiteralModel {
       Mixer::Inputs inputs;
       for (size_t index = 0; index < kOrders; index++) inputs.values[index] = static_cast<int16_t>(maps_[index].Predict(slots[index]->histories[within - 1]));
       Guess guesses[3];
-      inputs.values[kOrders] = guesses[0].Input(&forward_trust_[Trust(forward_hits_)], forward_, node, base + place);
-      inputs.values[kOrders + 1] = guesses[1].Input(&backward_trust_[Trust(backward_hits_)], backward_, node, base + place);
-      inputs.values[kOrders + 2] = match_.expects() ? guesses[2].Input(&match_trust_[MatchGrade()], match_.expected(), node, base + place) : int16_t{0};
-      const size_t selected = (guesses[2].state == nullptr ? 0 : match_.length() == 0 ? 1 : match_.length() < 16 ? 2 : 3) * 4 +
+      const bool excludes = excluded_ != kNone;
+      // What is known to be wrong is no expectation.
+      if (!excludes || forward_ != excluded_) inputs.values[kOrders] = guesses[0].Input(&forward_trust_[Trust(forward_hits_)], forward_, node, base + place);
+      if (!excludes || backward_ != excluded_) inputs.values[kOrders + 1] = guesses[1].Input(&backward_trust_[Trust(backward_hits_)], backward_, node, base + place);
+      if (excludes) inputs.values[kOrders + 2] = guesses[2].Input(&match_trust_[kExcludedTrust + static_cast<size_t>(base + place)], static_cast<uint8_t>(excluded_), node, base + place);
+      else if (match_.expects()) inputs.values[kOrders + 2] = guesses[2].Input(&match_trust_[MatchGrade()], match_.expected(), node, base + place);
+      const size_t selected = (guesses[2].state == nullptr ? 0 : excludes ? 3 : match_.length() == 0 ? 1 : match_.length() < 16 ? 2 : 3) * 4 +
                               (guesses[0].state != nullptr) * 2 + (guesses[1].state != nullptr);
       const int mixed = mixer_.Mix(inputs, (selected * 8 + static_cast<size_t>(base + place)) * 2 + (kind_ == kText));
       const uint32_t refined = refiner_.Refine(mixed, node);
@@ -279,6 +364,14 @@ class LiteralModel {
   uint32_t kind_ = 0, word_ = 0, forward_hits_ = 0, backward_hits_ = 0, run_ = 0;
   uint32_t window_ = 0, surprises_ = 0, raw_left_ = 0, raw_run_ = kShortestRaw;
   uint8_t forward_ = 0, backward_ = 0;
+  std::vector<ByteGuess> long_guesses_ = std::vector<ByteGuess>(size_t{1} << kLongGuessBits);
+  std::vector<ByteGuess> short_guesses_ = std::vector<ByteGuess>(size_t{1} << 16);
+  std::vector<History> hit_histories_ = std::vector<History>(kHitMaps << kHitBits);
+  std::array<HistoryMap, kHitMaps> hit_maps_;
+  Refiner hit_refiner_{5 * 16 * 16};
+  Mixer hit_mixer_{5 * 16, 1 + kHitMaps, 16384 * 5 / 16};
+  std::array<AdaptiveBit, 5 * 16 * 16> hits_;
+  uint32_t excluded_ = kNone;  // a byte that the one to be coded is not
 };
 
 }  // namespace whittle::codec

@@ -7,12 +7,16 @@
 #include <cstring>
 #include <vector>
 
+#include "codec/byte_guess.h"
 #include "codec/mixing.h"
 #include "codec/op_model.h"
 
 namespace whittle::codec {
 
-/** How much modelling a profile pays for. Histories are in tables of 2^n. */
+/**
+ * How much modelling a profile pays for. Histories are in tables of 2^n. `kLongMatch`: from where on a match of literals is
+ * trusted alone; `kSureMatch`, `kSureHits`: from where on a match, or a byte that came before, is tried before the nibbles.
+ */
 struct SmallProfile {
   static constexpr int kFlagInputs = 6;
   static constexpr int kFlagBits = 20;
@@ -22,6 +26,8 @@ struct SmallProfile {
   static constexpr int kOrders = 5;
   static constexpr int kOrderBits = 16;
   static constexpr int kHistoryBits = 22;
+  static constexpr size_t kHitMaps = 5;
+  static constexpr uint32_t kLongMatch = 32, kSureMatch = 6, kSureHits = 5;
 };
 struct FastProfile {
   static constexpr int kFlagInputs = 3;
@@ -32,6 +38,8 @@ struct FastProfile {
   static constexpr int kOrders = 2;
   static constexpr int kOrderBits = 15;
   static constexpr int kHistoryBits = 21;
+  static constexpr size_t kHitMaps = 2;
+  static constexpr uint32_t kLongMatch = 16, kSureMatch = 1, kSureHits = 1;
 };
 
 /** Old bytes may be read this far before and after the stretch given to a model, new bytes this far before it. */
@@ -293,8 +301,8 @@ class ResidueModel {
       hashes[6] = Hash(Field(old, position), static_cast<uint32_t>(before) << 8 | 0x80);
     }
     if (!Profile::kGuesses) return CodeUnguessed(coder, mark, hashes, value);
-    Guess* const guesses[2] = {&guesses_[hashes[0] >> (32 - kGuessBits)], &guesses_[hashes[1] >> (32 - kGuessBits)]};
-    const Guess& best = *guesses[guesses[1]->hits > guesses[0]->hits];
+    ByteGuess* const guesses[2] = {&guesses_[hashes[0] >> (32 - kGuessBits)], &guesses_[hashes[1] >> (32 - kGuessBits)]};
+    const ByteGuess& best = *guesses[guesses[1]->hits > guesses[0]->hits];
     bool hit = false;
     if (best.hits >= kSure) {
       const size_t context = (best.hits * 2u + (guesses[0]->value == guesses[1]->value)) * 2 + (mark != 0);
@@ -302,19 +310,9 @@ class ResidueModel {
     }
     if (hit) value = best.value;
     else value = CodeUnguessed(coder, mark, hashes, value);
-    for (Guess* guess : guesses) guess->Update(value);
+    for (ByteGuess* guess : guesses) guess->Update(value);
     return value;
   }
-
-  /** The value that differences had last in a context, and how often since it was new. */
-  struct Guess {
-    uint8_t value = 0, hits = 0;
-    void Update(uint8_t actual) {
-      if (actual == value) hits += hits < 15;
-      else if (hits > 3) hits /= 4;
-      else *this = {actual, 0};
-    }
-  };
 
   template <class Coder>
   uint8_t CodeUnguessed(Coder& coder, uint32_t mark, uint32_t* hashes, uint8_t value) {
@@ -349,7 +347,7 @@ class ResidueModel {
   std::array<HistoryMap, kValues> value_maps_;
   Mixer value_mixer_;
   std::vector<uint16_t> suspicion_;
-  std::vector<Guess> guesses_ = std::vector<Guess>(size_t{1} << kGuessBits);
+  std::vector<ByteGuess> guesses_ = std::vector<ByteGuess>(size_t{1} << kGuessBits);
   std::array<AdaptiveBit, 64> sure_;
   std::array<AdaptiveBit, 128> pages_;
   std::array<AdaptiveBit, 256> quiet_;

@@ -69,6 +69,26 @@ for (const profile of ['small', 'fast'] as const satisfies CodecProfile[]) {
     );
   });
 
+  test(`${profile}: literals that repeat others with changes come back, and cost what the changes do`, async () => {
+    const words = Array.from({ length: 300 }, (_, at) => ((at * 2654435761) >>> 7).toString(36).slice(0, 2 + (at % 5)));
+    const line = (at: number): string => `${words[(at * at) % 300] ?? ''}(${words[(at * 7) % 300] ?? ''}, "${words[(at * 31) % 300] ?? ''}");\n`;
+    const text = Buffer.from(Array.from({ length: 1500 }, (_, at) => line(at)).join(''));
+    // Changes come apart and close together, so that what seems likely is wrong after long matches and short ones.
+    const changed = Buffer.from(text);
+    let changes = 0;
+    for (let at = 100, step = 1; at < changed.length; at += step, step = 1 + ((step * 13) % 211)) {
+      changed[at] = (changed[at] ?? 0) ^ 1;
+      changes++;
+    }
+    const one: PatchCase = { sources: [text.subarray(0, 500)], target: Buffer.concat([text, changed, text]), ops: [[text.length, 0, 20]] };
+    one.target.set(text.subarray(0, 20), text.length);
+    const streams = await encodeSegments(file, [[one]], { profile });
+    const [decoded] = await decodeSegments(file, streams, [[one]], { profile, chunkBytes: 1000 });
+    expect(decoded?.equals(Buffer.from(one.target))).toBe(true);
+    const alone = await encodeSegments(file, [[{ ...one, target: text, ops: [] }]], { profile });
+    expect(streams[0]?.length).toBeLessThan((alone[0]?.length ?? 0) + 5 * changes);
+  });
+
   test(`${profile}: large files across page boundaries, and a second segment that profits from the first`, async () => {
     const old = Buffer.alloc(200_000);
     for (let at = 0; at < old.length; at++) old[at] = ((at * 2654435761) >>> 13) & 0xff;
