@@ -63,12 +63,11 @@ export function parseJournalBlocks(text: string): Extent[] {
 export function parseFileExtents(text: string, kind: 'file' | 'directories', firstFile: number): BlockMap {
   const files: Buffer[] = [];
   const extents: Extent[] = [];
-  let file = -1;
-  for (const line of text.split('\n')) {
-    const [, path] = /^File size of (.*) is \d+ \(\d+ blocks? of \d+ bytes\)$/.exec(line) ?? [];
-    if (path !== undefined) file = firstFile + files.push(Buffer.from(path, 'latin1')) - 1;
-    const [, from, to] = /^ *\d+: +\d+\.\. +\d+: +(\d+)\.\. +(\d+):/.exec(line) ?? [];
-    if (from !== undefined) extents.push({ from: Number(from), to: Number(to), kind, file });
+  // A path may hold anything, line ends too.
+  for (const part of text.split(/^File size of /m).slice(1)) {
+    const [, path = ''] = /^([^]*?) is \d+ \(\d+ blocks? of \d+ bytes\)\n/.exec(part) ?? [];
+    const file = firstFile + files.push(Buffer.from(path, 'latin1')) - 1;
+    for (const [, from, to] of part.matchAll(/^ *\d+: +\d+\.\. +\d+: +(\d+)\.\. +(\d+):/gm)) extents.push({ from: Number(from), to: Number(to), kind, file });
   }
   return { extents, files };
 }

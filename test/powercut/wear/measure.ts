@@ -5,7 +5,7 @@ import { sourceName, type Pair } from '../../../bench/pairs.js';
 import { runOk } from '../../../bench/process.js';
 import { orderDelta, startService, type Service } from '../../../bench/services.js';
 import { BlockDevice } from '../disk/block-device.js';
-import { filesystems, makeFilesystem } from '../disk/filesystems.js';
+import { filesystems, makeFilesystem, type Filesystem } from '../disk/filesystems.js';
 import { mapFiles, mapTables, sortWrites, type WornBytes } from './blocks.js';
 import type { Contents } from './contents.js';
 import type { WearTool } from './tools.js';
@@ -15,7 +15,7 @@ const diskBytes = 4 * 2 ** 30;
 const recording = 'update';
 
 /** ext4 as a device has it by default, but larger than the one whose crash states are built. */
-export function wearFilesystem(): (typeof filesystems)[number] {
+export function wearFilesystem(): Filesystem {
   const ext4 = filesystems.find(({ name }) => name === 'ext4');
   if (ext4 === undefined) throw new Error('ext4 is not among the filesystems');
   return { ...ext4, sizeBytes: diskBytes };
@@ -42,15 +42,19 @@ export async function servePair(pair: Pair, root: string): Promise<Service> {
   }
 }
 
+/** What happens on a disk that is measured. */
+export interface Update {
+  /** Brings the state before; the filesystem is mounted. */
+  install(): Promise<void>;
+  /** Brings the update. Calls `record` when all is ready for it. */
+  update(record: () => Promise<void>): Promise<void>;
+}
+
 /**
- * Brings the basis onto a new ext4 filesystem, unmounts it, so that its journal is done with, and mounts it again; then brings the
- * target and unmounts: everything that the device receives from the second mount's last sync to the end of that is the update's.
+ * Makes an ext4 filesystem on the disk and installs; unmounts it, so that its journal is done with, and mounts it again; then updates
+ * and unmounts. Everything that the device receives from `record` to the end of that is the update's.
  */
-export async function measureWear(tool: WearTool, pair: Pair, service: Service, contents: Contents): Promise<Wear> {
-  const filesystem = wearFilesystem();
-  const scratch = await mkdtemp(join(tmpdir(), 'whittle-wear-'));
-  const disk = await BlockDevice.start(filesystem.sizeBytes);
-  const place = { disk: disk.mountPoint, scratch, pair, service };
+export async function recordWear(disk: BlockDevice, filesystem: Filesystem, what: Update, contents: Contents): Promise<Omit<Wear, 'tool'>> {
   const mounted = async <T>(body: () => Promise<T>): Promise<T> => {
     await disk.mount(filesystem.type, filesystem.options);
     try {
@@ -59,8 +63,27 @@ export async function measureWear(tool: WearTool, pair: Pair, service: Service, 
       await disk.unmount();
     }
   };
+  await makeFilesystem(disk, filesystem);
+  await mounted(() => what.install());
+  await mounted(() => what.update(async () => {
+    await runOk(['sync', '-f', disk.mountPoint]);
+    await disk.record(recording);
+  }));
+  await disk.stop();
+  const log = await disk.log(recording);
+  const tables = await mapTables(await disk.attach());
+  await disk.detach();
+  const worn = await mounted(async () => sortWrites(log, tables, await mapFiles(disk.mountPoint), contents));
+  return { worn, totalBytes: Object.values<number>({ ...worn }).reduce((sum, bytes) => sum + bytes, 0), flushes: log.filter(({ kind }) => kind === 'flush').length };
+}
+
+/** Lets a tool bring the basis of a pair onto a new disk, and then the target. */
+export async function measureWear(tool: WearTool, pair: Pair, service: Service, contents: Contents): Promise<Wear> {
+  const filesystem = wearFilesystem();
+  const scratch = await mkdtemp(join(tmpdir(), 'whittle-wear-'));
+  const disk = await BlockDevice.start(filesystem.sizeBytes);
   const session = async (which: 'basis' | 'target', before: () => Promise<void>): Promise<void> => {
-    const opened = await tool.open(place);
+    const opened = await tool.open({ disk: disk.mountPoint, scratch, pair, service });
     try {
       await before();
       await opened.take(which);
@@ -69,18 +92,8 @@ export async function measureWear(tool: WearTool, pair: Pair, service: Service, 
     }
   };
   try {
-    await makeFilesystem(disk, filesystem);
-    await mounted(() => session('basis', () => Promise.resolve()));
-    await mounted(() => session('target', async () => {
-      await runOk(['sync', '-f', disk.mountPoint]);
-      await disk.record(recording);
-    }));
-    await disk.stop();
-    const log = await disk.log(recording);
-    const tables = await mapTables(await disk.attach());
-    await disk.detach();
-    const worn = await mounted(async () => sortWrites(log, tables, await mapFiles(disk.mountPoint), contents));
-    return { tool: tool.name, worn, totalBytes: Object.values<number>({ ...worn }).reduce((sum, bytes) => sum + bytes, 0), flushes: log.filter(({ kind }) => kind === 'flush').length };
+    const what = { install: () => session('basis', () => Promise.resolve()), update: (record: () => Promise<void>) => session('target', record) };
+    return { tool: tool.name, ...(await recordWear(disk, filesystem, what, contents)) };
   } finally {
     await disk.close();
     await rm(scratch, { recursive: true, force: true, maxRetries: 5 });
