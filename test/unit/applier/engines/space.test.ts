@@ -34,7 +34,7 @@ test('what surely does not fit where the engine keeps its images is refused befo
   const here = await statfs(folder);
   for (const [path, spoolCounts] of [[folder, true], ['/proc', false]] as const) {
     storage = { path, layerCopies: 2 };
-    const free = path === folder ? Number(here.bavail) * Number(here.bsize) : 0;
+    const free = path === folder ? here.bavail * here.bsize : 0;
     await expect(stage.requireSpace({ spoolBytes: 1000, imageBytes: 5, layerBytes: huge })).rejects.toMatchObject({ code: 'STORAGE_FULL', data: { neededBytes: 2 * huge + (spoolCounts ? 1000 : 0) } });
     if (free > 10_000_000) await stage.requireSpace({ spoolBytes: 1000, imageBytes: huge, layerBytes: 1000 });
   }
