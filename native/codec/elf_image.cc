@@ -23,13 +23,13 @@ struct Layout {
   int word;  // bytes of an address
   int ph_offset, sh_offset, ph_entry, ph_count, sh_entry, sh_count, names_index;
   int segment_flags, segment_offset, segment_address, segment_file_size, segment_memory_size, segment_bytes;
-  int section_flags, section_address, section_offset, section_size, section_bytes;
+  int section_flags, section_address, section_offset, section_size, section_link, section_bytes;
 };
-constexpr Layout kElf64 = {8, 32, 40, 54, 56, 58, 60, 62, 4, 8, 16, 32, 40, 56, 8, 16, 24, 32, 64};
-constexpr Layout kElf32 = {4, 28, 32, 42, 44, 46, 48, 50, 24, 4, 8, 16, 20, 32, 8, 12, 16, 20, 40};
+constexpr Layout kElf64 = {8, 32, 40, 54, 56, 58, 60, 62, 4, 8, 16, 32, 40, 56, 8, 16, 24, 32, 40, 64};
+constexpr Layout kElf32 = {4, 28, 32, 42, 44, 46, 48, 50, 24, 4, 8, 16, 20, 32, 8, 12, 16, 20, 24, 40};
 
 struct Section {
-  uint32_t name = 0, type = 0;
+  uint32_t name = 0, type = 0, link = 0;
   uint64_t flags = 0, offset = 0, size = 0;
 };
 
@@ -94,6 +94,7 @@ class Parser {
       section.flags = Address(bytes + layout_.section_flags);
       section.offset = Address(bytes + layout_.section_offset);
       section.size = Address(bytes + layout_.section_size);
+      section.link = static_cast<uint32_t>(Number(bytes + layout_.section_link, 4));
       sections.push_back(section);
     }
     ReadNames(sections, Number(header_ + layout_.names_index, 2));
@@ -101,9 +102,20 @@ class Parser {
     hints.word = layout_.word;
     for (const Section& section : sections) {
       AddSection(section);
+      if ((section.type == 2 || section.type == 11) && image_.is_64 && !image_.regions.empty() && section.link < sections.size()) {
+        NameSymbols(section, sections[section.link]);
+      }
       NoteForGo(section, hints);
     }
     if (hints.section_size == 0 || !ParseGoTables(content_, hints, image_.go)) image_.go = GoTables();
+  }
+
+  /** Says of the region that was just made of a symbol table where its names are. */
+  void NameSymbols(const Section& symbols, const Section& names) {
+    Region& region = image_.regions.back();
+    if (region.start != symbols.offset || region.kind != ReferenceKind::kPointers || !Fits(names.offset, names.size)) return;
+    region.kind = ReferenceKind::kSymbols;
+    region.strings = names.offset;
   }
 
   /** Where a Go program keeps its tables. */
@@ -166,7 +178,7 @@ class Parser {
   static bool HoldsPointers(uint32_t type) { return type == 2 || type == 4 || type == 6 || type == 9 || type == 11 || (type >= 14 && type <= 16); }
 
   void AddRegion(uint64_t offset, uint64_t size, ReferenceKind kind) {
-    image_.regions.push_back({offset, offset + size, kind, image_.SegmentOfOffset(offset)});
+    image_.regions.push_back({offset, offset + size, kind, image_.SegmentOfOffset(offset), 0});
   }
 
   void RegionsFromSegments() {
@@ -181,6 +193,7 @@ class Parser {
     uint64_t end = 0;
     std::vector<Region> kept;
     for (Region region : regions) {
+      if (region.start < end && region.kind == ReferenceKind::kSymbols) region.kind = ReferenceKind::kPointers;
       region.start = std::max(region.start, end);
       if (region.start >= region.end) continue;
       end = region.end;

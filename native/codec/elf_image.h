@@ -17,13 +17,14 @@ struct Segment {
 };
 
 /** What kind of references a stretch of a file holds. */
-enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kPointers, kFrames, kFrameTable, kGoFunctions, kGoData, kGoOffsets };
+enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kPointers, kSymbols, kFrames, kFrameTable, kGoFunctions, kGoData, kGoOffsets };
 
 /** A stretch of file offsets [start, end). `shift` is address minus offset; 0 for what is not loaded. */
 struct Region {
   uint64_t start = 0, end = 0;
   ReferenceKind kind = ReferenceKind::kPointers;
   size_t segment = 0;  // index, or kNoSegment
+  uint64_t strings = 0;  // of symbols: the file offset of their names
 };
 constexpr size_t kNoSegment = ~size_t{0};
 

@@ -121,6 +121,7 @@ void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset
     part.section = region->start + static_cast<uint64_t>(old_bias);
     const bool loaded = region->segment != kNoSegment;
     if (region->kind == ReferenceKind::kPointers) Pointers(part, region->start - old_offset);
+    else if (region->kind == ReferenceKind::kSymbols) Symbols(part, region->start - old_offset, region->strings);
     else if (loaded && region->kind == ReferenceKind::kX86Code) X86(part);
     else if (loaded && region->kind == ReferenceKind::kArm64Code) Arm64(part);
     else if (loaded && region->kind == ReferenceKind::kArm32Code) Arm32(part);
@@ -293,18 +294,55 @@ void ReferenceRewriter::Pointers(const Part& part, uint64_t region_start) {
   }
 }
 
+/** Symbols of 64-bit files: a name, traits, a value and a size. */
+void ReferenceRewriter::Symbols(const Part& part, uint64_t region_start, uint64_t strings) {
+  constexpr int64_t kEntry = 24;
+  const int64_t begin = static_cast<int64_t>(region_start);
+  const int64_t first = std::max<int64_t>(part.from, 1 - kEntry);
+  const int64_t end = std::min(part.to - kEntry + 1, size_);
+  const uint64_t new_strings = map_.MapOffset(strings);
+  for (int64_t index = begin + (first - begin + kEntry - 1) / kEntry * kEntry; index < end; index += kEntry) {
+    const uint32_t name = Load(bytes_ + index), size = Load(bytes_ + index + 16);
+    if (name != 0) Store(index, static_cast<uint32_t>(map_.MapOffset(strings + name) - new_strings), kOffset);
+    const uint64_t value = Load(bytes_ + index + 8) | static_cast<uint64_t>(Load(bytes_ + index + 12)) << 32;
+    uint64_t mapped, last;
+    if (value < 0x200 || !map_.Map(value, mapped)) continue;
+    Store(index + 8, static_cast<uint32_t>(mapped), kPointer);
+    Store(index + 12, static_cast<uint32_t>(mapped >> 32), kPointer);
+    if (size != 0 && map_.Map(value + size - 1, last)) Store(index + 16, static_cast<uint32_t>(last + 1 - mapped), kOffset);
+  }
+}
+
 void ReferenceRewriter::Frames(const Part& part) {
   int64_t index = part.from + static_cast<int64_t>((4 - ((static_cast<uint64_t>(part.from) + part.old_base - part.section) & 3)) & 3) + 8;
-  const int64_t end = std::min(part.to - 3, size_);
-  for (; index < end; index += 4) {
-    if (index <= -4) continue;
+  const int64_t end = std::min(part.to - 3, size_ + 4);
+  while (index < end) {
     // A length and a distance back to a CIE come before the address of the function that a frame describes.
     const uint64_t place = part.old_base + static_cast<uint64_t>(index);
     const uint32_t length = Load(bytes_ + index - 8), distance = Load(bytes_ + index - 4);
-    if (length < 12 || length > 0xffff || (length & 3) != 0 || distance == 0 || distance > place - 4 - part.section) continue;
     uint64_t mapped;
-    if (!map_.Map(place + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + index)))), mapped)) continue;
-    Store(index, static_cast<uint32_t>(mapped - From(part.new_base + static_cast<uint64_t>(index))), kFrame);
+    const uint64_t start = place + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + index))));
+    if (length < 12 || length > 0xffff || (length & 3) != 0 || distance == 0 || distance > place - 4 - part.section || !map_.Map(start, mapped)) {
+      index += 4;
+      continue;
+    }
+    if (index > -16) Frame(part, index, start, mapped);
+    index += 12;
+  }
+}
+
+/** The frame whose function's address stands at `index`: before it comes a distance to a CIE, after it a size and perhaps an address of data. */
+void ReferenceRewriter::Frame(const Part& part, int64_t index, uint64_t start, uint64_t mapped) {
+  const uint64_t place = part.old_base + static_cast<uint64_t>(index), new_place = part.new_base + static_cast<uint64_t>(index);
+  uint64_t shared, last, data;
+  if (map_.Map(place - 4 - Load(bytes_ + index - 4), shared)) Store(index - 4, static_cast<uint32_t>(From(new_place - 4) - shared), kFrame);
+  Store(index, static_cast<uint32_t>(mapped - From(new_place)), kFrame);
+  if (index + 13 > part.to) return;
+  const uint32_t size = Load(bytes_ + index + 4);
+  if (size != 0 && map_.Map(start + size - 1, last)) Store(index + 4, static_cast<uint32_t>(last + 1 - mapped), kFrame);
+  const int32_t offset = static_cast<int32_t>(Load(bytes_ + index + 9));
+  if (bytes_[index + 8] == 4 && offset != 0 && map_.Map(place + 9 + static_cast<uint64_t>(static_cast<int64_t>(offset)), data)) {
+    Store(index + 9, static_cast<uint32_t>(data - From(new_place + 9)), kFrame);
   }
 }
 

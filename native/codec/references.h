@@ -40,6 +40,8 @@ class AddressMap {
   void Build(const ElfImage& image, const Shifts& shifts, const std::vector<SmallOp>& ops);
   /** The new address of an old one; false when it lies in no segment. */
   bool Map(uint64_t address, uint64_t& mapped);
+  /** Where the byte at an old offset is in the new file. */
+  uint64_t MapOffset(uint64_t offset) { return offset + static_cast<uint64_t>(Shift(offset)); }
   const ElfImage& image() const { return *image_; }
   int64_t NewBias(size_t segment) const;
   /** The new base of one of Go's tables. */
@@ -93,7 +95,9 @@ class ReferenceRewriter {
   void Arm64(const Part& part);
   void Arm32(const Part& part);
   void Pointers(const Part& part, uint64_t region_start);
+  void Symbols(const Part& part, uint64_t region_start, uint64_t strings);
   void Frames(const Part& part);
+  void Frame(const Part& part, int64_t index, uint64_t start, uint64_t mapped);
   void FrameTable(const Part& part);
   void GoFunctions(const Part& part);
   void GoData(const Part& part);
