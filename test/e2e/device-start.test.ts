@@ -1,0 +1,61 @@
+import { execFile } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+
+const run = promisify(execFile);
+const project = new URL('../../', import.meta.url).pathname;
+let installed: string;
+let code: string;
+
+/** Whether V8 took the compiled code: `undefined` when it was given none, else what it says of it. */
+async function rejected(flags: readonly string[] = []): Promise<string> {
+  const probe = `import { loadDevice, setDeviceFlags } from ${JSON.stringify(join(installed, 'bin/device-bundle.js'))};
+    setDeviceFlags();
+    console.log(String(loadDevice().script.cachedDataRejected));`;
+  return (await run(process.execPath, [...flags, '--input-type=module', '-e', probe])).stdout.trim();
+}
+
+async function version(): Promise<string> {
+  return (await run(process.execPath, [join(installed, 'bin/device.js'), '--version'])).stdout.trim();
+}
+
+beforeAll(() => {
+  installed = mkdtempSync(join(tmpdir(), 'whittle-start-'));
+  for (const part of ['bin', 'dist/bundle', 'package.json']) cpSync(join(project, part), join(installed, part), { recursive: true });
+  for (const part of ['node_modules', 'native']) symlinkSync(join(project, part), join(installed, part));
+  code = join(installed, 'dist/bundle/device.code');
+});
+
+afterAll(() => { rmSync(installed, { recursive: true, force: true }); });
+
+const expected = (JSON.parse(readFileSync(join(project, 'package.json'), 'utf8')) as { version: string }).version;
+
+test('the device starts from the code that the build compiled', async () => {
+  expect(await rejected()).toBe('false');
+  expect(await version()).toBe(expected);
+});
+
+test('code for other settings of V8, of another program, damaged or missing is passed over', async () => {
+  const whole = readFileSync(code);
+  expect(await rejected(['--no-opt'])).toBe('true');
+  for (const at of [0, 40, Math.floor(whole.length / 2), whole.length - 1]) {
+    const damaged = Buffer.from(whole);
+    damaged[at] = (damaged[at] ?? 0) ^ 1;
+    writeFileSync(code, damaged);
+    expect(await rejected()).toBe('undefined');
+    expect(await version()).toBe(expected);
+  }
+  writeFileSync(code, whole.subarray(0, 20));
+  expect(await version()).toBe(expected);
+  rmSync(code);
+  expect(await rejected()).toBe('undefined');
+  expect(await version()).toBe(expected);
+});
+
+test('a program that was not built says so', async () => {
+  rmSync(join(installed, 'dist'), { recursive: true });
+  await expect(version()).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('npm run build') as string });
+});
