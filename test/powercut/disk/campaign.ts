@@ -180,7 +180,7 @@ export async function runDisks(options: DiskOptions): Promise<DiskResult[]> {
     // Two disks at a time: while one waits for its device, the other computes.
     const waiting = [...options.filesystems];
     const worker = async (): Promise<void> => {
-      for (let filesystem = waiting.shift(); filesystem !== undefined; filesystem = waiting.shift()) {
+      for (let filesystem = waiting.shift(); filesystem !== undefined && options.signal?.aborted !== true; filesystem = waiting.shift()) {
         results.push(...(await runFilesystem(filesystem, world, options, (count, label) => { done += count; options.onProgress?.(Math.min(done, options.states), options.states, label); })));
       }
     };
