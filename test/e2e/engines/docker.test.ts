@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from '@jest/globals';
 import { program, run, type Outcome } from '../../../bench/process.js';
 import { basisConformance } from '../../support/basis-conformance.js';
+import { startBareRegistry } from '../../support/engines/bare-registry.js';
 import { changedBytes, makeEngineWorld, pullToEngine, type EnginePull, type EngineWorld } from '../../support/engines/containerd-world.js';
 import { startDocker, watchSocket, type TestDocker, type WatchedSocket } from '../../support/engines/docker.js';
 import { makeImage } from '../../support/images.js';
@@ -160,6 +161,31 @@ test('a dry run changes nothing, an image that a name means already is said so, 
   const nobody = await run([...program('device'), 'pull', world.image(2), '--into', 'docker', '--engine-address', join(folder, 'nobody'), '--root', root, '--json']);
   expect(nobody.exitCode).toBe(5);
   expect(lines(nobody).at(-1)).toMatchObject({ error: { code: 'ENGINE_UNREACHABLE' } });
+});
+
+test('a chain of published deltas is followed from docker\'s image, by the same plan, and leaves no image between; a lack of room is told before', async () => {
+  for (const { Id } of await docker.api('GET', '/images/json?all=1') as { Id: string }[]) await docker.api('DELETE', `/images/${Id}?force=1`);
+  const bare = await startBareRegistry(world);
+  const pullBare = (version: number, layerCopies?: number): Promise<EnginePull> => pullToEngine(root, async (store) => {
+    const engine = await docker.engine(store);
+    expect(await engine.storage()).toEqual({ path: docker.root, layerCopies: 2 });
+    if (layerCopies !== undefined) engine.storage = () => Promise.resolve({ path: docker.root, layerCopies });
+    return engine;
+  }, bare.image(version));
+  try {
+    expect((await pullBare(1)).result).toMatchObject({ outcome: 'committed', way: 'layers' });
+    const full = await pullBare(3, 2 ** 40);
+    expect(full).toMatchObject({ result: null, error: { code: 'STORAGE_FULL' } });
+    expect(full.events.filter(({ event }) => event === 'progress')).toEqual([]);
+    const pulled = await pullBare(3);
+    expect([pulled.error, pulled.events.filter(({ event }) => event === 'fallback')]).toEqual([null, []]);
+    expect(pulled.result).toMatchObject({ outcome: 'committed', way: 'delta', image: { configDigest: world.version(3).configDigest } });
+    expect(pulled.events.find(({ event }) => event === 'plan')).toMatchObject({ into: 'docker', steps: [{ kind: 'delta' }, { kind: 'delta' }], downloadBytes: pulled.result?.figures.deltaBytes });
+    expect(await docker.runContainer(bare.image(3), '/bin/print', '/app/version')).toBe('version 3\n');
+    expect((await docker.api('GET', '/images/json') as { RepoTags: string[] }[]).flatMap(({ RepoTags }) => RepoTags).sort()).toEqual([bare.image(1), bare.image(3)].sort());
+  } finally {
+    await bare.close();
+  }
 });
 
 basisConformance('docker', {

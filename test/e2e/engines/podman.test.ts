@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from '@jest/globals';
 import { program, run, runOk } from '../../../bench/process.js';
+import { rootMark } from '../../../src/applier/engines/owner-locks.js';
 import { ContainersStorage } from '../../../src/applier/engines/podman/storage.js';
 import { unfinishedRepository } from '../../../src/applier/engines/podman/documents.js';
 import type { PullEvent } from '../../../src/applier/pull/events.js';
@@ -12,6 +13,7 @@ import { openStore } from '../../../src/applier/store/open.js';
 import { isWhittleError } from '../../../src/core/errors.js';
 import { basisConformance, type InstalledImage } from '../../support/basis-conformance.js';
 import { changedBytes, makeEngineWorld, pullToEngine, type EnginePull, type EngineWorld } from '../../support/engines/containerd-world.js';
+import { startBareRegistry } from '../../support/engines/bare-registry.js';
 import { makePodman, podmanWanting, type TestPodman } from '../../support/engines/podman.js';
 import { makeImage } from '../../support/images.js';
 import { testUnlessWanting } from '../../support/tools.js';
@@ -64,6 +66,14 @@ class Device {
   async expectOnly(...versions: number[]): Promise<void> {
     expect(await this.listed()).toEqual(versions.map(line).sort());
     expect((await readdir(join(this.root, 'stages')))).toEqual([]);
+  }
+
+  /** What pulls of this device have in memory. */
+  async inMemory(): Promise<string[]> {
+    const store = await openStore(this.root);
+    const mark = `whittle-${rootMark(store.fs)}-`;
+    await store.close();
+    return (await readdir('/dev/shm').catch((): string[] => [])).filter((name) => name.startsWith(mark));
   }
 
   /** Bytes of files that podman's store takes. */
@@ -142,6 +152,25 @@ test('the layers that came before an interruption are not fetched again, unless 
     else expect(plan?.event === 'plan' ? plan.missingLayers : 3).toBeLessThan(3);
     await device.expectRuns(1);
     await device.expectOnly(1);
+    // What the killed one had in memory went with the next pull.
+    expect(await device.inMemory()).toEqual([]);
+  }
+});
+
+test('a chain of published deltas is followed from podman\'s image, by the same plan, and leaves no image between', async () => {
+  const device = await Device.make();
+  const bare = await startBareRegistry(world);
+  const pullBare = (version: number): Promise<EnginePull> => pullToEngine(device.root, (store) => device.podman.engine(store), bare.image(version));
+  try {
+    succeeded(await pullBare(1), 'layers', 1);
+    const pulled = await pullBare(3);
+    succeeded(pulled, 'delta', 3);
+    expect(pulled.events.filter(({ event }) => event === 'fallback')).toEqual([]);
+    expect(pulled.events.find(({ event }) => event === 'plan')).toMatchObject({ into: 'podman', steps: [{ kind: 'delta' }, { kind: 'delta' }], downloadBytes: pulled.result?.figures.deltaBytes });
+    expect(await device.podman.runContainer(bare.image(3), '/bin/print', '/app/version')).toBe('version 3\n');
+    expect(await device.listed()).toEqual([1, 3].map((version) => `${bare.image(version)} ${world.version(version).configDigest}`));
+  } finally {
+    await bare.close();
   }
 });
 

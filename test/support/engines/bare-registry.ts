@@ -23,6 +23,9 @@ export async function startBareRegistry(world: EngineWorld): Promise<BareRegistr
   try {
     for (const image of world.versions) await pushMade(to, image);
     for (const from of [1, 2]) await publishReal(to, world.version(from), world.version(from + 1));
+  } catch (error) {
+    await registry.close();
+    throw error;
   } finally {
     await to.client.close();
   }
