@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -13,7 +14,17 @@ namespace {
 /** A path that reaches `place` through its open directory; the l*xattr calls do not follow its last component. */
 std::string ProcPath(const Place& place) { return "/proc/self/fd/" + std::to_string(place.directory) + "/" + place.name; }
 
+// The headers may be older than the kernel. Linux before 6.6 answers ENOSYS, as for the number that does not exist.
+#if defined(__NR_fchmodat2)
+constexpr long kFchmodat2 = __NR_fchmodat2;
+#elif defined(__x86_64__) || defined(__i386__) || defined(__aarch64__) || defined(__arm__)
+constexpr long kFchmodat2 = 452;
+#else
+constexpr long kFchmodat2 = -1;
+#endif
+
 int SetMode(const Place& place, mode_t mode) {
+  if (syscall(kFchmodat2, place.directory, place.name.c_str(), mode, AT_SYMLINK_NOFOLLOW) == 0) return 0;
   // fchmodat cannot refuse links before Linux 6.6, and opening a device would wake it: O_PATH does neither.
   Fd fd(openat(place.directory, place.name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (!fd) return errno;
@@ -43,7 +54,31 @@ bool SameTime(const struct stat& st, const Attributes& attributes) {
   return static_cast<int64_t>(st.st_mtim.tv_sec) == attributes.mtime_sec && static_cast<uint32_t>(st.st_mtim.tv_nsec) == attributes.mtime_nsec;
 }
 
+void FillTimes(const Attributes& attributes, struct timespec* times) {
+  times[0].tv_sec = 0;
+  times[0].tv_nsec = UTIME_OMIT;
+  times[1].tv_sec = static_cast<time_t>(attributes.mtime_sec);
+  times[1].tv_nsec = static_cast<long>(attributes.mtime_nsec);
+}
+
 }  // namespace
+
+void SetAttributesOfOpen(int fd, const Attributes& attributes, std::vector<AttributeError>* errors) {
+  if ((attributes.set & Attributes::kOwner) != 0 && fchown(fd, attributes.uid, attributes.gid) != 0) errors->push_back({errno, Attributes::kOwner, 0});
+  if ((attributes.set & Attributes::kMode) != 0 && fchmod(fd, attributes.mode) != 0) errors->push_back({errno, Attributes::kMode, 0});
+  if ((attributes.set & Attributes::kXattrs) != 0) {
+    for (size_t index = 0; index < attributes.xattrs.size(); index++) {
+      const Xattr& xattr = attributes.xattrs[index];
+      if (fsetxattr(fd, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0) != 0) {
+        errors->push_back({errno, Attributes::kXattrs, static_cast<uint16_t>(index)});
+      }
+    }
+  }
+  if ((attributes.set & Attributes::kTime) == 0) return;
+  struct timespec times[2];
+  FillTimes(attributes, times);
+  if (futimens(fd, times) != 0) errors->push_back({errno, Attributes::kTime, 0});
+}
 
 void SetAttributes(const Place& place, const Attributes& attributes, const struct stat* known, std::vector<AttributeError>* errors) {
   bool owner_changed = false;
@@ -68,10 +103,8 @@ void SetAttributes(const Place& place, const Attributes& attributes, const struc
     }
   }
   if ((attributes.set & Attributes::kTime) != 0 && (known == nullptr || !SameTime(*known, attributes))) {
-    struct timespec times[2] = {};
-    times[0].tv_nsec = UTIME_OMIT;
-    times[1].tv_sec = static_cast<time_t>(attributes.mtime_sec);
-    times[1].tv_nsec = static_cast<long>(attributes.mtime_nsec);
+    struct timespec times[2];
+    FillTimes(attributes, times);
     if (utimensat(place.directory, place.name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) {
       errors->push_back({errno, Attributes::kTime, 0});
     }

@@ -46,6 +46,9 @@ struct AttributeError {
  */
 void SetAttributes(const Place& place, const Attributes& attributes, const struct stat* known, std::vector<AttributeError>* errors);
 
+/** The same on an open file that is new, so that nothing has to be removed from it. */
+void SetAttributesOfOpen(int fd, const Attributes& attributes, std::vector<AttributeError>* errors);
+
 /** All extended attributes readable at `place`; a filesystem without them has none. Returns 0 or an errno. */
 int GetXattrs(const Place& place, std::vector<Xattr>* xattrs);
 

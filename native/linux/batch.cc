@@ -1,6 +1,7 @@
 #include "linux/batch.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -90,13 +91,17 @@ class Batch {
   int FinishAttributes(const Place& place, const Attributes& attributes, const struct stat* known, bool kept) {
     std::vector<AttributeError> errors;
     SetAttributes(place, attributes, known, &errors);
+    PutAttributeErrors(errors, kept);
+    return 0;
+  }
+
+  void PutAttributeErrors(const std::vector<AttributeError>& errors, bool kept) {
     payload_.U8(kept ? 1 : 0);
     for (const AttributeError& error : errors) {
       payload_.I32(error.error);
       payload_.U8(error.what);
       payload_.U16(error.index);
     }
-    return 0;
   }
 
   int Mkdir() {
@@ -199,8 +204,10 @@ class Batch {
       if (IsSameFile(place, content, size, &st)) return FinishAttributes(place, attributes, &st, true);
       if (unlinkat(place.directory, place.name.c_str(), 0) != 0 && errno != ENOENT) return errno;
     }
-    error = WriteNewFile(place, content, size);
-    return error != 0 ? error : FinishAttributes(place, attributes, nullptr, false);
+    std::vector<AttributeError> errors;
+    error = WriteNewFile(place, content, size, attributes, &errors);
+    if (error == 0) PutAttributeErrors(errors, false);
+    return error;
   }
 
   int SetAttributesOf() {
@@ -265,10 +272,10 @@ class Batch {
     Place place;
     const int error = parents_.Find(in_.String(), &place);
     if (error != 0) return error;
-    std::string target(64 * 1024, '\0');
-    const ssize_t size = readlinkat(place.directory, place.name.c_str(), &target[0], target.size());
+    char target[PATH_MAX];  // The kernel's own bound, its zero byte included.
+    const ssize_t size = readlinkat(place.directory, place.name.c_str(), target, sizeof target);
     if (size < 0) return errno;
-    payload_.Raw(target.data(), static_cast<size_t>(size));
+    payload_.Raw(target, static_cast<size_t>(size));
     return 0;
   }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "linux/attributes.h"
 #include "linux/beneath.h"
 
 namespace whittle {
@@ -28,8 +29,8 @@ int OpenFile(ParentCache* parents, const std::string& path, OpenHow how, mode_t 
 /** Whether a regular file with one link and just these bytes is there. */
 bool IsSameFile(const Place& place, const uint8_t* content, size_t size, struct stat* st);
 
-/** Makes a new file with these bytes and reports what close reports. Leaves nothing when it fails. */
-int WriteNewFile(const Place& place, const uint8_t* content, size_t size);
+/** Makes a new file with these bytes and attributes and reports what close reports. Leaves nothing when it fails. */
+int WriteNewFile(const Place& place, const uint8_t* content, size_t size, const Attributes& attributes, std::vector<AttributeError>* errors);
 
 /** renameat2 with `flags`, or renameat where the flags are 0. */
 int RenameAt(const Place& from, const Place& to, uint32_t flags);

@@ -181,6 +181,12 @@ export class LinuxFs implements DurableFs {
     return splitResults(typeof out === 'number' ? this.#looked.subarray(0, out) : out);
   }
 
+  /** What one look gives; `decode` copies what it keeps. */
+  #see<T>(encoder: BatchEncoder, syscall: string, path: FsPath, decode: (payload: Buffer) => T): Promise<T> {
+    // Decoded before anybody else can run: the next look goes into the same buffer.
+    return new Promise((settle) => { settle(decode(payloadOf(this.#look(encoder), syscall, path))); });
+  }
+
   async #one(encoder: BatchEncoder, syscall: string, path: FsPath): Promise<Buffer> {
     return payloadOf(await this.#run(encoder), syscall, path);
   }
@@ -260,12 +266,12 @@ export class LinuxFs implements DurableFs {
     return (paths.length <= fewPaths ? this.#look(encoder) : await this.#run(encoder)).map((result, index) => absentOr(result, decodeStat, 'stat', paths[index] ?? ''));
   }
 
-  async readdir(path: FsPath): Promise<DirectoryEntry[]> {
-    return decodeDirectory(await this.#one(new BatchEncoder().u8(step.readdir).bytes(path), 'readdir', path));
+  readdir(path: FsPath): Promise<DirectoryEntry[]> {
+    return this.#see(new BatchEncoder().u8(step.readdir).bytes(path), 'readdir', path, decodeDirectory);
   }
 
-  async readlink(path: FsPath): Promise<Buffer> {
-    return this.#one(new BatchEncoder().u8(step.readlink).bytes(path), 'readlink', path);
+  readlink(path: FsPath): Promise<Buffer> {
+    return this.#see(new BatchEncoder().u8(step.readlink).bytes(path), 'readlink', path, (target) => Buffer.from(target));
   }
 
   async xattrs(path: FsPath): Promise<Xattr[]> {
