@@ -57,5 +57,5 @@ test('code for other settings of V8, of another program, damaged or missing is p
 
 test('a program that was not built says so', async () => {
   rmSync(join(installed, 'dist'), { recursive: true });
-  await expect(version()).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('npm run build') as string });
+  await expect(version()).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('npm run build') });
 });
