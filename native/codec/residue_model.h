@@ -39,7 +39,7 @@ struct FastProfile {
   static constexpr int kOrderBits = 15;
   static constexpr int kHistoryBits = 21;
   static constexpr size_t kHitMaps = 2;
-  static constexpr uint32_t kLongMatch = 16, kSureMatch = 1, kSureHits = 1;
+  static constexpr uint32_t kLongMatch = 32, kSureMatch = 1, kSureHits = 1;
 };
 
 /** Old bytes may be read this far before and after the stretch given to a model, new bytes this far before it. */
