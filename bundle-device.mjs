@@ -32,6 +32,8 @@ async function makeBundle() {
     keepNames: false,
     legalComments: 'external',
     external: ['zstd-napi'],
+    // The program runs as a script, where only require loads what is left out of it: Node's own modules too.
+    supported: { 'dynamic-import': false },
     logLevel: 'warning',
   });
   if ((await readFile(outfile)).some((byte) => byte > 0x7f)) throw new Error(`${outfile} is not ASCII`);
