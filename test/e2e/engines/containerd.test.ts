@@ -347,7 +347,11 @@ test('Kubernetes\' side of containerd finds the image by tag, by the digest that
 test('a chain of published deltas is followed from containerd\'s image, with links to what it has', async () => {
   const device = await Device.make();
   succeeded(await device.pullBare(bare.image(1)), 'layers', 1);
-  const pulled = await device.pullBare(bare.image(3));
+  const pulled = await pullToEngine(device.root, async (store) => {
+    const engine = await containerd.engine(store, device.namespace);
+    expect(await engine.storage()).toEqual({ path: join(containerd.root, 'io.containerd.snapshotter.v1.overlayfs'), layerCopies: 0 });
+    return engine;
+  }, bare.image(3));
   succeeded(pulled, 'delta', 3);
   expect(pulled.events.find(({ event }) => event === 'plan')).toMatchObject({ into: 'containerd', steps: [{ kind: 'delta' }, { kind: 'delta' }], downloadBytes: pulled.result?.figures.deltaBytes });
   expect(pulled.result?.figures.writtenBytes).toBeLessThan(2 * (changedBytes + 300_000));

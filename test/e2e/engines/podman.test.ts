@@ -160,7 +160,11 @@ test('the layers that came before an interruption are not fetched again, unless 
 test('a chain of published deltas is followed from podman\'s image, by the same plan, and leaves no image between', async () => {
   const device = await Device.make();
   const bare = await startBareRegistry(world);
-  const pullBare = (version: number): Promise<EnginePull> => pullToEngine(device.root, (store) => device.podman.engine(store), bare.image(version));
+  const pullBare = (version: number): Promise<EnginePull> => pullToEngine(device.root, async (store) => {
+    const engine = await device.podman.engine(store);
+    expect(await engine.storage()).toEqual({ path: device.podman.graphRoot, layerCopies: 1 });
+    return engine;
+  }, bare.image(version));
   try {
     succeeded(await pullBare(1), 'layers', 1);
     const pulled = await pullBare(3);
