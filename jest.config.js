@@ -26,7 +26,7 @@ const project = (name, extra = {}) => ({
 
 export default {
   maxWorkers: 2,
-  testTimeout: 60_000,
+  testTimeout: 240_000,
   testSequencer: '<rootDir>/test/support/longest-first.js',
   projects: [
     project('unit'),

@@ -24,6 +24,7 @@ export default async function buildOnce() {
     for (const project of ['tsconfig.build.json', 'tsconfig.bench.json']) {
       await promisify(execFile)(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', project], { cwd: root });
     }
+    await promisify(execFile)(process.execPath, [join(root, 'bundle-device.mjs')], { cwd: root });
   } catch (error) {
     // The compiler writes its output even when it finds type errors; `npm run typecheck` is the judge of those.
     process.stderr.write(`build before the end-to-end tests: ${error.stdout ?? error.message}\n`);
