@@ -32,6 +32,14 @@ BlockIndex::BlockIndex(uint64_t memory_limit_bytes)
     : max_slots_(static_cast<size_t>(std::min<uint64_t>(memory_limit_bytes / (sizeof(Entry) * 3 / 2), uint64_t{1} << 31))),
       entries_(std::min(kFirstSlots, max_slots_), Entry{0, kEmptyId}), level_(kFineLevel) {}
 
+void BlockIndex::Clear() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<Entry>(std::min(kFirstSlots, max_slots_), Entry{0, kEmptyId}).swap(entries_);
+  file_sizes_ = {};
+  used_ = 0;
+  level_ = kFineLevel;
+}
+
 size_t BlockIndex::SlotOf(uint32_t tag) const {
   const uint32_t spread = tag * 0x9E3779B1u;
   return static_cast<size_t>(uint64_t{spread} * entries_.size() >> 32);

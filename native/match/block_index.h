@@ -29,6 +29,8 @@ class BlockIndex {
   void Add(uint32_t id, const Content& content);
   /** The files with most in common, best first; ties by id. */
   std::vector<Candidate> Query(const Content& content);
+  /** Forgets every file and gives the memory back. */
+  void Clear();
 
  private:
   struct Entry {

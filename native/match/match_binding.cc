@@ -82,11 +82,20 @@ napi_value BlockIndexQuery(napi_env env, napi_callback_info info) {
   });
 }
 
+/** clear(): void. */
+napi_value BlockIndexClear(napi_env env, napi_callback_info info) {
+  return Guard(env, [&]() -> napi_value {
+    const Arguments arguments = GetArguments(env, info, 0);
+    UnwrapObject<BlockIndex>(env, arguments.self, kBlockIndexTag)->Clear();
+    return MakeUndefined(env);
+  });
+}
+
 }  // namespace
 
 void RegisterMatcher(napi_env env, napi_value exports) {
   SetFunction(env, exports, "matchFile", MatchFile);
-  DefineClass(env, exports, "BlockIndex", NewBlockIndex, {Method("add", BlockIndexAdd), Method("query", BlockIndexQuery)});
+  DefineClass(env, exports, "BlockIndex", NewBlockIndex, {Method("add", BlockIndexAdd), Method("query", BlockIndexQuery), Method("clear", BlockIndexClear)});
 }
 
 }  // namespace whittle

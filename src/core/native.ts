@@ -34,6 +34,8 @@ export interface BlockIndex {
   add(id: number, content: NativeContent): Promise<void>;
   /** Pairs (id, estimate of bytes in common), best first, at most 16. */
   query(content: NativeContent): Promise<Float64Array>;
+  /** Forgets every file and gives the memory back at once: up to then it is the garbage collector's, which may be late. */
+  clear(): void;
 }
 
 /** Codes segments of files as differences; models persist from segment to segment. */

@@ -67,7 +67,7 @@ interface Coded {
 export const computeDefaults = { memoryLimitBytes: 2 ** 30, frameBytes: 256 * 1024, threads: 2 } as const;
 
 /** Memory beside matching: the codec's models and buffers, metadata, the runtime itself. */
-const reservedBytes = 256 * 2 ** 20;
+const reservedBytes = 400 * 2 ** 20;
 
 /**
  * Computes the delta that turns the basis image into the target: writes the data blob to `dataPath` (not synced)

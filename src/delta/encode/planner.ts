@@ -65,13 +65,18 @@ export class Planner {
   /** Plans all layers, in order. */
   async plan(): Promise<PlannedLayer[]> {
     const planned: PlannedLayer[] = [];
-    for (const layer of this.options.layers) {
-      const meta = this.options.target.layers[layer];
-      if (meta === undefined) continue;
-      planned.push(await this.#layer(layer, meta));
-      this.options.onLayerEnd?.();
+    try {
+      for (const layer of this.options.layers) {
+        const meta = this.options.target.layers[layer];
+        if (meta === undefined) continue;
+        planned.push(await this.#layer(layer, meta));
+        this.options.onLayerEnd?.();
+      }
+      return planned;
+    } finally {
+      this.#blocks?.index.clear();
+      this.#blocks = null;
     }
-    return planned;
   }
 
   async #layer(layer: number, meta: LayerMeta): Promise<PlannedLayer> {

@@ -35,6 +35,16 @@ test('finds the file that content came from, however it is shifted, and about ho
   expect(found[1]?.sharedBytes).toBeLessThan(55_000);
 });
 
+test('knows nothing of what came before it was cleared, and takes files again', async () => {
+  const contents = Array.from({ length: 12 }, (_, seed) => seededBytes(50_000, seed + 1));
+  const index = await indexOf(contents);
+  expect((await query(index, contents[7] ?? Buffer.of())).map(({ id }) => id)).toEqual([7]);
+  index.clear();
+  expect(await query(index, contents[7] ?? Buffer.of())).toEqual([]);
+  await index.add(3, await files.make(contents[9] ?? Buffer.of()));
+  expect((await query(index, contents[9] ?? Buffer.of())).map(({ id }) => id)).toEqual([3]);
+});
+
 test('finds small files, in each other and in large ones', async () => {
   const large = seededBytes(200_000, 1);
   const small = seededBytes(1200, 2);
