@@ -18,7 +18,7 @@ export const exitCodes = {
 /** Every error code of the project, in alphabetical order within its room. `docs/errors.md` is held to this table by a test. */
 export const errorCodes = {
   INTERNAL: { exitCode: exitCodes.internal, retryable: false, summary: 'A defect in Whittle itself.', hint: 'Run again with --debug and report what it prints.' },
-  INTERRUPTED: { exitCode: exitCodes.interrupted, retryable: true, summary: 'Stopped by a signal or by the caller.', hint: 'Run the same command again: it continues where it was.' },
+  INTERRUPTED: { exitCode: exitCodes.interrupted, retryable: true, summary: 'Stopped by a signal or by the caller.', hint: 'Run the same command again; if it is a pull, it continues where it was.' },
   USAGE: { exitCode: exitCodes.usage, retryable: false, summary: 'A flag or argument is wrong.', hint: 'See --help.' },
   NATIVE_ADDON: { exitCode: exitCodes.internal, retryable: false, summary: 'The native addon is missing or cannot be loaded.', hint: 'Install a C++ compiler and python3 (Debian: apt install g++ make python3), then run: npm rebuild' },
   LIMIT_EXCEEDED: { exitCode: exitCodes.badInput, retryable: false, summary: 'Input is larger than a named limit allows.', hint: 'If the input is trusted, raise the limit named in the message.' },
