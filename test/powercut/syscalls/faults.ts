@@ -22,7 +22,7 @@ const writeErrors = ['EIO', 'ENOSPC', 'EDQUOT', 'EROFS'];
 const errorsOf: Readonly<Record<string, readonly string[]>> = {
   pwrite64: writeErrors, fsync: writeErrors, fdatasync: writeErrors, syncfs: writeErrors, mkdirat: writeErrors, mknodat: writeErrors, linkat: writeErrors, symlinkat: writeErrors,
   renameat: writeErrors, renameat2: writeErrors, ftruncate: writeErrors, openat: writeErrors, unlinkat: ['EIO', 'EROFS', 'ENOSPC'],
-  fsetxattr: writeErrors, lsetxattr: writeErrors, setxattr: writeErrors, utimensat: ['EIO', 'EROFS', 'ENOSPC'], fchownat: ['EIO', 'EROFS', 'EDQUOT'], fchmod: ['EIO', 'EROFS'], fchmodat: ['EIO', 'EROFS'],
+  fsetxattr: writeErrors, lsetxattr: writeErrors, setxattr: writeErrors, utimensat: ['EIO', 'EROFS', 'ENOSPC'], fchown: ['EIO', 'EROFS', 'EDQUOT'], fchownat: ['EIO', 'EROFS', 'EDQUOT'], fchmod: ['EIO', 'EROFS'], fchmodat: ['EIO', 'EROFS'],
   openat2: ['EIO'], pread64: ['EIO'], read: ['EIO'], getdents64: ['EIO'], newfstatat: ['EIO'], statx: ['EIO'], readlinkat: ['EIO'], fstatfs: ['EIO'], close: ['EIO'],
 };
 
@@ -33,6 +33,9 @@ const lies: Readonly<Record<string, number>> = { pwrite64: 1, linkat: 0, mkdirat
 const codesOf: Readonly<Record<string, readonly ErrorCode[]>> = {
   EIO: ['STORAGE_IO'], ENOSPC: ['STORAGE_FULL'], EDQUOT: ['STORAGE_FULL'], EROFS: ['STORAGE_READ_ONLY'],
 };
+
+/** Calls that only read: a disk that fails them while layers are proven has damaged what it holds, and is said to have. */
+const readingCalls: ReadonlySet<string> = new Set(['openat2', 'openat', 'pread64', 'read', 'getdents64', 'newfstatat', 'statx', 'readlinkat']);
 
 /** What a lie may be told as: it was found when the stage was proven, or when a frame was read back. */
 const lieCodes: readonly ErrorCode[] = ['STORE_DAMAGED', 'STORAGE_IO', 'STAGE_INCOMPLETE', 'DELTA_MISMATCH', 'DELTA_CORRUPT', 'LAYER_MISMATCH', 'BASIS_DAMAGED'];
@@ -76,7 +79,7 @@ export class Injector {
       const outcome = await runTraced(pullWords(this.world, root), log, trace, `${call.name}:${what}:when=${String(call.when)}`);
       const logged = parseLog(await readFile(log, 'latin1'));
       const missed = fault.kind === 'kill' ? outcome.exitCode !== null : logged.find(({ injected }) => injected)?.text.includes(root) !== true;
-      const problems = missed ? [] : [...judge(fault, outcome), ...judgeLog(fault, call, logged)];
+      const problems = missed ? [] : [...judge(injection, outcome), ...judgeLog(fault, call, logged)];
       const ended = { current: 1, previous: 0 };
       if (!missed) problems.push(...(await judgeSpool(fault, call, logged)));
       const names = outcome.exitCode === 0 ? [ended] : [{ current: 0, previous: null }, ended];
@@ -115,11 +118,11 @@ export function describeInjection({ call, fault }: Injection): string {
 }
 
 /** Whether the program ended as its documentation says. */
-function judge(fault: Fault, outcome: Outcome): string[] {
+function judge({ call, fault }: Injection, outcome: Outcome): string[] {
   if (fault.kind === 'kill' || outcome.exitCode === 0) return [];
   const told = outcome.stdout.trim().split('\n').at(-1) ?? '';
   const code = /^\{"error":\{"code":"([A-Z_]+)"/.exec(told)?.[1];
-  const allowed = fault.kind === 'error' ? codesOf[fault.errno] ?? [] : lieCodes;
+  const allowed = fault.kind === 'lie' ? lieCodes : [...(codesOf[fault.errno] ?? []), ...(fault.errno === 'EIO' && readingCalls.has(call.name) ? ['STORE_DAMAGED' as const] : [])];
   const problems: string[] = [];
   if (!allowed.some((each) => each === code)) problems.push(`it said ${code ?? 'nothing'} (${outcome.stderr.split('\n')[0] ?? ''}), allowed is ${allowed.join(' or ')}`);
   const wanted = code !== undefined && code in errorCodes ? errorCodes[code as ErrorCode].exitCode : undefined;
