@@ -26,10 +26,13 @@ async function run(options: CampaignOptions): Promise<CampaignRow[]> {
       const wanted = injector.injections.filter((injection) => only === null || classOf(injection).includes(only));
       const drawn = sample(wanted, options.states, options.seed);
       options.onMessage(`${String(injector.injections.length)} faults are possible, ${String(injector.unreachable)} calls cannot be told from others by their number`);
+      const isStopped = (): boolean => options.signal.aborted;
       let misses = 0;
       for (const [at, injection] of drawn.entries()) {
-        if (options.signal.aborted) break;
+        if (isStopped()) break;
         const { missed, problems } = await injector.check(injection);
+        // Ctrl-C reaches the program under test too: what became of it then says nothing.
+        if (isStopped()) break;
         if (missed) misses++;
         const row = rows.get(classOf(injection)) ?? { states: 0, violations: 0 };
         rows.set(classOf(injection), { states: row.states + 1, violations: row.violations + (problems.length > 0 ? 1 : 0) });
