@@ -1,10 +1,11 @@
 // npm run fuzz -- [--rounds N] [--seed S]: the codec with address and undefined-behaviour sanitizers, then every parser in
 // JavaScript. docs/fuzzing.md says what is done. Ends with an exit code other than 0 at the first defect.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
+import { transformSync } from '@swc/core';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '2000' }, seed: { type: 'string', default: '1' }, 'native-only': { type: 'boolean', default: false } } });
@@ -27,7 +28,22 @@ run(process.env.CXX ?? 'g++', [
   '-std=c++17', '-g', '-O1', '-fno-sanitize-recover=all', '-fsanitize=address,undefined', '-DWHITTLE_FUZZ_MAIN', '-I', 'native',
   join('native', 'fuzz', 'codec_fuzz.cc'), ...sources, join('native', 'common', 'content.cc'), '-pthread', '-o', program,
 ]);
+
+/** Two versions of a small program with Go's tables, written below `output`: whole, other than the pieces of large programs. */
+async function goPrograms() {
+  const { code } = transformSync(readFileSync(join(root, 'test', 'support', 'tiny-go.ts'), 'utf8'), { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'es6' } });
+  const module = join(output, 'tiny-go.mjs');
+  writeFileSync(module, code);
+  const { tinyGo } = await import(pathToFileURL(module).href);
+  return [[60, 0], [63, 3]].map(([count, shift]) => {
+    const path = join(output, `go-${String(count)}`);
+    const functions = Array.from({ length: count }, (_, at) => ({ codeBytes: 32 + 16 * ((at * 7 + shift) % 9), nameBytes: 3 + ((at * 5 + shift) % 20), valueBytes: 2 + ((at + shift) % 7) }));
+    writeFileSync(path, tinyGo(functions).file);
+    return path;
+  });
+}
+
 // Old and new by turns: an executable against another, text against text.
-const pairs = [process.execPath, join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'native', 'build', 'Release', 'whittle_device.node'), join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'docs', 'format.md'), join(root, 'docs', 'format-codec.md')];
+const pairs = [process.execPath, join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'native', 'build', 'Release', 'whittle_device.node'), join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'docs', 'format.md'), join(root, 'docs', 'format-codec.md'), ...(await goPrograms())];
 run(program, [values.rounds, ...pairs], { WHITTLE_SEED: values.seed });
 if (!values['native-only']) run('npm', ['test', '--', 'test/property/fuzz-parsers.test.ts'], { WHITTLE_FUZZ_ROUNDS: values.rounds, WHITTLE_SEED: values.seed });
