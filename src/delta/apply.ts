@@ -1,5 +1,4 @@
 import { createHash, type Hash } from 'node:crypto';
-import { readSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isWhittleError, WhittleError } from '../core/errors.js';
@@ -7,6 +6,7 @@ import { entryHeaderBytes, entryPadding, trailerBytes, type PackedEntries } from
 import type { LayerEntry, LayerMeta } from '../tar/types.js';
 import type { Basis, BasisContent } from './basis.js';
 import { BitDecoder, type BitPort } from './bits.js';
+import { chunksOf } from './content-chunks.js';
 import { DataReader } from './data-reader.js';
 import { Collapser, expandedSize } from './expansion.js';
 import { inflatedContent } from './inflated-content.js';
@@ -140,7 +140,7 @@ class Applier {
     const own = createHash('sha256');
     try {
       if (content.sizeBytes !== record.header.sizeBytes) throw damaged(origin);
-      for (const chunk of chunksOf(content, this.#buffer, origin)) {
+      for (const chunk of chunksOf(content, this.#buffer, () => damaged(origin))) {
         hash.update(chunk);
         own.update(chunk);
         if (this.#isTurn()) await this.#turn();
@@ -216,18 +216,6 @@ function fromDelta<T>(action: () => T): T {
   } catch (error) {
     if (isWhittleError(error) && error.code === 'TAR_CORRUPT') throw new WhittleError('DELTA_CORRUPT', `the delta's tar metadata is malformed: ${error.message}`, { cause: error });
     throw error;
-  }
-}
-
-/** Content piece by piece in `buffer`. Synchronous reads: thousands of small files cost a tenth of what promises would. */
-function* chunksOf(content: BasisContent, buffer: Buffer, origin: ContentRef): Generator<Buffer> {
-  for (const extent of content.extents) {
-    for (let done = 0; done < extent.lengthBytes; ) {
-      const got = readSync(content.fd, buffer, 0, Math.min(buffer.length, extent.lengthBytes - done), extent.offset + done);
-      if (got === 0) throw damaged(origin);
-      done += got;
-      yield buffer.subarray(0, got);
-    }
   }
 }
 

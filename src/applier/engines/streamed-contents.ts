@@ -2,6 +2,7 @@ import { WhittleError } from '../../core/errors.js';
 import type { BasisContent } from '../../delta/basis.js';
 import type { LayerPlan } from '../../delta/plan.js';
 import type { ContentOrigin } from '../../delta/sink.js';
+import { noCounters } from '../store/file-sink.js';
 import type { StageCounters } from '../store/types.js';
 import type { LayerStream } from './layer-stream.js';
 import { ScratchContents } from './scratch-contents.js';
@@ -17,7 +18,7 @@ export interface StreamedLayer {
 /** What sinks have in common that send each layer away as a stream: only what a delta may still refer to is kept. */
 export abstract class StreamedContents<L extends StreamedLayer> {
   protected readonly scratch: ScratchContents;
-  protected readonly tally = { writtenBytes: 0, writtenFiles: 0, linkedBytes: 0, linkedFiles: 0, keptBytes: 0, keptFiles: 0 };
+  protected readonly tally = noCounters();
   /** The layer that is being sent; null between layers. */
   protected open: L | null = null;
   #basis: HeldBasis | null = null;

@@ -1,20 +1,24 @@
 import { createHash } from 'node:crypto';
-import { readSync } from 'node:fs';
 import { withStorageErrors } from '../../atomic/index.js';
 import { WhittleError } from '../../core/errors.js';
 import type { BasisContent, OpenContentOptions } from '../../delta/basis.js';
+import { chunksOf } from '../../delta/content-chunks.js';
 import type { ContentOrigin, TargetSink } from '../../delta/sink.js';
 import type { LayerMeta } from '../../tar/index.js';
 import { ScratchContents } from '../engines/scratch-contents.js';
 import type { HeldBasis, HeldImage, LayerSink } from '../engines/types.js';
+import { noCounters } from '../store/file-sink.js';
 import type { StageCounters } from '../store/types.js';
+import { ForwardedSink } from './forwarded-sink.js';
 
 const chunkBytes = 256 * 1024;
 
 /** Where a content is that a chain passed: with the place that the chain starts from, or in the scratch of an image on the way. */
-type Whereabouts =
-  | { readonly at: 'start'; readonly layer: number; readonly entry: number }
-  | { readonly at: 'scratch'; open(): Promise<BasisContent> };
+interface Whereabouts {
+  /** Its place in the basis that the chain starts from; null in the scratch, which was proven when it was written, a moment ago. */
+  readonly start: { readonly layer: number; readonly entry: number } | null;
+  open(options?: OpenContentOptions): Promise<BasisContent>;
+}
 
 /** A basis that a step of a chain starts from: the place's own, or an image on the way. */
 export interface ChainBasis extends HeldBasis {
@@ -38,7 +42,7 @@ export class ChainStart implements ChainBasis {
   }
 
   whereabouts(layer: number, entry: number): Whereabouts {
-    return { at: 'start', layer, entry };
+    return { start: { layer, entry }, open: (options) => this.held.openContent(layer, entry, options) };
   }
 
   close(): Promise<void> {
@@ -53,7 +57,7 @@ export class ChainStart implements ChainBasis {
 export class PassedSink implements TargetSink {
   readonly #contents: ScratchContents;
   readonly #rebuilt = new Map<string, { readonly layer: number; readonly meta: LayerMeta }>();
-  readonly #tally = { writtenBytes: 0, writtenFiles: 0, linkedBytes: 0, linkedFiles: 0, keptBytes: 0, keptFiles: 0 };
+  readonly #tally = noCounters();
 
   /** `directory`: where the file is made, when something is kept. `before` stays the caller's. */
   constructor(directory: string, private readonly before: ChainBasis) {
@@ -134,16 +138,11 @@ class PassedBasis implements ChainBasis {
     if ('before' in place) return this.before.whereabouts(place.before, entry);
     const origin = this.contents.whereIs(place.own, entry);
     if (origin.from === 'basis') return this.before.whereabouts(origin.layer, origin.entry);
-    return { at: 'scratch', open: () => this.contents.open(origin.layer, origin.entry, null) };
+    return { start: null, open: () => this.contents.open(origin.layer, origin.entry, null) };
   }
 
-  /** What is in the scratch file was proven when it went there, a moment ago; what is at the start is checked there. */
   async openContent(layer: number, entry: number, options?: OpenContentOptions): Promise<BasisContent> {
-    const place = this.#places[layer];
-    if (place === undefined) throw new WhittleError('INTERNAL', `an image on the way has no layer ${String(layer)}`);
-    if ('before' in place) return this.before.openContent(place.before, entry, options);
-    const origin = this.contents.whereIs(place.own, entry);
-    return origin.from === 'basis' ? this.before.openContent(origin.layer, origin.entry, options) : this.contents.open(origin.layer, origin.entry, null);
+    return this.whereabouts(layer, entry).open(options);
   }
 
   close(): Promise<void> {
@@ -155,14 +154,16 @@ class PassedBasis implements ChainBasis {
  * The end of a chain: gives the target's layers to the place's sink, which knows only the basis that the chain started from.
  * Layers that are the same in the image before are given too, in their turn, since no place has them.
  */
-export class ChainEnd implements TargetSink {
+export class ChainEnd extends ForwardedSink<LayerSink> {
   /** First layer of the target that was not looked at yet. */
   #next = 0;
 
   /** `diffIds`: the target's. The sink must have been told of the basis that the chain started from. */
-  constructor(private readonly sink: LayerSink, private readonly diffIds: readonly string[], private readonly basis: ChainBasis) {}
+  constructor(sink: LayerSink, private readonly diffIds: readonly string[], private readonly basis: ChainBasis) {
+    super(sink);
+  }
 
-  async beginLayer(layer: number, meta: LayerMeta): Promise<void> {
+  override async beginLayer(layer: number, meta: LayerMeta): Promise<void> {
     await this.#carryOver(layer);
     this.#next = layer + 1;
     await this.sink.beginLayer(layer, meta);
@@ -193,10 +194,10 @@ export class ChainEnd implements TargetSink {
     await this.sink.endLayer(layer, meta);
   }
 
-  async copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void> {
+  override async copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void> {
     const found = origin.from === 'basis' ? this.basis.whereabouts(origin.layer, origin.entry) : null;
     if (found === null) await this.sink.copyEntry(layer, entry, origin);
-    else if (found.at === 'start') await this.sink.copyEntry(layer, entry, { from: 'basis', layer: found.layer, entry: found.entry });
+    else if (found.start !== null) await this.sink.copyEntry(layer, entry, { from: 'basis', ...found.start });
     else await this.#write(layer, entry, await found.open());
   }
 
@@ -204,34 +205,13 @@ export class ChainEnd implements TargetSink {
     const hash = createHash('sha256');
     const buffer = Buffer.allocUnsafe(chunkBytes);
     try {
-      for (const { offset, lengthBytes } of content.extents) {
-        for (let done = 0; done < lengthBytes;) {
-          const got = readSync(content.fd, buffer, 0, Math.min(buffer.length, lengthBytes - done), offset + done);
-          if (got === 0) throw new WhittleError('BASIS_DAMAGED', 'content of an image on the way ends too early');
-          hash.update(buffer.subarray(0, got));
-          await this.sink.writeEntry(layer, entry, buffer.subarray(0, got));
-          done += got;
-        }
+      for (const chunk of chunksOf(content, buffer, () => new WhittleError('BASIS_DAMAGED', 'content of an image on the way ends too early'))) {
+        hash.update(chunk);
+        await this.sink.writeEntry(layer, entry, chunk);
       }
     } finally {
       await content.close();
     }
     await this.sink.endEntry(layer, entry, hash.digest());
-  }
-
-  writeEntry(layer: number, entry: number, chunk: Buffer): Promise<void> {
-    return this.sink.writeEntry(layer, entry, chunk);
-  }
-
-  endEntry(layer: number, entry: number, digest: Buffer): Promise<void> {
-    return this.sink.endEntry(layer, entry, digest);
-  }
-
-  openContent(layer: number, entry: number): Promise<BasisContent> {
-    return this.sink.openContent(layer, entry);
-  }
-
-  endLayer(layer: number, meta: LayerMeta): Promise<void> {
-    return this.sink.endLayer(layer, meta);
   }
 }

@@ -1,12 +1,10 @@
 import { stat, statfs } from 'node:fs/promises';
 import type { BasisOptions, Engine, HeldBasis, HeldImage, ImagePlace, LayerSink, PullStage, SpaceNeeds } from '../engines/types.js';
-import type { ContentOrigin } from '../../delta/sink.js';
-import type { BasisContent } from '../../delta/basis.js';
 import type { LayerPlan } from '../../delta/plan.js';
 import type { DurableFs } from '../../atomic/durable-fs.js';
-import type { LayerMeta } from '../../tar/index.js';
 import { requireFree } from '../free-space.js';
 import type { CommitOptions, Stage, StageCounters, StageOptions, Store, TargetImage } from '../store/types.js';
+import { ForwardedSink } from './forwarded-sink.js';
 
 /** The device's own store as the place that a pull works on. */
 export function storePlace(store: Store): ImagePlace {
@@ -74,8 +72,10 @@ async function filesystemOf(path: string): Promise<{ readonly device: number; re
 }
 
 /** Lock and spool of the device's store, layers to the engine. */
-class EngineStage implements PullStage {
-  constructor(private readonly own: Stage, private readonly sink: LayerSink, private readonly engine: Engine) {}
+class EngineStage extends ForwardedSink<LayerSink> implements PullStage {
+  constructor(private readonly own: Stage, sink: LayerSink, private readonly engine: Engine) {
+    super(sink);
+  }
 
   get intake(): LayerSink['intake'] {
     return this.sink.intake;
@@ -125,30 +125,6 @@ class EngineStage implements PullStage {
 
   writeLayerTar(layer: number, chunks: AsyncIterable<Buffer>, sizeBytes?: number): Promise<void> {
     return this.sink.writeLayerTar(layer, chunks, sizeBytes);
-  }
-
-  beginLayer(layer: number, meta: LayerMeta): Promise<void> {
-    return this.sink.beginLayer(layer, meta);
-  }
-
-  copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void> {
-    return this.sink.copyEntry(layer, entry, origin);
-  }
-
-  writeEntry(layer: number, entry: number, chunk: Buffer): Promise<void> {
-    return this.sink.writeEntry(layer, entry, chunk);
-  }
-
-  endEntry(layer: number, entry: number, digest: Buffer): Promise<void> {
-    return this.sink.endEntry(layer, entry, digest);
-  }
-
-  openContent(layer: number, entry: number): Promise<BasisContent> {
-    return this.sink.openContent(layer, entry);
-  }
-
-  endLayer(layer: number, meta: LayerMeta): Promise<void> {
-    return this.sink.endLayer(layer, meta);
   }
 
   checkpoint(): Promise<void> {

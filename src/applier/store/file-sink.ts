@@ -14,6 +14,11 @@ export interface WriterCounters {
   keptFiles: number;
 }
 
+/** Counters of one who has done nothing yet. */
+export function noCounters(): WriterCounters {
+  return { writtenBytes: 0, writtenFiles: 0, linkedBytes: 0, linkedFiles: 0, keptBytes: 0, keptFiles: 0 };
+}
+
 /** A file that content goes to. */
 export interface ContentTarget {
   readonly path: FsPath;

@@ -9,7 +9,7 @@ import { LayersBasis } from './basis.js';
 import { checkLayer } from './check.js';
 import { findDamaged, moveLayers, point, recordImage } from './commit.js';
 import type { StoreContext } from './context.js';
-import type { WriterCounters } from './file-sink.js';
+import { noCounters } from './file-sink.js';
 import { Layer, throwIfAborted } from './layer.js';
 import { LayerBuilder } from './layer-builder.js';
 import { hexOf, layerPath, layout, stageLockPath, stagePath } from './layout.js';
@@ -20,7 +20,7 @@ import type { CommitOptions, Stage, StageCounters, StageOptions, StoreBasis, Sto
 /** An uncommitted apply on disk, held by one process at a time. */
 export class DiskStage implements Stage {
   readonly intake = 'kept';
-  readonly #counters: WriterCounters = { writtenBytes: 0, writtenFiles: 0, linkedBytes: 0, linkedFiles: 0, keptBytes: 0, keptFiles: 0 };
+  readonly #counters = noCounters();
   readonly #builder: LayerBuilder;
   /** diffIDs known to be whole: staged here, or committed and not to be replaced. */
   readonly #whole = new Map<string, 'stage' | 'store'>();

@@ -6,7 +6,7 @@ import { chainIds, parseManifest, type Manifest } from '../../../oci/index.js';
 import type { LayerMeta } from '../../../tar/index.js';
 import { LayersBasis } from '../../store/basis.js';
 import { checkLayer } from '../../store/check.js';
-import type { WriterCounters } from '../../store/file-sink.js';
+import { noCounters } from '../../store/file-sink.js';
 import { Layer, throwIfAborted } from '../../store/layer.js';
 import { LayerBuilder } from '../../store/layer-builder.js';
 import { hexOf } from '../../store/layout.js';
@@ -26,7 +26,7 @@ import { layerDirectories } from './trees.js';
  */
 export class ContainerdSink implements LayerSink {
   readonly intake = 'kept';
-  readonly #counters: WriterCounters = { writtenBytes: 0, writtenFiles: 0, linkedBytes: 0, linkedFiles: 0, keptBytes: 0, keptFiles: 0 };
+  readonly #counters = noCounters();
   readonly #builder: LayerBuilder;
   readonly #manifest: Manifest;
   readonly #chain: readonly string[];
