@@ -14,29 +14,22 @@ export interface Service {
 /** Starts `delta-server serve` for some images on a port that the kernel chooses, its state below `root`, and waits until it listens. */
 export async function startService(images: readonly string[], root: string, profile: 'small' | 'fast'): Promise<Service> {
   const command = [...program('delta-server'), 'serve', '--images', ...images, '--root', root, '--profile', profile, '--listen', '127.0.0.1:0'];
-  const starting = new AbortController();
   let kill = (): void => undefined;
   let outcome: Promise<unknown> = Promise.resolve();
-  const port = await Promise.race([
-    new Promise<number>((resolve, reject) => {
-      outcome = run(command, {
-        onStart: (child) => {
-          kill = () => { child.kill('SIGTERM'); };
-          let said = '';
-          child.stdout?.on('data', (chunk: Buffer) => {
-            said += chunk.toString('utf8');
-            const listening = /^listening on http:\/\/127\.0\.0\.1:(\d+),/m.exec(said);
-            if (listening !== null) resolve(Number(listening[1]));
-          });
-        },
-      }).then((ended) => { reject(new Error(`delta-server serve ended early: exit code ${String(ended.exitCode)}\n${ended.stderr.slice(-2000)}`)); }, reject);
-    }),
-    sleep(startTimeoutMs, null, { signal: starting.signal }).catch(() => null),
-  ]).finally(() => { starting.abort(); });
-  if (port === null) {
-    kill();
-    throw new Error(`delta-server serve did not listen within ${String(startTimeoutMs / 1000)} s`);
-  }
+  const slow = setTimeout(() => { kill(); }, startTimeoutMs);
+  const port = await new Promise<number>((resolve, reject) => {
+    outcome = run(command, {
+      onStart: (child) => {
+        kill = () => { child.kill('SIGTERM'); };
+        let said = '';
+        child.stdout?.on('data', (chunk: Buffer) => {
+          said += chunk.toString('utf8');
+          const listening = /^listening on http:\/\/127\.0\.0\.1:(\d+),/m.exec(said);
+          if (listening !== null) resolve(Number(listening[1]));
+        });
+      },
+    }).then((ended) => { reject(new Error(`delta-server serve ended before it listened (it is given ${String(startTimeoutMs / 1000)} s): exit code ${String(ended.exitCode)}\n${ended.stderr.slice(-2000)}`)); }, reject);
+  }).finally(() => { clearTimeout(slow); });
   return { port, stop: async () => { kill(); await outcome; } };
 }
 

@@ -10,6 +10,7 @@ import { ask, json, referrersTarget, startTestServer, type Answer } from '../sup
 import { startDockerRegistry } from '../support/docker-registry.js';
 import { digestOf, makeImage, noise, type ImageFile, type MadeImage } from '../support/images.js';
 import { testWithTools } from '../support/tools.js';
+import { until } from '../support/until.js';
 
 let folder: string;
 /** Images whose delta takes a moment, and images whose delta takes several seconds (new noise is slow to code). */
@@ -32,12 +33,13 @@ const compute = (...args: string[]): string[] => [...program('delta-server'), 'c
 
 interface Report { readonly deltaBytes: number; readonly layerPullBytes: number; readonly computeMs: number; readonly applyMs: number; readonly peakRssBytes: number; readonly target: { readonly configDigest: string }; readonly delta: { readonly manifestDigest: string } }
 
-/** Waits until something is so, which has to happen within two minutes. */
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; !(await condition()); tries++) {
-    if (tries > 12_000) throw new Error('it did not come about');
-    await sleep(10);
-  }
+/** Interrupts a computation so long after it has set itself up, which it has when its first temporary file is there. */
+async function interrupt(child: ChildProcess, tmp: string, afterMs: number): Promise<void> {
+  let ended = false;
+  child.once('close', () => { ended = true; });
+  await until(async () => ended || (await readdir(tmp)).length > 0);
+  await sleep(afterMs);
+  child.kill('SIGINT');
 }
 
 /** Exactly one line that says what was wrong and one that says what to do; no stack. */
@@ -87,14 +89,9 @@ describe('delta-server compute', () => {
       const work = join(folder, `interrupted-${String(afterMs)}`);
       const tmp = join(work, 'tmp');
       await mkdir(tmp, { recursive: true });
-      const ended = new AbortController();
       const outcome = await run(compute(source('1.0'), source('2.0'), '-o', join(work, 'x.delta')), {
         env: { TMPDIR: tmp },
-        onStart: (child) => {
-          child.once('close', () => { ended.abort(); });
-          // It has set itself up when its first temporary file is there.
-          until(async () => ended.signal.aborted || (await readdir(tmp)).length > 0).then(() => sleep(afterMs)).then(() => { child.kill('SIGINT'); }, () => { child.kill('SIGKILL'); });
-        },
+        onStart: (child) => { interrupt(child, tmp, afterMs).catch(() => child.kill('SIGKILL')); },
       });
       // A fast machine may be done before the last of the signals.
       if (outcome.exitCode !== 0) {
@@ -149,13 +146,10 @@ class ServeProcess {
     let stderr = '';
     child.stdout.on('data', (chunk: Buffer) => { stdout += chunk.toString(); });
     child.stderr.on('data', (chunk: Buffer) => { stderr += chunk.toString(); });
-    for (let tries = 0; tries < 1500; tries++) {
-      const url = /^listening on (\S+),/m.exec(stdout)?.[1];
-      if (url !== undefined) return new ServeProcess(child, url);
-      if (child.exitCode !== null) break;
-      await sleep(20);
-    }
-    throw new Error(`delta-server serve did not start: ${stderr}`);
+    await until(() => stdout.includes('\n') || child.exitCode !== null);
+    const url = /^listening on (\S+),/m.exec(stdout)?.[1];
+    if (url === undefined) throw new Error(`delta-server serve did not start: ${stdout}${stderr}`);
+    return new ServeProcess(child, url);
   }
 
   async end(signal: NodeJS.Signals): Promise<number | null> {

@@ -8,6 +8,7 @@ import { DeltaStore } from '../../../src/server/delta-store.js';
 import { DeltaJobs } from '../../../src/server/jobs.js';
 import { fakeRunner } from '../../support/delta-server.js';
 import { digestOf } from '../../support/images.js';
+import { until } from '../../support/until.js';
 
 let root: string;
 let store: DeltaStore;
@@ -27,13 +28,6 @@ function makeGate(): { hold: () => Promise<void>; open: () => void } {
   let open = (): void => undefined;
   const opened = new Promise<void>((resolve) => { open = resolve; });
   return { hold: () => opened, open };
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let tries = 0; !condition(); tries++) {
-    if (tries > 3000) throw new Error('did not come about');
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
 }
 
 const [target, basis] = [image('target'), image('basis')];
