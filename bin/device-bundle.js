@@ -8,7 +8,7 @@ import { Script } from 'node:vm';
 // takes compiled code only under the flags and with the source that it was made with.
 
 const bundleUrl = new URL('../dist/bundle/device.cjs', import.meta.url);
-/** A sha256 of the program and of what follows, and what V8 compiled of the program at build time. */
+/** A sha256 of the Node that built it, of the program and of what follows, and what V8 compiled of the program at build time. */
 const codeUrl = new URL('../dist/bundle/device.code', import.meta.url);
 const digestBytes = 32;
 
@@ -27,8 +27,13 @@ function readBundle() {
   return readFileSync(bundleUrl, 'latin1');
 }
 
+/**
+ * V8 takes code of its own version and flags, whatever it was made for: that of x86-64 makes it crash on arm64. So the digest holds
+ * the Node too that the code is for.
+ */
 function digestOf(source, code) {
-  return createHash('sha256').update(source, 'latin1').update(code).digest();
+  const node = JSON.stringify([process.version, process.arch, process.config.variables]);
+  return createHash('sha256').update(node).update(source, 'latin1').update(code).digest();
 }
 
 /** What `device.code` is to hold for `code`. */
@@ -36,7 +41,7 @@ export function sealCode(code) {
   return Buffer.concat([digestOf(readBundle(), code), code]);
 }
 
-/** The code that goes with `source`; undefined when there is none, or not of this program: V8 itself does not look closely. */
+/** The code that goes with `source`; undefined when there is none, or not of this program and this Node: V8 itself does not look closely. */
 function readCode(source) {
   let sealed;
   try {

@@ -10,9 +10,10 @@ const project = new URL('../../', import.meta.url).pathname;
 let installed: string;
 let code: string;
 
-/** Whether V8 took the compiled code: `undefined` when it was given none, else what it says of it. */
-async function rejected(flags: readonly string[] = []): Promise<string> {
-  const probe = `import { loadDevice, setDeviceFlags } from ${JSON.stringify(join(installed, 'bin/device-bundle.js'))};
+/** Whether V8 took the compiled code: `undefined` when it was given none, else what it says of it. `first` runs before the program is loaded. */
+async function rejected(flags: readonly string[] = [], first = ''): Promise<string> {
+  const probe = `${first}
+    import { loadDevice, setDeviceFlags } from ${JSON.stringify(join(installed, 'bin/device-bundle.js'))};
     setDeviceFlags();
     console.log(String(loadDevice().script.cachedDataRejected));`;
   return (await run(process.execPath, [...flags, '--input-type=module', '-e', probe])).stdout.trim();
@@ -53,6 +54,10 @@ test('code for other settings of V8, of another program, damaged or missing is p
   rmSync(code);
   expect(await rejected()).toBe('undefined');
   expect(await version()).toBe(expected);
+});
+
+test.each([['architecture', "Object.defineProperty(process, 'arch', { value: 'arm64' });"], ['build', "Object.defineProperty(process, 'config', { value: { variables: { v8_enable_sandbox: 1 } } });"]])('V8 is never given code that a Node of another %s compiled', async (_, pretend) => {
+  expect(await rejected([], pretend)).toBe('undefined');
 });
 
 test('a program that was not built says so', async () => {
