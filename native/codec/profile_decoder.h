@@ -11,13 +11,14 @@ namespace whittle::codec {
 
 [[noreturn]] inline void ThrowCorrupt(const char* what) { throw CodedError("DELTA_CORRUPT", what); }
 
-inline size_t ReadLength(const uint8_t*& next, const uint8_t* end) {
+/** As wide on every machine: a length that a size_t of 32 bits cannot hold must not look like a short one there. */
+inline uint64_t ReadLength(const uint8_t*& next, const uint8_t* end) {
   uint64_t value = 0;
   for (int shift = 0; shift < 35; shift += 7) {
     if (next == end) ThrowCorrupt("segment ends within its header");
     const uint8_t byte = *next++;
     value |= static_cast<uint64_t>(byte & 127) << shift;
-    if (byte < 128) return static_cast<size_t>(value);
+    if (byte < 128) return value;
   }
   ThrowCorrupt("segment has a stream length that is too long");
 }
@@ -34,13 +35,14 @@ class ProfileDecoder : public Decoder {
     streams_.assign(streams, streams + size);
     const uint8_t* next = streams_.data();
     const uint8_t* end = next + size;
-    size_t lengths[3];
-    for (size_t& length : lengths) length = ReadLength(next, end);
+    uint64_t lengths[3];
+    for (uint64_t& length : lengths) length = ReadLength(next, end);
     Coder* const coders[3] = {&op_coder_, &residue_coder_, &literal_coder_};
     for (int index = 0; index < 3; index++) {
-      if (lengths[index] > static_cast<size_t>(end - next)) ThrowCorrupt("segment is shorter than its streams");
-      coders[index]->Start(next, lengths[index]);
-      next += lengths[index];
+      if (lengths[index] > static_cast<uint64_t>(end - next)) ThrowCorrupt("segment is shorter than its streams");
+      const size_t length = static_cast<size_t>(lengths[index]);
+      coders[index]->Start(next, length);
+      next += length;
     }
     if (next != end) ThrowCorrupt("segment is longer than its streams");
     has_segment_ = true;

@@ -195,7 +195,8 @@ int ReadWhole(ParentCache* parents, const std::string& path, uint64_t max_bytes,
   if (error != 0) return error;
   struct stat st;
   if (fstat(fd.get(), &st) != 0) return errno;
-  if (static_cast<uint64_t>(st.st_size) > max_bytes) return EFBIG;
+  // A result is counted in 32 bits, and so is memory on many a device.
+  if (static_cast<uint64_t>(st.st_size) > std::min<uint64_t>(max_bytes, INT32_MAX)) return EFBIG;
   content->resize(static_cast<size_t>(st.st_size));
   const ssize_t count = ReadFull(fd.get(), content->data(), content->size(), 0);
   if (count < 0) return errno;
