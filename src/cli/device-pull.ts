@@ -68,7 +68,7 @@ async function runPull(context: CommandContext): Promise<undefined> {
     maxBytes: sizeFlag(context, 'max-bytes'), dryRun: context.has('dry-run'),
     onEvent: (event) => { show.on(event); },
   };
-  const source = await openImageSource(context, reference);
+  const source = await openImageSource(context, reference, options.maxBytes);
   try {
     await withStore(context, { create: true }, (store) => withPlace(context, store, async (place) => {
       show.end(await pullInto(place, source, options), place.passing === null ? ` in ${place.name}` : '');
@@ -116,13 +116,16 @@ function jsonListener(output: Output): PullView {
   };
 }
 
-/** The downloads of a plan to the byte, a line each. */
-function describeSteps(steps: Extract<PullEvent, { event: 'plan' }>['steps']): string[] {
+type Plan = Extract<PullEvent, { event: 'plan' }>;
+
+/** The downloads of a plan to the byte, a line each; `receivedBytes`: and with all that asking for them costs. */
+function describeSteps(steps: Plan['steps'], receivedBytes: number | null): string[] {
   const rows = steps.map((step) => [
     step.kind === 'layer' ? `layer ${shortDigest(step.digest)}` : `delta ${shortDigest(step.basisConfig)} -> ${shortDigest(step.targetConfig)}`,
     `${formatExact(step.downloadBytes)} bytes${step.heldBytes > 0 ? ` (and ${formatExact(step.heldBytes)} here already)` : ''}`,
   ]);
   if (steps.length > 1) rows.push(['in all', `${formatExact(steps.reduce((sum, step) => sum + step.downloadBytes, 0))} bytes`]);
+  if (receivedBytes !== null) rows.push(['with lists and manifests', `${formatExact(receivedBytes)} bytes received`]);
   return formatTable(rows, { indent: '  ' }).split('\n');
 }
 
@@ -157,7 +160,7 @@ class HumanListener implements PullView {
     this.#waiting = true;
   }
 
-  #plan(plan: Extract<PullEvent, { event: 'plan' }>): void {
+  #plan(plan: Plan): void {
     const held = plan.heldBytes > 0 ? ` (${formatBytes(plan.heldBytes)} of it are here already)` : '';
     const layers = `${String(plan.missingLayers)} of ${String(plan.totalLayers)} layers`;
     if (plan.way === 'nothing') this.#say('every layer is here; nothing to download');
@@ -169,7 +172,7 @@ class HumanListener implements PullView {
       if (this.insist) this.#warn(`no delta: ${plan.reason ?? ''}`);
       this.#say(`${layers} in full: ${formatBytes(plan.downloadBytes + plan.heldBytes)} to download${held}${this.insist ? '' : `; no delta, because ${plan.reason ?? ''}`}`);
     }
-    if (plan.way !== 'nothing' && (this.dryRun || plan.way === 'delta' && plan.steps.length > 1)) for (const line of describeSteps(plan.steps)) this.#say(line);
+    if (plan.way !== 'nothing' && (this.dryRun || plan.way === 'delta' && plan.steps.length > 1)) for (const line of describeSteps(plan.steps, this.dryRun ? plan.receivedBytes : null)) this.#say(line);
   }
 
   #show(phase: keyof typeof phaseLabels, done: number, total: number): void {

@@ -14,8 +14,8 @@ export const sourceFlags: readonly Flag[] = [
   { name: 'creds', value: 'USER:PASSWORD', help: 'log in with these (default: ~/.docker/config.json)' },
 ];
 
-/** Opens the place that the flags and the image's name lead to. The caller closes it. Throws USAGE, IMAGE_*. */
-export async function openImageSource(context: CommandContext, reference: Reference): Promise<ImageSource> {
+/** Opens the place that the flags and the image's name lead to, from which at most `maxBytes` may come. The caller closes it. Throws USAGE, IMAGE_*. */
+export async function openImageSource(context: CommandContext, reference: Reference, maxBytes: number | null = null): Promise<ImageSource> {
   const from = context.get('from');
   const local = /^(oci-archive|oci):(?!\/\/)(.+)$/s.exec(from ?? '');
   if (local !== null) return archiveSource(local[1] === 'oci' ? 'oci' : 'oci-archive', local[2] ?? '');
@@ -28,7 +28,7 @@ export async function openImageSource(context: CommandContext, reference: Refere
     throw new WhittleError('USAGE', `--from: plain http to ${host}, which is not this machine`, { hint: 'Use https://, or add --plain-http if nobody on the way can be a danger.' });
   }
   return registrySource(reference, place, {
-    plainHttp: scheme,
+    plainHttp: scheme, maxReceivedBytes: maxBytes ?? undefined,
     credentials: creds === undefined ? storedCredentials() : fixedCredentials(parseCreds(creds)),
     onRetry: (error) => { context.output.note(`trying again: ${error.message}`); },
   });

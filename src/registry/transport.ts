@@ -19,6 +19,8 @@ export interface TransportOptions {
   /** Default `whittle`. */
   readonly userAgent?: string | undefined;
   readonly onRetry?: OnRetry | undefined;
+  /** Most bytes that the bodies of all answers may have together, tokens and errors too; one that would be too many is BUDGET_EXCEEDED. */
+  readonly maxReceivedBytes?: number | undefined;
 }
 
 export interface TransportRequest {
@@ -51,8 +53,13 @@ export class Transport {
     this.origin = registryOrigin(registry, plainHttp);
     this.limits = { ...defaultRegistryLimits, ...options.limits };
     this.#onRetry = options.onRetry;
-    this.#wire = new Wire({ limits: this.limits, ca: options.ca, userAgent: options.userAgent ?? 'whittle' });
+    this.#wire = new Wire({ limits: this.limits, ca: options.ca, userAgent: options.userAgent ?? 'whittle', maxReceivedBytes: options.maxReceivedBytes });
     this.#auth = new Authenticator({ registry, origin: this.origin, credentials: options.credentials, plainHttp: plainHttp === true, wire: this.#wire });
+  }
+
+  /** Bytes of the bodies of all answers so far, read or not. */
+  get receivedBytes(): number {
+    return this.#wire.receivedBytes;
   }
 
   /** Runs `operation` with this transport's retry rules: see `withRetries`. */

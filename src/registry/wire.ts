@@ -3,6 +3,7 @@ import { Agent, type Dispatcher } from 'undici';
 import { WhittleError } from '../core/errors.js';
 import { badResponse, transportError, type ResponseHead, type Subject } from './failures.js';
 import type { RegistryLimits } from './limits.js';
+import { ReceiveGate } from './receive-gate.js';
 
 /** Methods that the distribution protocol uses. */
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -37,6 +38,8 @@ export interface WireOptions {
   /** PEM certificates to trust besides none of the usual ones: replaces the default set. */
   readonly ca?: string | Buffer | readonly (string | Buffer)[] | undefined;
   readonly userAgent: string;
+  /** Most bytes that the bodies of all answers may have together; default: no bound. */
+  readonly maxReceivedBytes?: number | undefined;
 }
 
 function ignore(): void {
@@ -61,22 +64,29 @@ function wrap(url: URL, data: Dispatcher.ResponseData): WireResponse {
 /** Sends single HTTP requests: no redirects, no login, no retries. Owns the connections; the holder closes it. */
 export class Wire {
   readonly limits: RegistryLimits;
-  readonly #agent: Agent;
+  readonly #agent: Dispatcher;
   readonly #userAgent: string;
+  readonly #gate: ReceiveGate;
 
-  constructor({ limits, ca, userAgent }: WireOptions) {
+  constructor({ limits, ca, userAgent, maxReceivedBytes }: WireOptions) {
     this.limits = limits;
     this.#userAgent = userAgent;
+    this.#gate = new ReceiveGate(maxReceivedBytes ?? Infinity);
     this.#agent = new Agent({
       connections: limits.connections,
       headersTimeout: limits.headersTimeoutMs,
       bodyTimeout: limits.bodyTimeoutMs,
       maxHeaderSize: 32 * 1024,
       connect: { timeout: limits.connectTimeoutMs, ...(ca === undefined ? {} : { ca: typeof ca === 'string' || Buffer.isBuffer(ca) ? ca : [...ca] }) },
-    });
+    }).compose(this.#gate.interceptor);
   }
 
-  /** Sends one request. Rejects with REGISTRY_UNREACHABLE, REGISTRY_TLS, REGISTRY_BAD_RESPONSE or INTERRUPTED. */
+  /** Bytes of the bodies of all answers so far, read or not. */
+  get receivedBytes(): number {
+    return this.#gate.receivedBytes;
+  }
+
+  /** Sends one request. Rejects with REGISTRY_UNREACHABLE, REGISTRY_TLS, REGISTRY_BAD_RESPONSE, BUDGET_EXCEEDED or INTERRUPTED. */
   async send({ method, url, headers, body, subject, signal }: WireRequest): Promise<WireResponse> {
     try {
       const data = await this.#agent.request({

@@ -11,6 +11,8 @@ export interface DownloadedBytes {
   readonly data: number;
   /** Layer blobs. */
   readonly layers: number;
+  /** Tokens, errors, and what came of answers that broke or were wrong. */
+  readonly other: number;
   readonly total: number;
 }
 
@@ -57,6 +59,8 @@ export type PullEvent =
   | {
       /** `into`, here and below: the engine that the image goes to; absent for the device's own store. */
       readonly event: 'plan'; readonly into?: string; readonly way: PullWay; readonly downloadBytes: number; readonly heldBytes: number; readonly layerPullBytes: number;
+      /** What the whole pull receives, if nothing has to come twice: lists, manifests, tokens and the like too, those of the plan included. */
+      readonly receivedBytes: number;
       readonly missingLayers: number; readonly totalLayers: number;
       /** In the order in which they are fetched; several deltas are a chain. */
       readonly steps: readonly PlanStep[];

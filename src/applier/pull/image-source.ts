@@ -31,5 +31,7 @@ export interface ImageSource {
   blob(descriptor: Descriptor): BlobSource;
   /** Deltas whose subject is the manifest `subject`; `basis` are config digests of images that this device holds, best first. */
   deltas(subject: string, basis: readonly string[], signal: AbortSignal, bounds: DeltaListBounds): Promise<DeltaAnswer>;
+  /** Bytes of all answers so far, also of those that were of no use; absent where nothing comes over a network. */
+  receivedBytes?(): number;
   close(): Promise<void>;
 }

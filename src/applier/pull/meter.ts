@@ -3,7 +3,7 @@ import type { DownloadedBytes, PullListener } from './events.js';
 import type { TransferEvents } from './transfer.js';
 
 /** What bytes are downloaded for. */
-export type ByteKind = Exclude<keyof DownloadedBytes, 'total'>;
+export type ByteKind = Exclude<keyof DownloadedBytes, 'other' | 'total'>;
 
 /** How much of a delta the decoder takes from one progress event to the next. */
 const applyStepBytes = 32 * 1024;
@@ -11,27 +11,40 @@ const applyStepBytes = 32 * 1024;
 /** Counts what a pull receives, keeps it under the budget, and turns it into progress. */
 export class Meter {
   readonly #bytes: Record<ByteKind, number> = { manifest: 0, config: 0, referrers: 0, index: 0, data: 0, layers: 0 };
+  /** As far as it was known when nothing was under way. */
+  #other = 0;
   #refetched = 0;
   #doneBytes = 0;
   #totalBytes = 0;
 
-  /** `maxBytes` null: no budget. */
-  constructor(private readonly maxBytes: number | null, private readonly onEvent: PullListener) {}
+  /** `maxBytes` null: no budget. `received` tells the bytes of all answers, whatever they were for. */
+  constructor(private readonly maxBytes: number | null, private readonly onEvent: PullListener, private readonly received: () => number = () => 0) {}
 
+  /** Ask while nothing is under way. */
   get downloaded(): DownloadedBytes {
-    return { ...this.#bytes, total: this.#total };
+    this.#settle();
+    return { ...this.#bytes, other: this.#other, total: this.#total };
+  }
+
+  #settle(): void {
+    this.#other = Math.max(0, this.received() - this.#counted);
   }
 
   get refetchedBytes(): number {
     return this.#refetched;
   }
 
-  get #total(): number {
+  get #counted(): number {
     return Object.values(this.#bytes).reduce((sum, count) => sum + count, 0);
+  }
+
+  get #total(): number {
+    return this.#counted + this.#other;
   }
 
   /** Begins the part that progress is shown for: so much in all, so much of it held already. */
   begin(totalBytes: number, heldBytes: number): void {
+    this.#settle();
     this.#totalBytes = totalBytes;
     this.#doneBytes = heldBytes;
   }
@@ -56,6 +69,7 @@ export class Meter {
     try {
       const { value, sizeBytes } = await read(Math.min(allowedBytes, remaining));
       this.add(kind, sizeBytes);
+      this.#settle();
       return value;
     } catch (error) {
       if (remaining < allowedBytes && isWhittleError(error) && error.code === 'LIMIT_EXCEEDED') throw this.#overBudget(this.#total + remaining + 1);

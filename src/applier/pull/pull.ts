@@ -60,7 +60,7 @@ class Pull {
   constructor(private readonly place: ImagePlace, source: ImageSource, private readonly options: PullOptions) {
     const { onEvent, signal, patience } = options;
     this.#name = storeName(options.reference);
-    this.#context = { place, source, onEvent, signal, patience, limiter: new RateLimiter(options.limitRate), meter: new Meter(options.maxBytes, onEvent) };
+    this.#context = { place, source, onEvent, signal, patience, limiter: new RateLimiter(options.limitRate), meter: new Meter(options.maxBytes, onEvent, () => source.receivedBytes?.() ?? 0) };
   }
 
   async run(): Promise<PullResult> {
@@ -150,14 +150,15 @@ class Pull {
     const [best] = plan.ways;
     const way: PullWay = plan.missing.length === 0 ? 'nothing' : best === undefined ? 'layers' : 'delta';
     const cost = best === undefined ? await layersCost(this.#context, stage, plan.missing) : await wayCost(this.#context, stage, best);
+    // Manifests are counted already: they were fetched to know the price.
+    const missingBytes = left(cost) - (best === undefined ? 0 : plannedBytes(best));
     this.#context.onEvent({
-      event: 'plan', ...this.#into, way, downloadBytes: left(cost), heldBytes: cost.heldBytes, layerPullBytes: plan.layerPullBytes,
+      event: 'plan', ...this.#into, way, downloadBytes: left(cost), receivedBytes: this.#context.meter.downloaded.total + missingBytes, heldBytes: cost.heldBytes, layerPullBytes: plan.layerPullBytes,
       missingLayers: plan.missing.length, totalLayers: image.config.diffIds.length, steps: await planSteps(this.#context, stage, image, plan),
       ...(best === undefined ? { reason: plan.reason } : { deltaDigest: best.steps.at(-1)?.offer.digest ?? '', ...(best.basis.manifestDigest === null ? {} : { basisManifest: best.basis.manifestDigest }), basisConfig: best.basis.configDigest }),
     });
     if (this.options.dryRun) return way;
-    // Manifests are counted already: they were fetched to know the price.
-    this.#context.meter.requireBudget(left(cost) - (best === undefined ? 0 : plannedBytes(best)));
+    this.#context.meter.requireBudget(missingBytes);
     const layers = await layersCost(this.#context, stage, plan.missing);
     await stage.requireSpace({ spoolBytes: left(cost), imageBytes: cost.totalBytes, layerBytes: layers.totalBytes });
     return way;

@@ -46,6 +46,7 @@ export function registrySource(reference: Reference, from: FromRegistry | null, 
       open: (offset, ifRange, signal) => client.openBlobRange(repository, descriptor.digest, offset, { signal, ...(ifRange === null ? {} : { ifRange }) }),
     }),
     deltas: (subject, basis, signal, bounds) => listDeltas(client, repository, subject, { basis, signal, ...bounds }),
+    receivedBytes: () => client.transport.receivedBytes,
     close: () => client.close(),
   };
 }
