@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { inspect } from 'node:util';
 import { exitCodes } from '../core/error-codes.js';
 import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
@@ -111,6 +112,8 @@ export function formatTable(rows: readonly (readonly string[])[], options: { ind
  */
 export async function runProgram(output: Output, main: (signal: AbortSignal) => Promise<number | undefined>): Promise<void> {
   const controller = new AbortController();
+  // Every request under way listens to it; Node would take more than ten for a leak, and say so to the user.
+  setMaxListeners(0, controller.signal);
   const onSignal = (name: NodeJS.Signals): void => {
     if (controller.signal.aborted) process.exit(exitCodes.interrupted);
     controller.abort(new WhittleError('INTERRUPTED', `stopped by ${name}`));

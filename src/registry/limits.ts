@@ -32,6 +32,8 @@ export interface RegistryLimits {
   readonly connections: number;
   /** Blobs up to this size are uploaded in one request, larger ones in chunks of this size. */
   readonly uploadChunkBytes: number;
+  /** Time that telling a registry of an upload that is given up may take. */
+  readonly abandonTimeoutMs: number;
   /** Pause before a fallback tag is read back, so that a racing publisher's write is seen. */
   readonly tagSettleMs: number;
 }
@@ -54,5 +56,6 @@ export const defaultRegistryLimits: RegistryLimits = {
   entries: 100_000,
   connections: 8,
   uploadChunkBytes: 16 * 1024 * 1024,
+  abandonTimeoutMs: 3000,
   tagSettleMs: 250,
 };

@@ -52,21 +52,48 @@ class BlobPush {
   async run(): Promise<PushedBlob> {
     const { client, repository, blob, options } = this;
     if ((await client.headBlob(repository, blob.descriptor.digest, options)) !== undefined) return 'exists';
-    let upload = await this.#begin(options.mountFrom);
+    const upload = await this.#begin(options.mountFrom);
     if (upload === undefined) return 'mounted';
+    try {
+      await this.#sendAll(upload);
+    } catch (error) {
+      await this.#abandon(upload);
+      throw error;
+    }
+    return 'uploaded';
+  }
+
+  /** Sends the blob, going on where the registry says that it stopped whenever that breaks. */
+  async #sendAll(upload: Upload): Promise<void> {
+    const { limits } = this.client.transport;
     for (let failures = 0; ;) {
-      const before: number = upload.offset;
+      const before = upload.offset;
       try {
         await this.#send(upload);
-        return 'uploaded';
+        return;
       } catch (error) {
         failures = upload.offset > before ? 1 : failures + 1;
-        if (!isWhittleError(error) || !error.retryable || error.code === 'INTERRUPTED' || failures >= client.transport.limits.attempts) throw error;
+        if (!isWhittleError(error) || !error.retryable || error.code === 'INTERRUPTED' || failures >= limits.attempts) throw error;
         // As for every other request: a server that wants to be left alone for longer than that is left alone.
-        if ((retryAfterOf(error) ?? 0) > client.transport.limits.retryAfterMaxMs) throw error;
-        await backOff(failures, client.transport.limits, options.signal, retryAfterOf(error));
-        upload = await this.#resume(upload);
+        if ((retryAfterOf(error) ?? 0) > limits.retryAfterMaxMs) throw error;
+        await backOff(failures, limits, this.options.signal, retryAfterOf(error));
+        Object.assign(upload, await this.#resume(upload));
       }
+    }
+  }
+
+  /** Tells the registry that nobody goes on with an upload, so that what came of it need not lie there until its own purge. */
+  async #abandon(upload: Upload): Promise<void> {
+    const { limits } = this.client.transport;
+    try {
+      const response = await this.client.transport.once({
+        method: 'DELETE', target: upload.location, scopes: this.#scopes, subject: this.#subject, accept: [200, 202, 204],
+        // Not the caller's signal: that may be why it is given up.
+        signal: AbortSignal.timeout(limits.abandonTimeoutMs),
+      });
+      await response.discard();
+    } catch {
+      // Registries need not know this request, and what went wrong is thrown by the caller.
     }
   }
 

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
@@ -77,9 +77,42 @@ describe('publish, deltas, prune', () => {
     const plan = await device(root, 'pull', '--delta', `${image}:v3`, '--dry-run');
     expect(plan.stderr).toMatch(/a chain of 2 deltas from image [0-9a-f]{12}: [\d.]+ kB to download; the layers would be/);
     expect(plan.stderr).toMatch(/^ {2}delta [0-9a-f]{12} -> [0-9a-f]{12} +[\d,]+ bytes$/m);
-    expect((await device(root, 'pull', '--delta', `${image}:v3`)).exitCode).toBe(0);
+    const plannedBytes = Number(/^ {2}with lists and manifests +([\d,]+) bytes received$/m.exec(plan.stderr)?.[1]?.replaceAll(',', ''));
+    const received = async (maxBytes: number): Promise<[number | null, number]> => {
+      const asked = registry.requests.length;
+      const { exitCode } = await device(root, 'pull', '--delta', `${image}:v3`, '--max-bytes', String(maxBytes));
+      return [exitCode, registry.requests.slice(asked).reduce((sum, { sentBytes }) => sum + sentBytes, 0)];
+    };
+    const [refused, spentBytes] = await received(plannedBytes - 1);
+    expect(refused).toBe(4);
+    expect(spentBytes).toBeLessThan(plannedBytes / 2);
+    expect(await received(plannedBytes)).toEqual([0, plannedBytes]);
     expect(await stateOf(root)).toMatchObject({ damaged: 0, images: { 'app:v3': versions.images[2]?.configDigest } });
     expect((await device(root, 'images', '--json')).stdout).not.toContain(versions.images[1]?.configDigest ?? '?');
+  });
+
+  test.each([['fetches what it needs', /^GET .*\/blobs\//], ['uploads', /^PUT .*\/blobs\/uploads\//]])('Ctrl-C while it %s ends it: no file and no upload is left, and the next run does the rest', async (_what, request) => {
+    let interrupt: (() => void) | null = null;
+    const slow = await startOciRegistry({
+      intercept: ({ method, url }) => {
+        if (interrupt === null || !request.test(`${method} ${url}`)) return false;
+        interrupt();
+        // It is never answered.
+        return true;
+      },
+    });
+    await pushAll(slow.host);
+    const temporary = join(scratch, `temporary-${slow.host}`);
+    await mkdir(temporary);
+    const publish = [...program('delta-server'), 'publish', `docker://${slow.host}/app:v3`, '--last', '2', '--jobs', '2', '--profile', 'fast', '--json'];
+    const stopped = await run(publish, { env: { TMPDIR: temporary }, onStart: (child) => { interrupt = () => child.kill('SIGINT'); } });
+    expect(stopped).toMatchObject({ exitCode: 130 });
+    expect(JSON.parse(stopped.stdout)).toMatchObject({ error: { code: 'INTERRUPTED' } });
+    expect(await readdir(temporary)).toEqual([]);
+    expect(slow.repository('app').uploads.size).toBe(0);
+    interrupt = null;
+    expect(report(await run(publish)).map(({ result }) => result)).toEqual(['published', 'published']);
+    await slow.close();
   });
 
   test('killed again and again within a chain, each run goes on, and no image between is ever a name', async () => {

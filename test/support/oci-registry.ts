@@ -198,6 +198,11 @@ class Exchange {
     const held = parts.reduce((sum, part) => sum + part.length, 0);
     const place = { location: `/v2/${name}/blobs/uploads/${id}`, range: `0-${String(Math.max(0, held - 1))}` };
     if (method === 'GET') { this.#send(204, Buffer.alloc(0), place); return; }
+    if (method === 'DELETE') {
+      repository.uploads.delete(id);
+      this.#send(204, Buffer.alloc(0));
+      return;
+    }
     const range = /^(\d+)-(\d+)$/.exec(this.x.seen.headers['content-range'] ?? '');
     if (range !== null && Number(range[1]) !== held) throw new Refusal(416, 'BLOB_UPLOAD_INVALID', place);
     parts.push(this.x.body);

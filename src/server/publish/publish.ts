@@ -258,9 +258,9 @@ class Publication {
       } catch (error) {
         this.#failed(candidate.name, candidate.image.input.configDigest, error);
       } finally {
-        this.#progress(candidate.name, 1);
         await rm(work, { recursive: true, force: true });
       }
+      this.#progress(candidate.name, 1);
     });
   }
 
