@@ -73,7 +73,7 @@ class BlobPush {
         return;
       } catch (error) {
         failures = upload.offset > before ? 1 : failures + 1;
-        if (!isWhittleError(error) || !error.retryable || error.code === 'INTERRUPTED' || failures >= limits.attempts) throw error;
+        if (!isWhittleError(error) || !mayGoOn(error) || failures >= limits.attempts) throw error;
         // As for every other request: a server that wants to be left alone for longer than that is left alone.
         if ((retryAfterOf(error) ?? 0) > limits.retryAfterMaxMs) throw error;
         await backOff(failures, limits, this.options.signal, retryAfterOf(error));
@@ -174,6 +174,11 @@ class BlobPush {
     const location = response.header('location') === undefined ? upload.location : this.#location(response);
     return { location, offset: taken };
   }
+}
+
+/** Whether an upload may go on after an error. 416: the registry holds another number of bytes than we think, and says how many when it is asked. */
+function mayGoOn(error: WhittleError): boolean {
+  return error.code !== 'INTERRUPTED' && (error.retryable || error.data['status'] === 416);
 }
 
 /** Bytes that the registry holds of an upload, from its Range header (`0-499`; `0-0` also stands for nothing, so one byte may be sent twice). */

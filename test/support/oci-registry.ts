@@ -28,6 +28,8 @@ export interface OciRegistry {
   /** `127.0.0.1:port`. */
   readonly host: string;
   readonly requests: RegistryRequest[];
+  /** Bytes of the bodies of all requests so far, as they came. */
+  readonly receivedBytes: number;
   /** Repositories by name. */
   readonly repositories: ReadonlyMap<string, Repository>;
   /** The repository of that name, made when it is not there. */
@@ -57,6 +59,7 @@ class Refusal extends Error {
 export async function startOciRegistry(options: OciRegistryOptions = {}): Promise<OciRegistry> {
   const repositories = new Map<string, Repository>();
   const requests: RegistryRequest[] = [];
+  let receivedBytes = 0;
   const repository = (name: string): Repository => {
     const known = repositories.get(name) ?? { manifests: new Map(), tags: new Map(), blobs: new Map(), uploads: new Map() };
     repositories.set(name, known);
@@ -69,14 +72,25 @@ export async function startOciRegistry(options: OciRegistryOptions = {}): Promis
     const run = async (): Promise<void> => {
       if (await options.intercept?.(seen, outgoing) === true) return;
       const chunks: Buffer[] = [];
-      for await (const chunk of incoming as AsyncIterable<Buffer>) chunks.push(chunk);
-      await new Exchange({ options, repositories, repository, seen, body: Buffer.concat(chunks), response: outgoing }).run();
+      const exchange = (): Exchange => new Exchange({ options, repositories, repository, seen, body: Buffer.concat(chunks), response: outgoing });
+      try {
+        for await (const chunk of incoming as AsyncIterable<Buffer>) {
+          receivedBytes += chunk.length;
+          chunks.push(chunk);
+        }
+      } catch (error) {
+        // What came of a chunk before the connection broke is kept.
+        if (seen.method === 'PATCH') await exchange().run();
+        throw error;
+      }
+      await exchange().run();
     };
     run().catch(() => outgoing.destroy());
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {
     host: `127.0.0.1:${String((server.address() as AddressInfo).port)}`, requests, repositories, repository,
+    get receivedBytes() { return receivedBytes; },
     close: () => new Promise<void>((resolve) => {
       server.close(() => { resolve(); });
       server.closeAllConnections();

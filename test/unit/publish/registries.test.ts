@@ -16,6 +16,7 @@ import { startOciRegistry, type OciRegistryOptions } from '../../support/oci-reg
 import { madeUpBundle, makeVersions, pushMade, quickLimits, realBundle, remoteAt, type Versions } from '../../support/publish.js';
 import { pullHere, stateOf } from '../../support/pull-world.js';
 import { hasTool, testWithTools } from '../../support/tools.js';
+import { until } from '../../support/until.js';
 import { expectCode } from '../registry/support.js';
 
 /** A registry of the suite, with deletes on or off. */
@@ -208,6 +209,51 @@ describe('uploads', () => {
     expect(performance.now() - startedMs).toBeGreaterThan(950);
     expect(registry.requests.filter((each) => each.method === 'POST')).toHaveLength(1);
     expect(registry.requests.filter((each) => each.method === 'PATCH').map((each) => each.headers['content-range'])).toEqual(['0-9999', '10000-19999', '20000-29999', '20000-29999', '30000-39999', '40000-44999']);
+    expect(registry.repository('app').blobs.get(digestOf(bytes))?.equals(bytes)).toBe(true);
+    await client.close();
+    await registry.close();
+  });
+
+  test('a connection that breaks in the middle of a chunk: the upload goes on at the byte that the registry has', async () => {
+    const bytes = noise(45_000, 3);
+    let cut = false;
+    const { registry, client } = await serve(async ({ method }) => {
+      // It has noticed that the connection broke.
+      if (method === 'GET') await until(() => [...registry.repository('app').uploads.values()].some((parts) => Buffer.concat(parts).length === 23_000));
+      return false;
+    });
+    const broken: Parameters<typeof pushBlob>[2] = {
+      ...blob(bytes),
+      open: async function* (offset) {
+        if (cut || offset < 20_000) { yield bytes.subarray(offset); return; }
+        cut = true;
+        yield bytes.subarray(offset, offset + 3000);
+        // The registry has them before the connection goes.
+        await until(() => registry.receivedBytes >= 23_000);
+        throw Object.assign(new Error('cut'), { code: 'ECONNRESET' });
+      },
+    };
+    expect(await pushBlob(client, 'app', broken)).toBe('uploaded');
+    expect(registry.requests.filter((each) => each.method === 'POST')).toHaveLength(1);
+    expect(registry.requests.filter((each) => each.method === 'PATCH').map((each) => each.headers['content-range'])).toEqual(['0-9999', '10000-19999', '20000-29999', '23000-32999', '33000-42999', '43000-44999']);
+    expect(registry.repository('app').blobs.get(digestOf(bytes))?.equals(bytes)).toBe(true);
+    await client.close();
+    await registry.close();
+  });
+
+  test('a registry that holds other bytes than we think (416) is asked how many, and the upload goes on there', async () => {
+    const bytes = noise(45_000, 4);
+    let lost = false;
+    const { registry, client } = await serve((request) => {
+      if (request.method !== 'PATCH' || request.headers['content-range'] !== '20000-29999' || lost) return false;
+      lost = true;
+      // It has lost the last chunk that it took.
+      for (const parts of registry.repository('app').uploads.values()) parts.pop();
+      return false;
+    });
+    expect(await pushBlob(client, 'app', blob(bytes))).toBe('uploaded');
+    expect(registry.requests.filter((each) => each.method === 'PATCH').map((each) => [each.headers['content-range'], each.status]).slice(1, 4)).toEqual([['10000-19999', 202], ['20000-29999', 416], ['10000-19999', 202]]);
+    expect(registry.requests.filter((each) => each.method === 'POST')).toHaveLength(1);
     expect(registry.repository('app').blobs.get(digestOf(bytes))?.equals(bytes)).toBe(true);
     await client.close();
     await registry.close();
