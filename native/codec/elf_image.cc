@@ -4,6 +4,8 @@
 #include <cstring>
 #include <string>
 
+#include "codec/number.h"
+
 namespace whittle::codec {
 
 namespace {
@@ -11,12 +13,6 @@ namespace {
 constexpr uint64_t kMaxSegments = 64;
 constexpr uint64_t kMaxSections = 512;
 constexpr uint64_t kMaxNameBytes = 16 * 1024;
-
-uint64_t Number(const uint8_t* bytes, int width) {
-  uint64_t value = 0;
-  for (int index = width - 1; index >= 0; index--) value = value << 8 | bytes[index];
-  return value;
-}
 
 /** Fields of both ELF classes at their offsets. */
 struct Layout {

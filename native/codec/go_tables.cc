@@ -2,18 +2,14 @@
 
 #include <algorithm>
 
+#include "codec/number.h"
+
 namespace whittle::codec {
 
 namespace {
 
 constexpr uint64_t kMostData = uint64_t{16} << 20;
 constexpr size_t kChunk = 32 * 1024;
-
-uint64_t Number(const uint8_t* bytes, int width) {
-  uint64_t value = 0;
-  for (int index = width - 1; index >= 0; index--) value = value << 8 | bytes[index];
-  return value;
-}
 
 /** Words of the runtime's record of a module, which begins with the addresses of the function tables and of their names. */
 struct ModuleLayout {

@@ -17,6 +17,7 @@ namespace whittle::codec {
 /** Finds where the recent past last looked like now. */
 class MatchModel {
  public:
+  /** From here on a match is trusted alone, and longer ones are not looked for. */
   static constexpr uint32_t kLong = 32;
 
   explicit MatchModel(int history_bits)
@@ -141,7 +142,7 @@ class LiteralModel {
       forward_ = neighbours.forward[index];
       backward_ = neighbours.backward[index];
       excluded_ = kNone;
-      if (match_.length() >= Profile::kLongMatch) {
+      if (match_.length() >= MatchModel::kLong) {
         const uint8_t expected = match_.expected();
         const uint32_t grade = std::min<uint32_t>(match_.length() / 32, 15);
         if (CodeAdaptive(coder, long_[grade], *byte == expected, 250)) {

@@ -14,8 +14,8 @@
 namespace whittle::codec {
 
 /**
- * How much modelling a profile pays for. Histories are in tables of 2^n. `kLongMatch`: from where on a match of literals is
- * trusted alone; `kSureMatch`, `kSureHits`: from where on a match, or a byte that came before, is tried before the nibbles.
+ * How much modelling a profile pays for. Histories are in tables of 2^n. `kSureMatch`, `kSureHits`: from
+ * where on a match, or a byte that came before, is tried before the nibbles.
  */
 struct SmallProfile {
   static constexpr int kFlagInputs = 6;
@@ -27,7 +27,7 @@ struct SmallProfile {
   static constexpr int kOrderBits = 16;
   static constexpr int kHistoryBits = 22;
   static constexpr size_t kHitMaps = 5;
-  static constexpr uint32_t kLongMatch = 32, kSureMatch = 6, kSureHits = 5;
+  static constexpr uint32_t kSureMatch = 6, kSureHits = 5;
 };
 struct FastProfile {
   static constexpr int kFlagInputs = 3;
@@ -39,7 +39,7 @@ struct FastProfile {
   static constexpr int kOrderBits = 15;
   static constexpr int kHistoryBits = 21;
   static constexpr size_t kHitMaps = 2;
-  static constexpr uint32_t kLongMatch = 32, kSureMatch = 1, kSureHits = 1;
+  static constexpr uint32_t kSureMatch = 1, kSureHits = 1;
 };
 
 /** Old bytes may be read this far before and after the stretch given to a model, new bytes this far before it. */

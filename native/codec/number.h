@@ -1,0 +1,21 @@
+// Numbers of a file, little-endian.
+#pragma once
+
+#include <cstdint>
+
+namespace whittle::codec {
+
+/** The number in `width` bytes, at most eight. */
+inline uint64_t Number(const uint8_t* bytes, int width) {
+  uint64_t value = 0;
+  for (int index = width - 1; index >= 0; index--) value = value << 8 | bytes[index];
+  return value;
+}
+
+/** The word at `bytes`. */
+inline uint32_t Load(const uint8_t* bytes) {
+  return static_cast<uint32_t>(bytes[0]) | static_cast<uint32_t>(bytes[1]) << 8 | static_cast<uint32_t>(bytes[2]) << 16 |
+         static_cast<uint32_t>(bytes[3]) << 24;
+}
+
+}  // namespace whittle::codec
