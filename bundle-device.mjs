@@ -14,6 +14,25 @@ import { devicePaths, loadDevice, sealCode, setDeviceFlags } from './bin/device-
 
 const platform = { os: 'linux', architecture: 'amd64' };
 
+/** What a device needs of the HTTP client: an agent that makes requests. The rest (fetch, caches, mocks) takes longer to load than a request. */
+const httpClient = `
+const Dispatcher = require('undici/lib/dispatcher/dispatcher.js');
+Dispatcher.prototype.request = require('undici/lib/api/api-request.js');
+module.exports = { Agent: require('undici/lib/dispatcher/agent.js') };
+`;
+
+/** HTTP/2, which a registry is never asked for: Node's module of it takes as long to load as all others of a request. */
+const noHttp2 = 'module.exports = () => { throw new Error("the device speaks HTTP/1.1 only"); };';
+
+const smallHttpClient = {
+  name: 'small-http-client',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^undici$/ }, () => ({ path: 'undici', namespace: 'device' }));
+    onLoad({ filter: /^undici$/, namespace: 'device' }, () => ({ contents: httpClient, resolveDir: process.cwd() }));
+    onLoad({ filter: /undici\/lib\/dispatcher\/client-h2\.js$/ }, () => ({ contents: noHttp2 }));
+  },
+};
+
 async function makeBundle() {
   const outfile = fileURLToPath(devicePaths.bundle);
   // Never code of another program beside this one.
@@ -32,6 +51,7 @@ async function makeBundle() {
     keepNames: false,
     legalComments: 'external',
     external: ['zstd-napi'],
+    plugins: [smallHttpClient],
     // The program runs as a script, where only require loads what is left out of it: Node's own modules too.
     supported: { 'dynamic-import': false },
     logLevel: 'warning',
