@@ -140,6 +140,7 @@ class BlobPush {
     upload.location = this.#location(response);
     upload.offset = takenBytes(response) ?? offset + sizeBytes;
     if (upload.offset > this.blob.descriptor.size) throw badResponse(response.url, this.#subject, 'the registry took more than was sent');
+    if (upload.offset <= offset) throw badResponse(response.url, this.#subject, 'the registry takes nothing of what is sent', true);
     this.options.onProgress?.(upload.offset);
   }
 

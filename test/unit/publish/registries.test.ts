@@ -259,6 +259,18 @@ describe('uploads', () => {
     await registry.close();
   });
 
+  test('a registry that never takes anything is not sent the same chunk for ever', async () => {
+    const { registry, client } = await serve((request, response) => {
+      if (request.method !== 'PATCH' && request.method !== 'GET') return false;
+      response.writeHead(202, { location: request.url, range: '0-0' }).end();
+      return true;
+    });
+    await expectCode(pushBlob(client, 'app', blob(noise(45_000, 5))), 'REGISTRY_BAD_RESPONSE');
+    expect(registry.requests.filter((each) => each.method === 'PATCH').length).toBeLessThanOrEqual(quickLimits.attempts);
+    await client.close();
+    await registry.close();
+  });
+
   test('a Retry-After that is too long is not waited for', async () => {
     const { registry, client } = await serve((request, response) => {
       if (request.method !== 'PUT') return false;
