@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -92,11 +92,15 @@ async function pack(spec, folder, say) {
 export async function install(target, node, cache, addons, say) {
   const folder = join(cache, `install-${target.name}`);
   await mkdir(join(folder, 'node_modules'), { recursive: true });
+  await mkdir(join(folder, 'native'), { recursive: true });
   for (const part of ['bin', 'dist', 'package.json', 'assets']) {
     await rm(join(folder, part), { recursive: true, force: true });
     await cp(join(root, part), join(folder, part), { recursive: true });
   }
-  await cp(join(root, 'native'), join(folder, 'native'), { recursive: true, preserveTimestamps: true, filter: (path) => path !== join(root, 'native/build') });
+  for (const part of (await readdir(join(root, 'native'))).filter((name) => name !== 'build')) {
+    // As old as they are: make builds what is newer than it was.
+    await cp(join(root, 'native', part), join(folder, 'native', part), { recursive: true, preserveTimestamps: true });
+  }
   const { dependencies } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
   for (const name of [...Object.keys(dependencies), 'node-addon-api']) {
     if (name !== 'zstd-napi') await link(join(root, 'node_modules', name), join(folder, 'node_modules', name));
