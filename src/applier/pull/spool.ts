@@ -26,16 +26,19 @@ export type SpoolFs = Pick<DurableFs, 'open' | 'unlink' | 'fsyncDir'>;
  * A download on disk, frame by frame. A frame counts once its bytes have their digest and are synced; bytes of
  * the frame in progress are kept too, so that an interrupted transfer goes on where it stopped.
  *
- * A frame with a declared digest is stored as it is. A frame without one is followed on disk by the sha256 of
+ * A frame with a declared digest is stored as it is, as it comes. A frame without one is followed on disk by the sha256 of
  * what was received, so that after a power cut a torn or lost frame is told from a whole one; its bytes are
- * proven only by the digest of the whole blob, which is the reader's to check.
+ * proven only by the digest of the whole blob, which is the reader's to check. Until then nothing tells what of it is right,
+ * so it is kept in memory and written when it is whole.
  *
  * Frames with a digest are durable one by one: `append` syncs each before it takes bytes of the next, so that a power
  * cut costs at most one. Frames without are synced at least every 4 MiB and every half second.
  */
 export class Spool {
-  /** Bytes of the download that are in the file, the frame in progress included. */
+  /** Bytes of the download that are in the file or held for it, the frame in progress included. */
   #position = 0;
+  /** A frame in progress without a declared digest, and room for the digest that follows it. */
+  #held: Buffer = Buffer.alloc(0);
   #verified = 0;
   #verifiedBytes = 0;
   #hash: Hash = createHash('sha256');
@@ -71,7 +74,7 @@ export class Spool {
     });
   }
 
-  /** Bytes of the download on disk, the frame in progress included: where a transfer goes on. */
+  /** Bytes of the download that are kept, the frame in progress included: where a transfer goes on. */
   get position(): number {
     return this.#position;
   }
@@ -133,8 +136,13 @@ export class Spool {
       if (frame === undefined) throw new WhittleError('INTERNAL', `${this.path}: more bytes than the download has`);
       const inFrame = this.#position - this.#verifiedBytes;
       const piece = chunk.subarray(offset, offset + Math.min(frame.sizeBytes - inFrame, chunk.length - offset));
-      this.#hash.update(piece);
-      await this.#onDisk(() => this.file.write(piece, this.#fileOffset(this.#verified) + inFrame));
+      if (frame.digest === null) {
+        if (this.#held.length < storedBytes(frame)) this.#held = Buffer.allocUnsafeSlow(storedBytes(frame));
+        piece.copy(this.#held, inFrame);
+      } else {
+        this.#hash.update(piece);
+        await this.#onDisk(() => this.file.write(piece, this.#fileOffset(this.#verified) + inFrame));
+      }
       this.#position += piece.length;
       offset += piece.length;
       if (inFrame + piece.length === frame.sizeBytes) await this.#finishFrame(frame);
@@ -142,6 +150,7 @@ export class Spool {
   }
 
   async #finishFrame(frame: SpoolFrame): Promise<void> {
+    if (frame.digest === null) this.#hash.update(this.#held.subarray(0, frame.sizeBytes));
     const digest = this.#hash.digest();
     this.#hash = createHash('sha256');
     if (frame.digest !== null && !digest.equals(frame.digest)) {
@@ -149,7 +158,10 @@ export class Spool {
       throw new WhittleError('FETCH_CORRUPT', `frame ${String(this.#verified)} of ${String(this.frames.length)} does not have its digest`, { data: { frame: this.#verified } });
     }
     await this.#onDisk(async () => {
-      if (frame.digest === null) await this.file.write(digest, this.#fileOffset(this.#verified) + frame.sizeBytes);
+      if (frame.digest === null) {
+        digest.copy(this.#held, frame.sizeBytes);
+        await this.file.write(this.#held.subarray(0, storedBytes(frame)), this.#fileOffset(this.#verified));
+      }
       this.#unsyncedBytes += frame.sizeBytes;
       if (frame.digest !== null || this.#syncIsDue()) await this.#sync();
     });
