@@ -157,7 +157,13 @@ describe('publish, deltas, prune', () => {
     const empty = join(scratch, 'empty');
     const refused = await device(empty, 'pull', `${image}:v2`, '--from', `oci-archive:${file}`);
     expect(refused.exitCode).not.toBe(0);
+    expect(refused.stderr).toMatch(/holds a delta, which cannot be used here[^\n]*\n {2}Take a \.delta file that starts from an image/);
     expect((await stateOf(empty)).images).toEqual({});
+    // Nor with another image than that from which the delta starts.
+    const other = join(scratch, 'other');
+    await device(other, 'pull', `${image}:v3`);
+    expect((await device(other, 'pull', `${image}:v2`, '--from', `oci-archive:${file}`)).stderr).toContain('no delta, because there is no delta from an image that is here');
+    expect(Object.keys((await stateOf(other)).images)).toEqual(['app:v3']);
   });
 
   test('what is wrong is said in one line, with an exit code that says of which kind it is', async () => {

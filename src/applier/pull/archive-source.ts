@@ -78,10 +78,17 @@ class ArchiveSource implements ImageSource {
       // A local file always begins at its beginning; what is spooled already is skipped by the reader.
       open: async () => {
         const sizeBytes = await this.layout.blobSize(descriptor.digest);
-        if (sizeBytes === undefined) throw new WhittleError('BLOB_MISSING', `${this.name} does not hold ${descriptor.digest}`, { data: { digest: descriptor.digest } });
+        if (sizeBytes === undefined) throw this.#missing(descriptor.digest);
         return { status: 200, header: (name) => (name === 'content-length' ? String(sizeBytes) : undefined), body: Readable.from(this.layout.openBlob(descriptor)) };
       },
     };
+  }
+
+  #missing(digest: string): WhittleError {
+    if (this.archived.length === 0) return new WhittleError('BLOB_MISSING', `${this.name} does not hold ${digest}`, { data: { digest } });
+    return new WhittleError('BLOB_MISSING', `${this.name} holds a delta, which cannot be used here, and not the layer ${digest}`, {
+      data: { digest }, hint: 'Take a .delta file that starts from an image which "device images" shows, or pull from a registry.',
+    });
   }
 
   deltas(subject: string): ReturnType<ImageSource['deltas']> {

@@ -125,7 +125,7 @@ class WaySearch {
     const others = await this.#readDirect(subject, descriptors, target);
     this.#startBytes = this.context.meter.downloaded.total;
     await this.#readOthers(subject, others, target);
-    for (let node = this.#next(); node !== undefined; node = this.#next()) await this.#guarded(this.#explore(node));
+    for (let node = this.#next(); node !== undefined; node = this.#next()) await this.#guarded(this.#explore(node), false);
     this.#ways.sort((a, b) => left(a) - left(b));
     return { ways: this.#ways, reason: this.#reason };
   }
@@ -207,13 +207,13 @@ class WaySearch {
     this.#frontier.push({ manifestDigest: offer.basisManifest, basisConfig: offer.basisConfig, leftBytes, steps });
   }
 
-  /** One branch that fails is one way less, no more. */
-  async #guarded(branch: Promise<void>): Promise<void> {
+  /** One branch that fails is one way less, no more. `told`: a delta was in it that was for an image that is here. */
+  async #guarded(branch: Promise<void>, told = true): Promise<void> {
     try {
       await branch;
     } catch (error) {
       if (!isPassing(error)) throw error;
-      this.#reason = `the delta cannot be used: ${error.message}`;
+      if (told) this.#reason = `the delta cannot be used: ${error.message}`;
     }
   }
 }
