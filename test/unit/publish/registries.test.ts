@@ -259,6 +259,38 @@ describe('uploads', () => {
     await registry.close();
   });
 
+  test('tokens are asked for with what each request needs, and with no more', async () => {
+    const asked: string[][] = [];
+    const needs = ({ method, url }: { readonly method: string; readonly url: string }): string[] => {
+      const from = new URL(url, 'http://registry').searchParams.get('from');
+      const action = method === 'GET' || method === 'HEAD' ? 'pull' : method === 'DELETE' && url.includes('/manifests/') ? 'delete' : 'pull,push';
+      return [`repository:app:${action}`, ...(from === null ? [] : [`repository:${from}:pull`])];
+    };
+    const granted = (token: string): string[] => JSON.parse(Buffer.from(token, 'base64url').toString() || '[]') as string[];
+    const { registry, client } = await serve((request, response) => {
+      if (request.url.startsWith('/token')) {
+        const scopes = new URL(request.url, 'http://registry').searchParams.getAll('scope');
+        asked.push(scopes);
+        response.end(JSON.stringify({ token: Buffer.from(JSON.stringify(scopes)).toString('base64url') }));
+        return true;
+      }
+      const scopes = granted(/^Bearer (.*)$/.exec(request.headers.authorization ?? '')?.[1] ?? '');
+      // A token to push is one to pull, too.
+      if (needs(request).every((scope) => scopes.includes(scope) || scopes.includes(scope.replace(/:pull$/, ':pull,push')))) return false;
+      response.writeHead(401, { 'www-authenticate': `Bearer realm="http://${registry.host}/token",service="here"` }).end();
+      return true;
+    });
+    const bundle = madeUp(1, 2);
+    for (const each of bundle.blobs) await pushBlob(client, 'app', each, { mountFrom: 'base' });
+    await pushReferrer(client, 'app', { descriptor: bundle.descriptor, bytes: bundle.manifest, subjectDigest: bundle.subjectDigest });
+    await deleteManifest(client, 'app', bundle.descriptor.digest);
+    expect(new Set(asked.map((scopes) => scopes.sort().join(' ')))).toEqual(new Set([
+      'repository:app:pull', 'repository:app:pull,push repository:base:pull', 'repository:app:pull,push', 'repository:app:delete',
+    ]));
+    await client.close();
+    await registry.close();
+  });
+
   test('a registry that never takes anything is not sent the same chunk for ever', async () => {
     const { registry, client } = await serve((request, response) => {
       if (request.method !== 'PATCH' && request.method !== 'GET') return false;
