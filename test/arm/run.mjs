@@ -70,31 +70,64 @@ async function readFlags(words) {
   };
 }
 
+/** Compares bytes, as they come, with files on record that follow one another. */
+class FileChecker {
+  #files;
+  #at = 0;
+  #left = 0;
+  #total = 0;
+  #hash = createHash('sha256');
+
+  constructor(files) {
+    this.#files = files;
+    this.#left = files[0]?.sizeBytes ?? 0;
+  }
+
+  /** Throws at the first file that differs. */
+  take(chunk) {
+    for (let rest = chunk; rest.length > 0;) {
+      const file = this.#files[this.#at];
+      if (file === undefined) throw new Error('more bytes come out than on x86-64');
+      const part = rest.subarray(0, this.#left);
+      this.#hash.update(part);
+      rest = rest.subarray(part.length);
+      this.#left -= part.length;
+      this.#total += part.length;
+      if (this.#left === 0) this.#endFile(file);
+    }
+  }
+
+  #endFile(file) {
+    const found = this.#hash.digest('hex');
+    if (found !== file.sha256) throw new Error(`file ${this.#at + 1} of ${this.#files.length} (${file.sizeBytes} bytes) has other bytes`);
+    this.#hash = createHash('sha256');
+    this.#at++;
+    this.#left = this.#files[this.#at]?.sizeBytes ?? 0;
+  }
+
+  /** Throws when files are missing. Returns the bytes compared. */
+  end() {
+    if (this.#at !== this.#files.length) throw new Error(`only ${this.#at} of ${this.#files.length} files came out`);
+    return this.#total;
+  }
+}
+
 /** Runs the replay and compares each file that it writes with what this machine decoded. Returns the bytes compared. */
 async function compareReplay(command, files) {
   const child = spawn(command[0], command.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
   let complaint = '';
   child.stderr.on('data', (chunk) => { complaint += chunk; });
   const ended = new Promise((resolve, reject) => { child.once('error', reject).once('close', (code, signal) => resolve(code ?? signal)); });
-  let [at, left, hash, total] = [0, files[0]?.sizeBytes ?? 0, createHash('sha256'), 0];
-  for await (const chunk of child.stdout) {
-    for (let rest = chunk; rest.length > 0;) {
-      if (at === files.length) throw new Error('more bytes come out than on x86-64');
-      const part = rest.subarray(0, left);
-      hash.update(part);
-      rest = rest.subarray(part.length);
-      left -= part.length;
-      total += part.length;
-      if (left > 0) continue;
-      if (hash.digest('hex') !== files[at].sha256) throw new Error(`file ${at + 1} of ${files.length} (${files[at].sizeBytes} bytes) has other bytes`);
-      [at, hash] = [at + 1, createHash('sha256')];
-      left = files[at]?.sizeBytes ?? 0;
-    }
+  const checker = new FileChecker(files);
+  try {
+    for await (const chunk of child.stdout) checker.take(chunk);
+  } catch (error) {
+    child.kill();
+    throw error;
   }
   const outcome = await ended;
   if (outcome !== 0) throw new Error(`the replay ended with ${outcome}: ${complaint.trim()}`);
-  if (at !== files.length) throw new Error(`only ${at} of ${files.length} files came out`);
-  return total;
+  return checker.end();
 }
 
 /** What is compared, on every target; each row ends as "same" or with what is wrong. */
@@ -193,6 +226,8 @@ async function main(flags, folder) {
   const wanting = flags.targets.flatMap(toolsOf).filter(([tool]) => !hasProgram(tool));
   if (wanting.length > 0) throw new Error(`wants ${wanting.map(([tool, debian]) => `${tool} (Debian: apt install ${debian})`).join(', ')}`);
   const report = new Report();
+  // What is compared here and there has to be of the same sources.
+  await runOk([process.execPath, join(root, 'native/build.mjs')]);
   if (flags.parts.includes('decoder')) await runDecoder(flags, folder, report);
   const installed = new Map();
   if (flags.parts.includes('device') || flags.parts.includes('encoder')) {
