@@ -74,19 +74,42 @@ async function findDamagedContent(layer: Layer, findings: Findings, { signal }: 
 
 async function checkNodes(fs: DurableFs, layer: Layer, findings: Findings, { signal }: CheckOptions): Promise<void> {
   const { tree } = layer;
-  let group: TreeNode[] = [];
-  const checkGroup = async (): Promise<void> => {
-    throwIfAborted(signal);
-    const stats = await fs.statMany(group.map((node) => layer.nodePath(node)));
-    for (const [at, node] of group.entries()) await checkNode(fs, layer, node, stats[at], findings);
-    group = [];
+  const groups = groupsOf(layer, tree);
+  const look = (): { nodes: readonly TreeNode[]; stats: Promise<(FileStat | undefined)[]> } | undefined => {
+    const next = groups.next();
+    if (next.done === true) return undefined;
+    const stats = fs.statMany(next.value.map((node) => layer.nodePath(node)));
+    // It may fail before it is waited for.
+    stats.catch(() => undefined);
+    return { nodes: next.value, stats };
   };
+  let group = look();
+  try {
+    // While one group is compared, the next is looked at.
+    while (group !== undefined) {
+      throwIfAborted(signal);
+      const { nodes } = group;
+      const stats = await group.stats;
+      group = look();
+      for (const [at, node] of nodes.entries()) await checkNode(fs, layer, node, stats[at], findings);
+    }
+  } finally {
+    // Whoever gives up early may close the filesystem next.
+    await group?.stats.catch(() => undefined);
+  }
+}
+
+/** The nodes that are on disk, in groups for one hop each. */
+function* groupsOf(layer: Layer, tree: LayerTree): Generator<TreeNode[], void, undefined> {
+  let group: TreeNode[] = [];
   for (const node of withRoot(tree)) {
     if (!isOnDisk(layer, node)) continue;
     group.push(node);
-    if (group.length === nodesPerHop) await checkGroup();
+    if (group.length < nodesPerHop) continue;
+    yield group;
+    group = [];
   }
-  await checkGroup();
+  yield group;
 }
 
 function* withRoot(tree: LayerTree): Generator<TreeNode, void, undefined> {

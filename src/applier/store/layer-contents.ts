@@ -21,6 +21,13 @@ export interface ContentPlace {
   readonly node: TreeNode | undefined;
 }
 
+/** Entries up to `end`, of which `small` are on their way. */
+interface EntryGroup {
+  readonly end: number;
+  readonly small: readonly number[];
+  readonly contents: Promise<(Buffer | undefined)[]>;
+}
+
 /** A layer whose contents are files: how its tar and the contents of its entries are read. Holds no descriptors. */
 export abstract class LayerContents {
   protected constructor(readonly fs: DurableFs) {}
@@ -35,42 +42,60 @@ export abstract class LayerContents {
    * pass (ENOENT for a missing file); STORE_DAMAGED when a content is shorter than its header says. Nothing is checked against a digest.
    */
   async *tar(signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
-    const { entries } = this.meta;
     // A small layer takes little memory: a device with many of them checks them one after the other.
-    const { sizeBytes } = this.meta;
+    const { entries, sizeBytes } = this.meta;
     const buffer = Buffer.allocUnsafe(Math.min(chunkBytes, sizeBytes));
-    const scratch = Buffer.allocUnsafe(Math.min(scratchBytes, sizeBytes + groupFiles * 64));
-    for (let start = 0; start < entries.length;) {
-      throwIfAborted(signal);
-      const { end, small } = this.#group(start);
-      const contents = await this.fs.readFiles(small.map((entry) => this.place(entry).path), smallBytes, scratch);
-      const byEntry = new Map(small.map((entry, at) => [entry, contents[at]]));
-      for (let at = start; at < end; at++) {
-        const entry = entries.at(at);
-        if (entry === undefined) break;
-        yield entryHeaderBytes(entry);
-        if (entry.header.sizeBytes > 0) yield* byEntry.has(at) ? [this.#whole(at, byEntry.get(at))] : this.#stream(at, buffer, signal);
-        const padding = entryPadding(entry);
-        if (padding.length > 0) yield padding;
+    const scratch = [0, 1].map(() => Buffer.allocUnsafe(Math.min(scratchBytes, sizeBytes + groupFiles * 64)));
+    // While the reader has one group, the next is read.
+    let ahead = this.#readGroup(0, scratch[0]);
+    try {
+      for (let start = 0, turn = 1; start < entries.length; turn = 1 - turn) {
+        throwIfAborted(signal);
+        const { end, small } = ahead;
+        const contents = await ahead.contents;
+        ahead = this.#readGroup(end, scratch[turn]);
+        const byEntry = new Map(small.map((entry, at) => [entry, contents[at]]));
+        for (let at = start; at < end; at++) {
+          const entry = entries.at(at);
+          if (entry === undefined) break;
+          yield entryHeaderBytes(entry);
+          if (entry.header.sizeBytes > 0) yield* byEntry.has(at) ? [this.#whole(at, byEntry.get(at))] : this.#stream(at, buffer, signal);
+          const padding = entryPadding(entry);
+          if (padding.length > 0) yield padding;
+        }
+        start = end;
       }
-      start = end;
+    } finally {
+      // Whoever gives up early may close the filesystem next.
+      await ahead.contents.catch(() => undefined);
     }
     yield* trailerBytes(this.meta);
   }
 
-  /** Entries from `start` that are read together; `small` are those whose contents come in one hop. */
-  #group(start: number): { end: number; small: number[] } {
+  /** Begins to read the group of entries from `start`. */
+  #readGroup(start: number, scratch: Buffer | undefined): EntryGroup {
+    const { end, small, paths } = this.#group(start);
+    const contents = this.fs.readFiles(paths, smallBytes, scratch);
+    // It may fail before it is waited for.
+    contents.catch(() => undefined);
+    return { end, small, contents };
+  }
+
+  /** Entries from `start` that are read together; `small` are those whose contents come in one hop, from `paths`. */
+  #group(start: number): { end: number; small: number[]; paths: FsPath[] } {
     const { entries } = this.meta;
     const small: number[] = [];
+    const paths: FsPath[] = [];
     let bytes = 0;
     let end = start;
     for (; end < entries.length && end - start < 4 * groupFiles && small.length < groupFiles && bytes < groupBytes; end++) {
       const header = entries.at(end)?.header;
       if (header === undefined || header.sizeBytes === 0 || header.sizeBytes > smallBytes || sparseLayout(header) !== undefined) continue;
       small.push(end);
+      paths.push(this.place(end).path);
       bytes += header.sizeBytes;
     }
-    return { end, small };
+    return { end, small, paths };
   }
 
   #whole(entry: number, content: Buffer | undefined): Buffer {
