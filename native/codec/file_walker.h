@@ -33,6 +33,7 @@ class FileWalker {
   /** Starts a file. `old` and `rewriter` (null: references stay as they are) are borrowed until the file ends. */
   void Begin(uint32_t kind, uint64_t size, OldContent* old, ReferenceRewriter* rewriter, NextOp next_op) {
     rewriter_ = rewriter;
+    if (rewriter != nullptr) learned_.Clear(old->size());
     std::fill(marks_.begin(), marks_.end(), uint8_t{0});
     size_ = size;
     position_ = 0;
@@ -88,8 +89,8 @@ class FileWalker {
     const uint64_t within = position_ - op_.new_position;
     const uint64_t old_position = op_.old_position + within;
     content_->Fetch(static_cast<int64_t>(old_position) - static_cast<int64_t>(kLead), kLead + span + ReferenceRewriter::kTrail, old_.data());
-    if (rewriter_ != nullptr) rewriter_->Rewrite(old_.data() + kLead, span, old_position, position_, marks_.data());
-    residue_->Code(*residue_coder_, old_.data() + kLead, marks_.data(), bytes, span, position_, within == 0);
+    if (rewriter_ != nullptr) rewriter_->Rewrite(old_.data() + kLead, span, old_position, position_, marks_.data(), &learned_);
+    residue_->Code(*residue_coder_, old_.data() + kLead, marks_.data(), bytes, span, position_, within == 0, rewriter_);
   }
 
   void CodeLiteral(uint8_t* bytes, size_t span) {
@@ -108,6 +109,7 @@ class FileWalker {
   Literals* literals_;
   std::vector<uint8_t> page_, old_, backward_, marks_;
   ReferenceRewriter* rewriter_ = nullptr;
+  LearnedTargets learned_;
   OldContent* content_ = nullptr;
   NextOp next_op_;
   Op op_;

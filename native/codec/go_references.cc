@@ -18,9 +18,10 @@ int64_t FirstAligned(int64_t from, uint64_t base, int64_t width) {
 /** Maps a number that counts, in units of `scale` bytes, from the base of one of Go's tables. */
 void ReferenceRewriter::GoOffset(int64_t index, GoBase base, uint32_t scale) {
   const uint64_t from = map_.image().go.base(base);
+  const uint64_t target = from + uint64_t{Load(bytes_ + index)} * scale;
   uint64_t mapped;
-  if (from == 0 || !map_.Map(from + uint64_t{Load(bytes_ + index)} * scale, mapped)) return;
-  Store(index, static_cast<uint32_t>((mapped - map_.NewBase(base)) / scale), kOffset);
+  if (from == 0 || !map_.Map(target, mapped)) return;
+  Note({static_cast<int32_t>(index), Field::kOffset, static_cast<uint8_t>(scale), kOffset, -1, target, mapped, map_.NewBase(base)});
 }
 
 void ReferenceRewriter::GoFunctions(const Part& part) {
@@ -98,8 +99,7 @@ void ReferenceRewriter::GoData(const Part& part) {
     uint64_t mapped;
     const uint32_t low = Load(bytes_ + index);
     if (Load(bytes_ + index + 4) == 0 && low >= 0x1000 && !IsGoName(index) && map_.Map(low, mapped)) {
-      Store(index, static_cast<uint32_t>(mapped), kPointer);
-      Store(index + 4, static_cast<uint32_t>(mapped >> 32), kPointer);
+      Note({static_cast<int32_t>(index), Field::kPointer, 0, kPointer, -1, low, mapped, 0});
     } else {
       GoTypeOrText(index);
       GoTypeOrText(index + 4);

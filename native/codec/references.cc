@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "codec/arm_fields.h"
 #include "codec/number.h"
 
 namespace whittle::codec {
 
 namespace {
-
-/** The lowest `bits` of a word as a signed number. */
-int64_t Signed(uint32_t word, int bits) { return static_cast<int32_t>(word << (32 - bits)) >> (32 - bits); }
 
 /** Bytes that may be the opcode before a ModRM byte that means [rip + disp32]. */
 struct X86Opcodes {
@@ -97,10 +95,13 @@ bool AddressMap::Map(uint64_t address, uint64_t& mapped) {
   return true;
 }
 
-void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset, uint64_t new_offset, uint8_t* marks) {
+void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset, uint64_t new_offset, uint8_t* marks, LearnedTargets* learned) {
   bytes_ = bytes;
   marks_ = marks;
   size_ = static_cast<int64_t>(size);
+  learned_ = learned;
+  noted_.clear();
+  read_ = 0;
   std::memset(marks, 0, size);
   const ElfImage& image = map_.image();
   auto region = std::upper_bound(image.regions.begin(), image.regions.end(), old_offset, [](uint64_t offset, const Region& candidate) { return offset < candidate.end; });
@@ -130,13 +131,6 @@ void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset
   }
 }
 
-void ReferenceRewriter::Store(int64_t index, uint32_t value, Mark mark) {
-  for (int64_t byte = 0; byte < 4; byte++) {
-    bytes_[index + byte] = static_cast<uint8_t>(value >> (8 * byte));
-    if (index + byte >= 0 && index + byte < size_) marks_[index + byte] = static_cast<uint8_t>(mark * 4 + byte);
-  }
-}
-
 bool ReferenceRewriter::X86Relative(const Part& part, int64_t field, bool code_only, Mark mark) {
   if (field + 4 > part.to) return false;
   const uint64_t place = part.old_base + static_cast<uint64_t>(field) + 4;
@@ -149,7 +143,7 @@ bool ReferenceRewriter::X86Relative(const Part& part, int64_t field, bool code_o
     if (StaysAlone(distance)) return true;
   }
   if (!map_.Map(target, mapped)) return false;
-  Store(field, static_cast<uint32_t>(mapped - From(part.new_base + static_cast<uint64_t>(field) + 4)), mark);
+  Note({static_cast<int32_t>(field), Field::kRelative, 0, mark, -1, target, mapped, From(part.new_base + static_cast<uint64_t>(field) + 4)});
   return true;
 }
 
@@ -172,13 +166,12 @@ void ReferenceRewriter::X86(const Part& part) {
 }
 
 void ReferenceRewriter::Arm64Branch(const Part& part, int64_t index, uint32_t word, int bits, int low) {
-  const uint32_t mask = ((1u << bits) - 1) << low;
   const int64_t old_distance = Signed(word >> low, bits) * 4;
   const uint64_t target = part.old_base + static_cast<uint64_t>(index) + static_cast<uint64_t>(old_distance);
   uint64_t mapped;
   if (StaysAlone(old_distance) || !map_.Map(target, mapped)) return;
-  const uint32_t distance = static_cast<uint32_t>((mapped - From(part.new_base + static_cast<uint64_t>(index))) >> 2);
-  Store(index, (word & ~mask) | ((distance << low) & mask), kBranch);
+  const Field field = bits == 26 ? Field::kBranch26 : bits == 19 ? Field::kBranch19 : Field::kBranch14;
+  Note({static_cast<int32_t>(index), field, 0, kBranch, -1, target, mapped, From(part.new_base + static_cast<uint64_t>(index))});
 }
 
 /** Whether an instruction adds a 12-bit offset to a register: ADD, or a load or store; how far the offset is scaled. */
@@ -196,7 +189,7 @@ static bool UsesLow12(uint32_t word, int& scale) {
 void ReferenceRewriter::Arm64Page(const Part& part, int64_t index, uint32_t word) {
   const uint32_t target_register = word & 31;
   const uint64_t page = ((part.old_base + static_cast<uint64_t>(index)) & ~uint64_t{0xfff}) +
-                        static_cast<uint64_t>(Signed(((word >> 5) & 0x7ffff) << 2 | ((word >> 29) & 3), 21) * 4096);
+                        static_cast<uint64_t>(PageDistance(word));
   uint64_t target = page;
   const int64_t limit = std::min<int64_t>(part.to - 3, index + 4 * 14);
   for (int64_t next = index + 4; next < limit; next += 4) {
@@ -210,14 +203,13 @@ void ReferenceRewriter::Arm64Page(const Part& part, int64_t index, uint32_t word
   }
   uint64_t mapped;
   if (!map_.Map(target, mapped)) return;
-  const uint32_t pages = static_cast<uint32_t>((mapped >> 12) - (From(part.new_base + static_cast<uint64_t>(index)) >> 12));
-  Store(index, (word & 0x9f00001f) | (pages & 3) << 29 | ((pages >> 2) & 0x7ffff) << 5, kPage);
+  Note({static_cast<int32_t>(index), Field::kPage, 0, kPage, -1, target, mapped, From(part.new_base + static_cast<uint64_t>(index))});
 }
 
-void ReferenceRewriter::Arm64Low(const Part& part, int64_t index, uint32_t word, uint64_t page, int scale) {
+void ReferenceRewriter::Arm64Low(int64_t index, uint32_t word, uint64_t page, int scale, int32_t setter) {
+  const uint64_t target = page + (static_cast<uint64_t>((word >> 10) & 0xfff) << scale);
   uint64_t mapped;
-  if (!map_.Map(page + (static_cast<uint64_t>((word >> 10) & 0xfff) << scale), mapped)) return;
-  Store(index, (word & ~(0xfffu << 10)) | (static_cast<uint32_t>(mapped & 0xfff) >> scale) << 10, kLow);
+  if (map_.Map(target, mapped)) Note({static_cast<int32_t>(index), Field::kLow, static_cast<uint8_t>(scale), kLow, setter, target, mapped, 0});
 }
 
 void ReferenceRewriter::Arm64(const Part& part) {
@@ -227,18 +219,22 @@ void ReferenceRewriter::Arm64(const Part& part) {
   std::array<uint64_t, 32> pages{};
   std::array<int64_t, 32> set_at;
   set_at.fill(-2 * kReach - static_cast<int64_t>(kLead));
+  std::array<int32_t, 32> setters;  // of the noted ones
+  setters.fill(-1);
   const int64_t end = std::min(part.to - 3, size_);
   for (int64_t index = part.from + ((4 - misaligned) & 3); index < end; index += 4) {
     const uint32_t word = Load(bytes_ + index);
     int scale;
-    if ((word & 0x9f000000) == 0x90000000) {
+    if (IsPage(word)) {
       pages[word & 31] = ((part.old_base + static_cast<uint64_t>(index)) & ~uint64_t{0xfff}) +
-                         static_cast<uint64_t>(Signed(((word >> 5) & 0x7ffff) << 2 | ((word >> 29) & 3), 21) * 4096);
+                         static_cast<uint64_t>(PageDistance(word));
       set_at[word & 31] = index;
+      const size_t count = noted_.size();
       if (index > -4) Arm64Page(part, index, word);
+      setters[word & 31] = noted_.size() > count ? static_cast<int32_t>(count) : -1;
     } else if (UsesLow12(word, scale)) {
       const uint32_t base = (word >> 5) & 31;
-      if (index > -4 && index - set_at[base] <= kReach) Arm64Low(part, index, word, pages[base], scale);
+      if (index > -4 && index - set_at[base] <= kReach) Arm64Low(index, word, pages[base], scale, setters[base]);
     } else if (index > -4) {
       if ((word & 0x7c000000) == 0x14000000) Arm64Branch(part, index, word, 26, 0);
       else if ((word & 0xff000010) == 0x54000000 || (word & 0x7e000000) == 0x34000000 || (word & 0x3b000000) == 0x18000000) Arm64Branch(part, index, word, 19, 5);
@@ -257,20 +253,15 @@ void ReferenceRewriter::Arm32(const Part& part) {
     const uint64_t place = part.old_base + static_cast<uint64_t>(index);
     const uint64_t new_place = part.new_base + static_cast<uint64_t>(index);
     uint64_t mapped;
-    if ((word & 0xc000f800) == 0xc000f000 && (word & 0x10000000) != 0) {
-      // Thumb-2 BL: 11110 S imm10 then 11 J1 1 J2 imm11.
-      const uint32_t sign = (word >> 10) & 1;
-      const uint32_t i1 = ~((word >> 29) ^ sign) & 1, i2 = ~((word >> 27) ^ sign) & 1;
-      const uint32_t imm = sign << 24 | i1 << 23 | i2 << 22 | (word & 0x3ff) << 12 | ((word >> 16) & 0x7ff) << 1;
-      if (!map_.Map(place + 4 + static_cast<uint64_t>(Signed(imm, 25)), mapped)) continue;
-      const uint32_t moved = static_cast<uint32_t>(mapped - From(new_place + 4));
-      const uint32_t new_sign = (moved >> 24) & 1;
-      const uint32_t j1 = ~((moved >> 23) ^ new_sign) & 1, j2 = ~((moved >> 22) ^ new_sign) & 1;
-      Store(index, (word & 0xd000f800) | new_sign << 10 | ((moved >> 12) & 0x3ff) | j1 << 29 | j2 << 27 | ((moved >> 1) & 0x7ff) << 16, kBranch);
+    if (IsThumbCall(word)) {
+      const uint64_t target = place + 4 + static_cast<uint64_t>(ThumbDistance(word));
+      if (!map_.Map(target, mapped)) continue;
+      Note({static_cast<int32_t>(index), Field::kThumb, 0, kBranch, -1, target, mapped, From(new_place + 4)});
       index += 2;
     } else if ((place & 3) == 0 && (new_place & 3) == 0 && (word >> 28) == 0xe && (word & 0x0e000000) == 0x0a000000) {
-      if (!map_.Map(place + 8 + static_cast<uint64_t>(Signed(word, 24) * 4), mapped)) continue;
-      Store(index, (word & 0xff000000) | (static_cast<uint32_t>((mapped - From(new_place + 8)) >> 2) & 0xffffff), kBranch);
+      const uint64_t target = place + 8 + static_cast<uint64_t>(Signed(word, 24) * 4);
+      if (!map_.Map(target, mapped)) continue;
+      Note({static_cast<int32_t>(index), Field::kArm, 0, kBranch, -1, target, mapped, From(new_place + 8)});
       index += 2;
     }
   }

@@ -59,12 +59,49 @@ class AddressMap {
   size_t last_segment_ = 0, last_interval_ = 0;
 };
 
+/** Where code was found to refer to in what is coded already: how far the copies' map is wrong of an old address. */
+class LearnedTargets {
+ public:
+  /** Forgets all, and makes room for what a file of so many bytes may hold. */
+  void Clear(uint64_t old_size) {
+    bits_ = kFewestBits;
+    while (bits_ < kMostBits && old_size >> (bits_ + 5) != 0) bits_++;
+    entries_.assign(size_t{1} << bits_, Entry{});
+  }
+  /** What is to be added to the mapped address. */
+  int32_t Find(uint64_t address) const {
+    const Entry& entry = entries_[Slot(address)];
+    return entry.address == static_cast<uint32_t>(address) ? entry.shift : 0;
+  }
+  /** Takes note of it, in place of what was known in its slot; false when nothing is new. */
+  bool Learn(uint64_t address, int64_t shift) {
+    Entry& entry = entries_[Slot(address)];
+    const bool known = entry.address == static_cast<uint32_t>(address);
+    if (shift != static_cast<int32_t>(shift) || shift == (known ? entry.shift : 0)) return false;
+    entry = {static_cast<uint32_t>(address), static_cast<int32_t>(shift)};
+    return true;
+  }
+
+ private:
+  static constexpr int kFewestBits = 8, kMostBits = 16;
+  struct Entry {
+    uint32_t address = 0;
+    int32_t shift = 0;
+  };
+  size_t Slot(uint64_t address) const { return static_cast<uint32_t>(address) * 0x9e3779b1u >> (32 - bits_); }
+
+  int bits_ = kFewestBits;
+  std::vector<Entry> entries_;
+};
+
 /** Rewrites stretches of old bytes. */
 class ReferenceRewriter {
  public:
   /** Bytes that Rewrite wants to see before and after its stretch. */
   static constexpr size_t kLead = 256;
   static constexpr size_t kTrail = 64;
+  /** Bytes after a block that its models look at, rounded up. */
+  static constexpr size_t kAhead = 8;
 
   /**
    * What a reference is rewritten to: what it should read at its new place, or its mapped target wherever it stands.
@@ -78,9 +115,15 @@ class ReferenceRewriter {
   /**
    * `bytes` are the `size` old bytes from `old_offset` on, with kLead readable and writable bytes before and kTrail
    * after; they are a copy that begins at `new_offset`. `marks[i]` becomes what reference byte i is part of:
-   * 0 for none, else 4 * kind + byte within it (up to 31).
+   * 0 for none, else 4 * kind + byte within it (up to 31). With `learned` (borrowed until the next call) the references
+   * that code makes are only noted: Place() rewrites them.
    */
-  void Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset, uint64_t new_offset, uint8_t* marks);
+  void Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset, uint64_t new_offset, uint8_t* marks, LearnedTargets* learned = nullptr);
+
+  /** Rewrites what is noted and begins at bytes [from, to) of the stretch or kAhead more, by what is learned so far; with 0, what begins before it too. */
+  void Place(size_t from, size_t to);
+  /** Learns from what the stretch's bytes before `to` became; true when references further on may read otherwise now. */
+  bool Learn(const uint8_t* bytes, size_t to);
 
  private:
   /** A part of the stretch in one region, as indexes into bytes_. */
@@ -91,6 +134,23 @@ class ReferenceRewriter {
   };
   enum Mark : uint8_t { kBranch = 1, kData = 2, kPointer = 3, kPage = 4, kFrame = 5, kLow = 6, kOffset = 7 };
 
+  /** How a reference is written; the number that it holds counts from an address of the new file. */
+  enum class Field : uint8_t { kRelative, kBranch26, kBranch19, kBranch14, kPage, kLow, kThumb, kArm, kPointer, kOffset };
+  /** A reference of code, or of Go's tables. */
+  struct Noted {
+    int32_t index;
+    Field field;
+    uint8_t scale;     // of kLow a shift, of kOffset bytes
+    Mark mark;
+    int32_t page;      // of kLow: which of the noted set the page, -1 when none did
+    uint64_t address;  // what it led to
+    uint64_t mapped;   // where that is by the map
+    uint64_t from;     // what it counts from
+  };
+
+  void Note(const Noted& noted);
+  void Write(const Noted& noted);
+  bool ReadTarget(const Noted& noted, const uint8_t* bytes, uint64_t& target) const;
   void X86(const Part& part);
   void Arm64(const Part& part);
   void Arm32(const Part& part);
@@ -109,8 +169,10 @@ class ReferenceRewriter {
   bool X86Relative(const Part& part, int64_t field, bool code_only, Mark mark);
   void Arm64Branch(const Part& part, int64_t index, uint32_t word, int bits, int low);
   void Arm64Page(const Part& part, int64_t index, uint32_t word);
-  void Arm64Low(const Part& part, int64_t index, uint32_t word, uint64_t page, int scale);
+  void Arm64Low(int64_t index, uint32_t word, uint64_t page, int scale, int32_t setter);
   void Store(int64_t index, uint32_t value, Mark mark);
+  void Put(int64_t index, uint32_t value);
+  void MarkField(int64_t index, Mark mark);
 
   /** What is subtracted from a mapped target: the new address that a reference counts from, or nothing for a label. */
   uint64_t From(uint64_t address) const { return labels_ ? 0 : address; }
@@ -124,6 +186,9 @@ class ReferenceRewriter {
   uint8_t* bytes_ = nullptr;
   uint8_t* marks_ = nullptr;
   int64_t size_ = 0;
+  LearnedTargets* learned_ = nullptr;
+  std::vector<Noted> noted_;  // of the stretch, ascending
+  size_t read_ = 0;           // how many of them were learned from
 };
 
 /** All that rewriting one file's references takes. */

@@ -10,6 +10,7 @@
 #include "codec/byte_guess.h"
 #include "codec/mixing.h"
 #include "codec/op_model.h"
+#include "codec/references.h"
 
 namespace whittle::codec {
 
@@ -75,15 +76,20 @@ class ResidueModel {
   /**
    * Codes `size` bytes at `bytes` (encoder: given, decoder: written) that resemble those at `old`, and which
    * begin at `position` of their file. `marks`: what reference each old byte is part of (see ReferenceRewriter).
+   * `rewriter` (or null) has noted the references of `old`, which it rewrites as they are reached.
    */
   template <class Coder>
-  void Code(Coder& coder, const uint8_t* old, const uint8_t* marks, uint8_t* bytes, size_t size, uint64_t position, bool begins_op) {
+  void Code(Coder& coder, const uint8_t* old, const uint8_t* marks, uint8_t* bytes, size_t size, uint64_t position, bool begins_op, ReferenceRewriter* rewriter) {
+    bool stale = false;  // what was rewritten ahead
     first_ = ahead_ = old;
     size_t done = 0;
     while (done < size) {
       const uint64_t at = position + done;
       if (at % kPageBytes == 0 || (begins_op && done == 0)) {
         const size_t span = static_cast<size_t>(std::min<uint64_t>(size - done, kPageBytes - at % kPageBytes));
+        if (rewriter != nullptr) rewriter->Place(done, done + span);
+        stale = false;
+        ahead_ = old + done;
         CodePage(coder, old + done, bytes + done, span, begins_op && done == 0);
         if (!page_dirty_) {
           done += span;
@@ -91,8 +97,15 @@ class ResidueModel {
         }
       }
       const size_t span = static_cast<size_t>(std::min<uint64_t>(size - done, kBlockBytes - at % kBlockBytes));
-      if (page_dirty_) CodeBlock(coder, old + done, marks + done, bytes + done, span, at);
-      else std::memcpy(bytes + done, old + done, span);
+      if (page_dirty_) {
+        if (stale) {
+          rewriter->Place(done, done + span);
+          ahead_ = old + done;
+        }
+        if (CodeBlock(coder, old + done, marks + done, bytes + done, span, at) && rewriter != nullptr) stale |= rewriter->Learn(bytes, done + span);
+      } else {
+        std::memcpy(bytes + done, old + done, span);
+      }
       done += span;
     }
   }
@@ -130,8 +143,9 @@ class ResidueModel {
     return (Hash(static_cast<uint32_t>(old[-2] | old[-1] << 8), old[0]) >> 16);
   }
 
+  /** True when a byte differs. */
   template <class Coder>
-  void CodeBlock(Coder& coder, const uint8_t* old, const uint8_t* marks, uint8_t* bytes, size_t span, uint64_t position) {
+  bool CodeBlock(Coder& coder, const uint8_t* old, const uint8_t* marks, uint8_t* bytes, size_t span, uint64_t position) {
     bool dirty = Coder::kEncodes && std::memcmp(old, bytes, span) != 0;
     const size_t context = (Suspect(old, span) * 32 + (block_flags_ & 31)) * 2 + (span < kBlockBytes);
     dirty = CodeAdaptive(coder, blocks_[context], dirty, 250);
@@ -140,7 +154,7 @@ class ResidueModel {
       if (!Coder::kEncodes) std::memcpy(bytes, old, span);
       if (span >= 32) flags_ = 0;
       else flags_ <<= span;
-      return;
+      return false;
     }
     bool differed = false;
     size_t index = 0;
@@ -156,6 +170,7 @@ class ResidueModel {
         index += run;
       }
     }
+    return true;
   }
 
   /** How many of the next bytes rarely differ in their context. */
