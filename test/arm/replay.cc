@@ -6,11 +6,15 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "codec/decode.h"
+
+// It is compiled with the flags of the addon.
+static_assert(sizeof(time_t) == 8 && sizeof(off_t) == 8, "native/binding.gyp has to ask for times and sizes of 64 bits on every machine");
 
 namespace {
 
