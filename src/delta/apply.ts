@@ -172,7 +172,7 @@ class Applier {
     try {
       for (const ref of refs) sources.push(await this.#open(ref, false));
       if (expansion !== null && expansion.inflated.length > 0) sources.push(await inflatedContent(expansion.inflated, sources, this.options.scratchDir ?? tmpdir()));
-      await this.#segments.file(sources, expandedSize(record.header.sizeBytes, expansion), this.#buffer, (chunk) => collapser.push(chunk));
+      await this.#segments.file(sources, expandedSize(record.header.sizeBytes, expansion), (chunk) => collapser.push(chunk));
     } finally {
       for (const source of sources) await source.close();
     }

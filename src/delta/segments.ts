@@ -5,6 +5,9 @@ import type { DataReader } from './data-reader.js';
 import type { DeltaProfile } from './index-blob.js';
 import { deltaLimits } from './limits.js';
 
+/** Content comes in chunks of at most this size. */
+const chunkBytes = 256 * 1024;
+
 /** Content in the form that native code reads. */
 export function nativeContent(content: BasisContent): NativeContent {
   const extents = new Float64Array(content.extents.length * 2);
@@ -26,6 +29,8 @@ export class SegmentDecoder {
   readonly #decoder: SegmentCodec;
   readonly #budgetBytes: number;
   #parts: number[] = [];
+  #chunk = Buffer.allocUnsafeSlow(chunkBytes);
+  #spare = Buffer.allocUnsafeSlow(chunkBytes);
 
   /** `memoryBytes` is what the delta declared; DELTA_CORRUPT when the decoder needs more. `codec`: another decoder than the device's. */
   constructor(private readonly reader: DataReader, profile: DeltaProfile, memoryBytes: number, codec?: SegmentCodec) {
@@ -56,22 +61,41 @@ export class SegmentDecoder {
   }
 
   /**
-   * Rebuilds a file of `sizeBytes` from `sources`, handing out its content in order in `buffer`, which is reused.
-   * Throws DELTA_CORRUPT or BASIS_DAMAGED.
+   * Rebuilds a file of `sizeBytes` from `sources`, handing out its content in order, each chunk good until the next.
+   * `sources` are not read any more when it returns. Throws DELTA_CORRUPT or BASIS_DAMAGED.
    */
-  async file(sources: readonly BasisContent[], sizeBytes: number, buffer: Buffer, onChunk: (chunk: Buffer) => Promise<void>): Promise<void> {
+  async file(sources: readonly BasisContent[], sizeBytes: number, onChunk: (chunk: Buffer) => Promise<void>): Promise<void> {
     const natives = sources.map(nativeContent);
     let remaining = sizeBytes;
     while (remaining > 0) {
-      let part = await this.#nextPart(remaining);
+      const part = await this.#nextPart(remaining);
       remaining -= part;
       guard(() => { this.#decoder.begin({ sources: natives, sizeBytes: part }); });
-      while (part > 0) {
-        const got = await this.#decoder.next(buffer).catch(wrap);
-        if (got === 0 || got > part) throw new WhittleError('DELTA_CORRUPT', 'a part of the delta gives too few or too many bytes');
-        part -= got;
-        await onChunk(buffer.subarray(0, got));
+      await this.#part(part, onChunk);
+    }
+  }
+
+  /** Hands out the part that was begun; while one chunk is taken, the next is decoded. */
+  async #part(sizeBytes: number, onChunk: (chunk: Buffer) => Promise<void>): Promise<void> {
+    let left = sizeBytes;
+    let ahead = this.#decoder.next(this.#chunk);
+    try {
+      for (;;) {
+        const chunk = this.#chunk;
+        const got = await ahead;
+        if (got === 0 || got > left) throw new WhittleError('DELTA_CORRUPT', 'a part of the delta gives too few or too many bytes');
+        left -= got;
+        [this.#chunk, this.#spare] = [this.#spare, this.#chunk];
+        if (left > 0) ahead = this.#decoder.next(this.#chunk);
+        // It may fail before it is waited for.
+        ahead.catch(ignore);
+        await onChunk(chunk.subarray(0, got));
+        if (left === 0) return;
       }
+    } catch (error) {
+      // The thread that decodes reads the sources, which the caller closes.
+      await ahead.catch(ignore);
+      return wrap(error);
     }
   }
 
@@ -79,6 +103,10 @@ export class SegmentDecoder {
   end(): void {
     if (this.#parts.length > 0) throw new WhittleError('DELTA_CORRUPT', 'the delta has parts that no file uses');
   }
+}
+
+function ignore(): void {
+  // Whoever waits for it is told.
 }
 
 function guard(action: () => void): void {
