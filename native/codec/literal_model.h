@@ -89,7 +89,7 @@ class LiteralModel {
  public:
   LiteralModel()
       : table_(Profile::kOrderBits + 3),
-        mixer_(8 * 16 * 2, kInputs, 16384 * 5 / 16),
+        mixer_(8 * 16 * 6, kInputs, 16384 * 5 / 16),
         refiner_(256),
         match_(Profile::kHistoryBits) {
     for (AdaptiveBit& bit : hits_) bit = AdaptiveBit(49152, 1);
@@ -275,13 +275,22 @@ class LiteralModel {
   /** Whether words tell much. */
   bool IsText() const { return kind_ == kText || kind_ == kPyc; }
 
+  /** Whether instructions are words of four bytes. */
+  bool HasWords() const { return kind_ == kArm64 || kind_ == kArm32; }
+
+  /** The bytes of an instruction before this one: what comes before that tells little of its fields. */
+  static uint32_t WordSoFar(uint32_t c4, uint64_t position) {
+    const uint32_t phase = static_cast<uint32_t>(position & 3);
+    return Hash(c4 & ((1u << (8 * phase)) - 1), 0x900 | phase);
+  }
+
   void Contexts(const uint8_t* byte, uint64_t position, uint32_t* hashes) const {
     const uint32_t c4 = Word(byte);
     const uint32_t c56 = static_cast<uint32_t>(byte[-5]) | static_cast<uint32_t>(byte[-6]) << 8;
     hashes[0] = Hash(static_cast<uint32_t>(forward_) << 16 | static_cast<uint32_t>(byte[-1]) << 8 | (forward_hits_ & 3), 7);
     hashes[1] = Hash(c4 & 0xffff, 2);
     if (kOrders > 2) {
-      hashes[2] = Hash(c4 & 0xffffff, 3);
+      hashes[2] = HasWords() ? WordSoFar(c4, position) : Hash(c4 & 0xffffff, 3);
       hashes[3] = Hash(c4, 0x60000 | c56);
       hashes[4] = IsText() ? Hash(word_, 0x500 | byte[-1])
                            : Hash((c4 & 0xff00) | static_cast<uint32_t>(position & 3), 0x500 | backward_);
@@ -295,9 +304,10 @@ class LiteralModel {
   uint8_t CodeByte(Coder& coder, const uint8_t* byte, uint64_t position) {
     uint32_t hashes[5];
     Contexts(byte, position, hashes);
-    const uint32_t high = CodeNibble(coder, hashes, 1, *byte >> 4);
+    const size_t variant = kind_ == kText ? 1 : HasWords() ? 2 + (position & 3) : 0;  // of the mixer's weights
+    const uint32_t high = CodeNibble(coder, hashes, 1, *byte >> 4, variant);
     for (size_t index = 0; index < kOrders; index++) hashes[index] = Hash(hashes[index], high);
-    return static_cast<uint8_t>(CodeNibble(coder, hashes, high, *byte & 15));
+    return static_cast<uint8_t>(CodeNibble(coder, hashes, high, *byte & 15, variant));
   }
 
   /** A prediction of the next bit from an expected byte, when the bits so far agree with it. */
@@ -318,7 +328,7 @@ class LiteralModel {
 
   /** Codes four bits; `node` is 1 and the bits of the byte before them. Returns the node after. */
   template <class Coder>
-  uint32_t CodeNibble(Coder& coder, const uint32_t* hashes, uint32_t node, uint32_t value) {
+  uint32_t CodeNibble(Coder& coder, const uint32_t* hashes, uint32_t node, uint32_t value, size_t variant) {
     NibbleSlot* slots[kOrders];
     table_.template Find<kOrders>(hashes, slots);
     const int base = node == 1 ? 4 : 0;
@@ -335,7 +345,7 @@ class LiteralModel {
       else if (match_.expects()) inputs.values[kOrders + 2] = guesses[2].Input(&match_trust_[MatchGrade()], match_.expected(), node, base + place);
       const size_t selected = (guesses[2].state == nullptr ? 0 : excludes ? 3 : match_.length() == 0 ? 1 : match_.length() < 16 ? 2 : 3) * 4 +
                               (guesses[0].state != nullptr) * 2 + (guesses[1].state != nullptr);
-      const int mixed = mixer_.Mix(inputs, (selected * 8 + static_cast<size_t>(base + place)) * 2 + (kind_ == kText));
+      const int mixed = mixer_.Mix(inputs, (selected * 8 + static_cast<size_t>(base + place)) * 6 + variant);
       const uint32_t refined = refiner_.Refine(mixed, node);
       const uint32_t probability = (Squash(mixed) + refined + 1) >> 1;
       const int bit = coder.Code(static_cast<int>(value >> place) & 1, probability);
