@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect } from '@jest/globals';
@@ -14,6 +14,7 @@ import { basisConformance, type InstalledImage } from '../../support/basis-confo
 import { startBareRegistry, type BareRegistry } from '../../support/engines/bare-registry.js';
 import { startContainerd, type TestContainerd } from '../../support/engines/containerd.js';
 import { changedBytes, makeEngineWorld, pullToEngine, type EnginePull, type EngineWorld } from '../../support/engines/containerd-world.js';
+import { writtenBytes } from '../../support/engines/daemon.js';
 import { openCuttingSocket } from '../../support/engines/cutting-socket.js';
 import { makeImage, noise, type MadeImage } from '../../support/images.js';
 import { hasTool, testUnlessWanting } from '../../support/tools.js';
@@ -93,10 +94,6 @@ function succeeded({ result, error }: EnginePull, way: string, version: number):
   expect(error).toBeNull();
   const { configDigest, manifestDigest } = world.version(version);
   expect(result).toMatchObject({ outcome: 'committed', way, image: { configDigest, manifestDigest } });
-}
-
-async function writtenBytes(pid: number | 'self'): Promise<number> {
-  return Number(/^write_bytes: (\d+)$/m.exec(await readFile(`/proc/${String(pid)}/io`, 'latin1'))?.[1]);
 }
 
 test('a pull in full, a delta from what it made, another, and back: each runs, and is listed under its name with its digest', async () => {

@@ -6,6 +6,7 @@ import { program, run, type Outcome } from '../../../bench/process.js';
 import { basisConformance } from '../../support/basis-conformance.js';
 import { startBareRegistry } from '../../support/engines/bare-registry.js';
 import { changedBytes, makeEngineWorld, pullToEngine, type EnginePull, type EngineWorld } from '../../support/engines/containerd-world.js';
+import { writtenBytes } from '../../support/engines/daemon.js';
 import { startDocker, watchSocket, type TestDocker, type WatchedSocket } from '../../support/engines/docker.js';
 import { makeImage } from '../../support/images.js';
 import { hasTool, testUnlessWanting } from '../../support/tools.js';
@@ -65,13 +66,15 @@ function remove(version: number): Promise<unknown> {
 test('a pull in full, a delta from what it made, and another: each runs, and is listed under its name with its image ID', async () => {
   for (const [version, way] of [[1, 'layers'], [2, 'delta'], [3, 'delta']] as const) {
     watched.at(Infinity, () => Promise.resolve());
+    const before = await writtenBytes('self') + await writtenBytes(docker.pid);
     const { result, error, events } = await pull(version);
+    const written = await writtenBytes('self') + await writtenBytes(docker.pid) - before;
     expect(error).toBeNull();
     expect(result).toMatchObject({ outcome: 'committed', way, image: { configDigest: world.version(version).configDigest } });
     expect(events.filter(({ event }) => event === 'fallback')).toEqual([]);
     await expectRuns(version);
     const wholeBytes = world.version(version).layers.reduce((sum, { tar }) => sum + tar.length, 0);
-    console.log(`docker, version ${String(version)} by ${way}: ${String(result?.figures.downloadedBytes.total)} bytes downloaded, ${String(watched.sentBytes)} sent to docker; ${String(changedBytes)} bytes changed, the layers are ${String(wholeBytes)}`);
+    console.log(`version ${String(version)} by ${way}: ${String(result?.figures.downloadedBytes.total)} bytes received, ${String(watched.sentBytes)} given to docker, ${String(written)} to the disk by device and docker, for ${String(changedBytes)} changed`);
     // Layers that are there already are not sent again.
     if (version > 1) expect(watched.sentBytes).toBeLessThan(wholeBytes - (world.version(1).layers[0]?.tar.length ?? 0) + 30_000);
     expect((await pull(version)).result?.outcome).toBe('current');

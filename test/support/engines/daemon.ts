@@ -11,6 +11,11 @@ export async function endDaemon(child: ChildProcess | null, signal: 'SIGKILL' | 
   await ended;
 }
 
+/** Bytes that a process has had written to disks so far, as the kernel counts them. */
+export async function writtenBytes(pid: number | 'self'): Promise<number> {
+  return Number(/^write_bytes: (\d+)$/m.exec(await readFile(`/proc/${String(pid)}/io`, 'latin1'))?.[1]);
+}
+
 /** Removes a daemon's folder, and what is mounted below it. */
 export async function removeFolder(folder: string): Promise<void> {
   const mountPoints = (await readFile('/proc/self/mountinfo', 'latin1')).split('\n').map((line) => line.split(' ')[4] ?? '');

@@ -17,6 +17,7 @@ import { endDaemon, removeFolder } from './daemon.js';
 export interface TestDocker {
   readonly socket: string;
   readonly root: string;
+  readonly pid: number;
   /** Asks its API; rejects for an answer that is no success. Gives what it answered. */
   api(method: string, path: string): Promise<unknown>;
   /** Runs a container of an image, and gives what it printed. */
@@ -54,6 +55,10 @@ class Daemon implements TestDocker {
 
   get socket(): string {
     return join(this.folder, 'd.sock');
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? -1;
   }
 
   async start(): Promise<void> {
