@@ -54,16 +54,28 @@ export class ExpansionCoder {
     return { offset, lengthBytes, sizeBytes, packing: this.#packing(port, range?.packing, sizeBytes) };
   }
 
-  /** Two numbers of 4 bits: zlib's levels; or 0 and brotli's quality. */
+  /** Two numbers of 4 bits: zlib's levels; GNU gzip's level and 10; or 0 and brotli's quality. */
   #packing(port: BitPort, wanted: Packing | undefined, sizeBytes: number): Packing {
-    const level = this.models.zlibLevels.code(port, wanted?.kind === 'deflate' ? wanted.level : 0, 0);
-    const second = wanted === undefined ? 0 : wanted.kind === 'deflate' ? wanted.memLevel : wanted.quality;
-    const parameter = this.models.zlibLevels.code(port, second, 1);
-    if (level > 0) return level <= 9 && parameter >= 1 && parameter <= 9 ? { kind: 'deflate', level, memLevel: parameter } : fail('a stream is compressed in an unknown way');
-    if (parameter > 11) fail('a stream is compressed in an unknown way');
+    const [wantedLevel, wantedParameter] = numbersOf(wanted);
+    const level = this.models.zlibLevels.code(port, wantedLevel, 0);
+    const parameter = this.models.zlibLevels.code(port, wantedParameter, 1);
+    if (level > 9 || parameter > (level === 0 ? 11 : gnuParameter) || (level > 0 && parameter === 0)) fail('a stream is compressed in an unknown way');
+    if (level > 0) return parameter === gnuParameter ? { kind: 'gnu', level } : { kind: 'deflate', level, memLevel: parameter };
     this.#brotliBytes += sizeBytes;
     if (sizeBytes > deltaLimits.brotliBytes || this.#brotliBytes > deltaLimits.brotliTotalBytes) fail('brotli streams hold too much');
     return { kind: 'brotli', quality: parameter };
+  }
+}
+
+/** Stands where zlib's memory level would, which is 9 at most. */
+const gnuParameter = 10;
+
+function numbersOf(packing: Packing | undefined): [level: number, parameter: number] {
+  switch (packing?.kind) {
+    case undefined: return [0, 0];
+    case 'deflate': return [packing.level, packing.memLevel];
+    case 'gnu': return [packing.level, gnuParameter];
+    case 'brotli': return [0, packing.quality];
   }
 }
 

@@ -2,6 +2,7 @@ import { promisify } from 'node:util';
 import { brotliCompress, constants } from 'node:zlib';
 import { Deflate } from 'pako';
 import { WhittleError } from '../core/errors.js';
+import { GnuDeflate } from './gnu-deflate.js';
 
 /** A raw deflate stream (RFC 1951) inside a source, which is read inflated. */
 export interface InflatedRange {
@@ -13,8 +14,14 @@ export interface InflatedRange {
   readonly sizeBytes: number;
 }
 
-/** How a compressed stream is made of what it holds: by stock zlib (raw deflate; level and memory level from 1 to 9), or by brotli (RFC 7932; window 22, no size hint). */
-export type Packing = { readonly kind: 'deflate'; readonly level: number; readonly memLevel: number } | { readonly kind: 'brotli'; readonly quality: number };
+/**
+ * How a compressed stream is made of what it holds: by stock zlib (raw deflate; level and memory level from 1 to 9), by
+ * GNU gzip (level from 1 to 9), or by brotli (RFC 7932; window 22, no size hint).
+ */
+export type Packing =
+  | { readonly kind: 'deflate'; readonly level: number; readonly memLevel: number }
+  | { readonly kind: 'gnu'; readonly level: number }
+  | { readonly kind: 'brotli'; readonly quality: number };
 
 /** A compressed stream inside the target that is coded inflated. */
 export interface DeflatedRange {
@@ -62,6 +69,11 @@ interface Packer {
   push(part: Buffer, last: boolean): Promise<readonly Buffer[]>;
 }
 
+function gnuPacker(level: number): Packer {
+  const deflate = new GnuDeflate(level);
+  return { push: (part, last) => Promise.resolve([deflate.push(part, last)]) };
+}
+
 function deflatePacker(level: number, memLevel: number): Packer {
   let out: Buffer[] = [];
   const deflate = stockDeflate(level, memLevel, (bytes) => { out.push(Buffer.from(bytes)); });
@@ -83,6 +95,14 @@ function brotliPacker(quality: number): Packer {
       return last ? [await packBrotli(Buffer.concat(held), quality)] : [];
     },
   };
+}
+
+function packerFor(packing: Packing): Packer {
+  switch (packing.kind) {
+    case 'deflate': return deflatePacker(packing.level, packing.memLevel);
+    case 'gnu': return gnuPacker(packing.level);
+    case 'brotli': return brotliPacker(packing.quality);
+  }
 }
 
 /** Turns the expanded target, pushed in order, back into the target's own bytes. */
@@ -116,7 +136,7 @@ export class Collapser {
 
   async #push(range: DeflatedRange, part: Buffer): Promise<void> {
     const { packing } = range;
-    this.#packer ??= packing.kind === 'deflate' ? deflatePacker(packing.level, packing.memLevel) : brotliPacker(packing.quality);
+    this.#packer ??= packerFor(packing);
     this.#taken += part.length;
     const last = this.#taken === range.sizeBytes;
     for (const bytes of await this.#packer.push(part, last)) {

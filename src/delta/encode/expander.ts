@@ -31,7 +31,7 @@ export class ExpandableFile {
 
   /**
    * Decides which compressed streams of the file are coded inflated: those whose bytes are not also in `source` (the
-   * file's first source, if any) and that stock zlib gives back bit for bit. Null when there are none.
+   * file's first source, if any) and that stock zlib or GNU gzip gives back bit for bit. Null when there are none.
    */
   expansion(source: BasisContent | undefined): Expansion | null {
     if (!this.#mayHoldStreams()) return null;

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { brotliDecompressSync, inflateRawSync } from 'node:zlib';
 import { packBrotli, stockDeflate, type Packing } from '../expansion.js';
+import { GnuDeflate } from '../gnu-deflate.js';
 import { deltaLimits } from '../limits.js';
 
 /** A raw deflate stream found in a file. `name` pairs it with the same member of another version of the file. */
@@ -86,12 +87,19 @@ export function inflateStream(bytes: Buffer): Buffer | null {
 
 /** zlib's parameters in the order in which programs use them. */
 const parameters = [[6, 8], [9, 8], [1, 8], [6, 9], [9, 9], [1, 9], [5, 8], [4, 8], [3, 8], [7, 8], [8, 8], [2, 8]] as const;
+/** GNU gzip's levels in the order in which it is used: packages' documents have 9. */
+const gnuLevels = [9, 6, 1, 8, 7, 5, 4, 3, 2] as const;
 const trialBytes = 64 * 1024;
 
-/** How stock zlib makes `bytes` of `inflated`, or null. */
+/** How stock zlib or GNU gzip makes `bytes` of `inflated`, or null. */
 export function deflatePacking(bytes: Buffer, inflated: Buffer): Packing | null {
-  const found = parameters.find(([level, memLevel]) => givesBack(bytes, inflated, level, memLevel));
-  return found === undefined ? null : { kind: 'deflate', level: found[0], memLevel: found[1] };
+  const stock = parameters.find(([level, memLevel]) => givesBack(bytes, inflated, (onData) => stockDeflate(level, memLevel, onData)));
+  if (stock !== undefined) return { kind: 'deflate', level: stock[0], memLevel: stock[1] };
+  const level = gnuLevels.find((one) => givesBack(bytes, inflated, (onData) => {
+    const deflate = new GnuDeflate(one);
+    return { push: (part, last) => { onData(deflate.push(part, last)); } };
+  }));
+  return level === undefined ? null : { kind: 'gnu', level };
 }
 
 /** What a brotli file holds; null when it is none, or holds more than deltaLimits.brotliBytes. */
@@ -117,9 +125,14 @@ export function digestOf(plain: Buffer): Buffer {
   return createHash('sha256').update(plain).digest();
 }
 
-function givesBack(bytes: Buffer, inflated: Buffer, level: number, memLevel: number): boolean {
+/** Something that compresses what is pushed and gives `onData` what comes of it. */
+interface Deflater {
+  push(part: Buffer, last: boolean): unknown;
+}
+
+function givesBack(bytes: Buffer, inflated: Buffer, start: (onData: (out: Uint8Array) => void) => Deflater): boolean {
   const seen = { bytes: 0, same: true };
-  const deflate = stockDeflate(level, memLevel, (out) => {
+  const deflate = start((out) => {
     const end = seen.bytes + out.length;
     seen.same &&= end <= bytes.length && bytes.subarray(seen.bytes, end).equals(out);
     seen.bytes = end;

@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import { computeDelta } from '../../../src/delta/encode/compute.js';
 import { deflatePacking, findStreams, inflateStream } from '../../../src/delta/encode/streams.js';
 import { stockDeflate } from '../../../src/delta/expansion.js';
+import { GnuDeflate } from '../../../src/delta/gnu-deflate.js';
 import { deltaLimits } from '../../../src/delta/limits.js';
 import { applyDelta, parseDeltaIndex } from '../../../src/delta/index.js';
 import { MemorySink, noise, packTar } from '../../support/delta-images.js';
@@ -54,11 +55,11 @@ function zip(members: readonly { name: string; content: Buffer; level: number }[
   return Buffer.concat([...parts, directory, end]);
 }
 
-const gzip = (content: Buffer, level: number): Buffer => {
+const gzip = (content: Buffer, level: number, packed = deflate(content, level)): Buffer => {
   const tail = Buffer.alloc(8);
   tail.writeUInt32LE(crc32(content), 0);
   tail.writeUInt32LE(content.length, 4);
-  return Buffer.concat([Buffer.from([0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3]), Buffer.from('name\0'), deflate(content, level), tail]);
+  return Buffer.concat([Buffer.from([0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3]), Buffer.from('name\0'), packed, tail]);
 };
 
 const brotli = (content: Buffer, quality: number): Buffer => brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: quality } });
@@ -106,6 +107,16 @@ test('a gzip file costs what changed in what it holds', async () => {
   expect(await deltaBytes(gzip(content, 9), gzip(now, 9))).toBeLessThan(200);
 });
 
+test('nor does it when GNU gzip wrote it', async () => {
+  const content = words(7, 40_000);
+  const now = Buffer.concat([content.subarray(0, 100), Buffer.from('!'), content.subarray(100)]);
+  for (const level of [1, 6, 9]) {
+    const [before, after] = [content, now].map((plain) => gzip(plain, level, new GnuDeflate(level).push(plain, true)));
+    expect(after!.length).toBeGreaterThan(20_000);
+    expect(await deltaBytes(before!, after!)).toBeLessThan(200);
+  }
+});
+
 test('a compressed file beside the file that it holds costs next to nothing, new or not', async () => {
   const page = words(11, 10_000);
   const script = words(12, 5000);
@@ -134,12 +145,13 @@ test('a new zip without a predecessor, stored members, and streams of other comp
   await deltaBytes(null, Buffer.concat([zip([{ name: 'a', content: words(1, 500), level: 6 }]), Buffer.from('more')]));
 });
 
-test('parameters are found for what stock zlib wrote, and for nothing else', () => {
+test('parameters are found for what stock zlib wrote, and for nothing that is not given back', () => {
   fc.assert(fc.property(fc.integer({ min: 1, max: 9 }), fc.constantFrom(8, 9), fc.integer({ min: 1, max: 40_000 }), (level, memLevel, length) => {
     const content = words(length, length).subarray(0, length);
     const bytes = deflate(content, level, memLevel);
     expect(inflateStream(bytes)?.equals(content)).toBe(true);
     const found = deflatePacking(bytes, content);
+    if (found?.kind === 'gnu') expect(new GnuDeflate(found.level).push(content, true).equals(bytes)).toBe(true);
     if (found?.kind === 'deflate') expect(deflate(content, found.level, found.memLevel).equals(bytes)).toBe(true);
     if (memLevel === 8) expect(found).not.toBeNull();
     bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
