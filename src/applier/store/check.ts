@@ -6,7 +6,7 @@ import { throwIfAborted, unreadable, type Layer } from './layer.js';
 import type { LayerTree, TreeNode } from './layer-tree.js';
 import { opaqueXattr } from './layer-writer.js';
 import { storeLimits } from './limits.js';
-import { isExpansion, sparseLayout } from './sparse.js';
+import { areHolesEmpty, isExpansion, sparseLayout } from './sparse.js';
 import type { Damage } from './types.js';
 
 const nodesPerHop = 256;
@@ -145,8 +145,9 @@ async function hasItsData(fs: DurableFs, layer: Layer, node: TreeNode, stat: Fil
   const header = layer.meta.entries.at(node.inode.entry)?.header;
   if (header === undefined) return false;
   const sparse = sparseLayout(header);
-  if (sparse?.extents !== null) return stat.sizeBytes === (sparse?.sizeBytes ?? header.sizeBytes);
+  if (sparse === undefined) return stat.sizeBytes === header.sizeBytes;
   try {
+    if (sparse.extents !== null) return stat.sizeBytes === sparse.sizeBytes && (await areHolesEmpty(fs, layer.nodePath(node), sparse));
     return await isExpansion(fs, layer.place(node.inode.entry).path, layer.nodePath(node), header);
   } catch (error) {
     if (isSystemError(error, ...unreadable)) return false;

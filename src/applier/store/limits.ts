@@ -14,6 +14,8 @@ export const storeLimits = {
   maxMetaBytes: 512 * 1024 * 1024,
   /** Most lower layers of an overlay mount: the kernel's own bound. */
   maxMountLayers: 500,
+  /** Holes of one sparse file that are read to see that they are empty; those of a file with more are not. */
+  maxReadHoleBytes: 2 ** 30,
   /** Damages that a verify report lists for one layer; the rest is only counted. */
   maxListedDamages: 50,
 } as const;

@@ -1,5 +1,6 @@
 import type { DurableFile, DurableFs, FsPath } from '../../atomic/index.js';
 import { headerSparseMap, sparseMap, type SparseExtent, type SparseMap, type TarHeader } from '../../tar/index.js';
+import { storeLimits } from './limits.js';
 
 const gnuSparse = 0x53;
 const copyBytes = 256 * 1024;
@@ -46,7 +47,7 @@ export async function expandSparse(fs: DurableFs, from: FsPath, to: FsPath, head
   }
 }
 
-/** Whether the file `to` is what `expandSparse` made of `from`: its size and its extents; holes are not read. System errors pass. */
+/** Whether the file `to` is what `expandSparse` made of `from`: its size, its extents and its holes (see `areHolesEmpty`). System errors pass. */
 export async function isExpansion(fs: DurableFs, from: FsPath, to: FsPath, header: TarHeader): Promise<boolean> {
   const source = await fs.open(from, 'read');
   try {
@@ -59,13 +60,41 @@ export async function isExpansion(fs: DurableFs, from: FsPath, to: FsPath, heade
         const got = await target.read(there.subarray(0, data.length), offset);
         if (got !== data.length || !there.subarray(0, got).equals(data)) return false;
       }
-      return true;
+      return await holesAreEmpty(target, map.realSizeBytes, map.extents);
     } finally {
       await target.close();
     }
   } finally {
     await source.close();
   }
+}
+
+/** Whether the holes of an expanded file read as zeros; true without a look when there is more of them than storeLimits.maxReadHoleBytes. System errors pass. */
+export async function areHolesEmpty(fs: DurableFs, path: FsPath, { sizeBytes, extents }: SparseLayout): Promise<boolean> {
+  const file = await fs.open(path, 'read');
+  try {
+    return await holesAreEmpty(file, sizeBytes, extents ?? []);
+  } finally {
+    await file.close();
+  }
+}
+
+async function holesAreEmpty(file: DurableFile, sizeBytes: number, extents: readonly SparseExtent[]): Promise<boolean> {
+  const dataBytes = extents.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+  if (sizeBytes - dataBytes > storeLimits.maxReadHoleBytes) return true;
+  const zeros = Buffer.alloc(copyBytes);
+  const there = Buffer.allocUnsafe(copyBytes);
+  let at = 0;
+  for (const { offset, lengthBytes } of [...extents, { offset: sizeBytes, lengthBytes: 0 }]) {
+    while (at < offset) {
+      const wanted = Math.min(copyBytes, offset - at);
+      const got = await file.read(there.subarray(0, wanted), at);
+      if (got !== wanted || !there.subarray(0, got).equals(zeros.subarray(0, got))) return false;
+      at += got;
+    }
+    at = offset + lengthBytes;
+  }
+  return true;
 }
 
 /** The data of a data section with its place in the expanded file. Valid until the next is asked for. */

@@ -200,7 +200,8 @@ class MemorySource implements ImageSource {
 export interface ExpectedFile {
   readonly kind: 'file' | 'directory' | 'symlink' | 'char';
   readonly sha256: string;
-  readonly mode: number;
+  /** Null where it says nothing: of a whiteout nobody sees more than that it is one. */
+  readonly mode: number | null;
   readonly mtimeSec: number | null;
   readonly target: string;
   readonly xattrs: Readonly<Record<string, string>>;
@@ -221,7 +222,7 @@ export function expectedTree(files: readonly ImageFile[], privileged: boolean): 
     const common = { mode: file.mode ?? (kind === 'directory' ? 0o755 : 0o644), mtimeSec: file.mtimeSec ?? 1_700_000_000, target: '', xattrs: {}, sameAs: null, sha256: '' };
     const name = path.slice(path.lastIndexOf('/') + 1);
     if (name.startsWith('.wh.')) {
-      if (privileged) tree.set(path.replace('.wh.', ''), { ...common, kind: 'char', mode: 0, mtimeSec: null });
+      if (privileged) tree.set(path.replace('.wh.', ''), { ...common, kind: 'char', mode: null, mtimeSec: null });
     } else if (path === 'data/GNUSparseFile.0') {
       const expanded = Buffer.alloc(9000);
       sparseData.copy(expanded, 4096, 512);

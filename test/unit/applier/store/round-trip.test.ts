@@ -128,12 +128,14 @@ for (const format of ['gnu', 'posix'] as const) {
       expect(readFileSync(file).equals(readFileSync(join(source, 'd/holes')))).toBe(true);
       expect(lstatSync(file).blocks * 512).toBeLessThan(2_000_000);
       // What was expanded can rot as all else can, also where the tar is rebuilt from another file.
-      const descriptor = openSync(file, 'r+');
-      writeSync(descriptor, 'X', 10);
-      closeSync(descriptor);
-      await withStore(root, async (store) => {
-        expect((await store.verify()).damagedLayers[0]?.damages.map((damage) => damage.kind)).toContain('content');
-      });
+      for (const [place, byte, kinds] of [[1_000_000, 'X', ['content']], [1_000_000, '\0', []], [10, 'X', ['content']]] as const) {
+        const descriptor = openSync(file, 'r+');
+        writeSync(descriptor, byte, place);
+        closeSync(descriptor);
+        const damages = await withStore(root, async (store) => (await store.verify()).damagedLayers.flatMap((layer) => layer.damages));
+        // Writing has changed the file's time too.
+        expect([...new Set(damages.map((damage) => damage.kind).filter((kind) => kind !== 'metadata'))]).toEqual(kinds);
+      }
     });
   }
 }
