@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -83,8 +83,15 @@ class Daemon implements TestContainerd {
     return stdout;
   }
 
-  runContainer(namespace: string, image: string, id: string, ...command: string[]): Promise<string> {
-    return this.ctr('-n', namespace, 'run', '--rm', '--runc-root', join(this.folder, 'runc'), image, id, ...command);
+  async runContainer(namespace: string, image: string, id: string, ...command: string[]): Promise<string> {
+    // Not through ctr's own pipes: of a container that ends at once it may close them before it has read them.
+    const log = join(this.folder, `${id}.log`);
+    try {
+      await this.ctr('-n', namespace, 'run', '--rm', '--log-uri', `file://${log}`, '--runc-root', join(this.folder, 'runc'), image, id, ...command);
+      return await readFile(log, 'utf8');
+    } finally {
+      await rm(log, { force: true });
+    }
   }
 
   engine(store: Store, namespace?: string, address = this.socket): Promise<Engine> {
