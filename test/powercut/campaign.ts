@@ -10,12 +10,20 @@ export interface Campaign {
   prerequisites(): string | null | Promise<string | null>;
   /** Runs about `options.states` crash states. A violation is reported and counted, not thrown; throws only when the harness itself fails. */
   run(options: CampaignOptions): Promise<CampaignRow[]>;
+  /** Whether it offers `--part` and `--record`: its faults can be counted, so that several runs can cover each of them once. */
+  readonly divisible?: boolean;
   /** What `--break` may name; a harness that runs the program as it is has none. */
   readonly breakable: readonly string[];
   /** Takes out the product's barriers one by one (`--mutate`). Absent: this harness has no such run. */
   mutate?(options: CampaignOptions): Promise<MutationRow[]>;
   /** Checks one state again that a failure has written down (`--replay FILE`); its violations, none when it holds. Absent: not offered. */
   replay?(file: string, options: CampaignOptions): Promise<string[]>;
+}
+
+/** One of several shares of a campaign. */
+export interface Part {
+  readonly index: number;
+  readonly of: number;
 }
 
 /** What a run works with. */
@@ -28,6 +36,10 @@ export interface CampaignOptions {
   readonly reportDir: string;
   /** Only scenarios (or barriers, with `--mutate`) whose name contains this. */
   readonly only: string | null;
+  /** Which share of the faults this run takes: number `index`, from 1, of `of` that are as good as equal. Null: all. */
+  readonly part: Part | null;
+  /** A file to which each fault is added when it was checked; those that it has already are not checked again. Null: none. */
+  readonly recordFile: string | null;
   /** One of `breakable` that does nothing during the run (`--break`). */
   readonly without: string | null;
   /** Called as often as you like. */

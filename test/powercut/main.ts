@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { createProgress, silentProgress } from '../../src/cli/progress.js';
 import { formatTable } from '../../src/cli/output.js';
-import type { Campaign, CampaignOptions, CampaignRow, MutationRow } from './campaign.js';
+import type { Campaign, CampaignOptions, CampaignRow, MutationRow, Part } from './campaign.js';
 import { campaigns } from './campaigns.js';
 
 const help = `Cuts the power, on purpose: runs real pulls, rollbacks, collections and recoveries, builds what a disk may hold
@@ -13,6 +13,9 @@ after a cut at each step, and checks each such state against the promises of doc
   --states N      crash states to check, for each harness (default: each harness's own)
   --seed S        the number that everything is drawn from (default: 1); a failure names it
   --only TEXT     only scenarios (with --mutate: barriers) whose name contains TEXT
+  --part I/N      only the I-th of N shares of all faults (--harness syscalls): N runs cover each fault once
+  --record FILE   adds each fault to FILE once it was checked, and leaves out those that FILE has (--harness syscalls): a run
+                  that was stopped goes on; what FILE has in all is said at the end
   --mutate        takes the product's barriers out one by one; each must be noticed
   --break BARRIER takes this one barrier out, for all of the run: with --harness sim one of docs/durability.md, with
                   --harness disk "every syncfs" or "every fsync"; the other harness has none
@@ -33,6 +36,8 @@ interface Settings {
   readonly states: number | null;
   readonly seed: number;
   readonly only: string | null;
+  readonly part: Part | null;
+  readonly recordFile: string | null;
   readonly without: string | null;
   readonly mode: 'run' | 'mutate' | 'replay';
   readonly replay: string;
@@ -56,10 +61,17 @@ function count(text: string, flag: string): number {
   return Number(text);
 }
 
+function partOf(text: string): Part {
+  const [, index, of] = /^(\d{1,6})\/(\d{1,6})$/.exec(text) ?? [];
+  const part = { index: Number(index), of: Number(of) };
+  if (!(part.index >= 1 && part.index <= part.of)) throw new UsageError(`--part takes a share such as 2/5, not ${JSON.stringify(text)}`);
+  return part;
+}
+
 function settingsOf(argv: readonly string[]): Settings | 'help' {
   const text = { type: 'string' } as const;
   const flag = { type: 'boolean' } as const;
-  const options = { harness: text, states: text, seed: text, only: text, break: text, replay: text, reports: text, mutate: flag, json: flag, quiet: flag, help: flag };
+  const options = { harness: text, states: text, seed: text, only: text, part: text, record: text, break: text, replay: text, reports: text, mutate: flag, json: flag, quiet: flag, help: flag };
   let values: Partial<Record<keyof typeof options, string | boolean>>;
   try {
     ({ values } = parseArgs({ args: [...argv], options }));
@@ -76,9 +88,15 @@ function settingsOf(argv: readonly string[]): Settings | 'help' {
   return {
     names: harness === 'all' ? Object.keys(campaigns) : [harness],
     states: values.states === undefined ? null : count(value('states') ?? '', '--states'), seed: count(value('seed') ?? '1', '--seed'), only: value('only'), without: value('break'),
+    part: values.part === undefined ? null : partOf(value('part') ?? ''), recordFile: value('record'),
     mode: replay !== null ? 'replay' : values.mutate === true ? 'mutate' : 'run', replay: replay ?? '',
     reportDir: value('reports') ?? 'powercut-reports', json: values.json === true, quiet: values.quiet === true,
   };
+}
+
+/** A run that took all faults must not look as if it had taken its share. */
+function requireDivisible({ name, divisible = false }: Campaign, { part, recordFile }: Settings): void {
+  if ((part !== null || recordFile !== null) && !divisible) throw new UsageError(`the harness ${name} draws its states: it has no --part and no --record`);
 }
 
 /** A barrier that is not taken out must not look as if nobody missed it. */
@@ -91,6 +109,7 @@ function requireBreakable({ name, breakable }: Campaign, without: string | null)
 /** Runs one harness with a progress line of its own. */
 async function runOne(campaign: Campaign, settings: Settings, signal: AbortSignal): Promise<HarnessResult> {
   requireBreakable(campaign, settings.without);
+  requireDivisible(campaign, settings);
   const startedMs = performance.now();
   const seconds = (): number => Math.round((performance.now() - startedMs) / 100) / 10;
   const reason = await campaign.prerequisites();
@@ -98,7 +117,8 @@ async function runOne(campaign: Campaign, settings: Settings, signal: AbortSigna
   const progress = settings.quiet ? silentProgress : createProgress({ lineIntervalMs: 10_000 });
   let label = '';
   const options: CampaignOptions = {
-    states: settings.states ?? campaign.defaultStates, seed: settings.seed, reportDir: settings.reportDir, only: settings.only, without: settings.without, signal,
+    states: settings.states ?? campaign.defaultStates, seed: settings.seed, reportDir: settings.reportDir, only: settings.only,
+    part: settings.part, recordFile: settings.recordFile, without: settings.without, signal,
     onProgress: (done, total, what) => {
       if (what !== label) progress.start(`${campaign.name}: ${what}`, total, { done, unit: 'steps' });
       label = what;

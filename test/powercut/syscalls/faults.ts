@@ -111,6 +111,11 @@ function faultsOf(call: StoreCall): Injection[] {
   ];
 }
 
+/** What the fault is called in a record of several runs: the same as long as the program makes the same calls. */
+export function keyOf({ call, fault }: Injection): string {
+  return `${fault.kind === 'error' ? fault.errno : fault.kind} ${call.name} ${String(call.when)}`;
+}
+
 /** The fault in one line: enough to run it again by hand. */
 export function describeInjection({ call, fault }: Injection): string {
   const what = fault.kind === 'error' ? fault.errno : fault.kind === 'lie' ? `a lie (${String(fault.returns)})` : 'SIGKILL';
