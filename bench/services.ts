@@ -1,5 +1,6 @@
+import type { ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { program, run } from './process.js';
+import { program, run, type Outcome } from './process.js';
 
 /** A server that has not read its images by then is given up. */
 const startTimeoutMs = 120_000;
@@ -7,20 +8,19 @@ const startTimeoutMs = 120_000;
 /** A `delta-server serve` that runs on loopback. */
 export interface Service {
   readonly port: number;
-  /** Ends it and waits until it is gone. */
-  stop(): Promise<void>;
+  /** Ends it, by SIGTERM unless told otherwise, and waits until it is gone. Gives its exit code; null when the signal ended it. */
+  stop(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
 /** Starts `delta-server serve` for some images on a port that the kernel chooses, its state below `root`, and waits until it listens. */
 export async function startService(images: readonly string[], root: string, profile: 'small' | 'fast'): Promise<Service> {
   const command = [...program('delta-server'), 'serve', '--images', ...images, '--root', root, '--profile', profile, '--listen', '127.0.0.1:0'];
-  let kill = (): void => undefined;
-  let outcome: Promise<unknown> = Promise.resolve();
-  const slow = setTimeout(() => { kill(); }, startTimeoutMs);
+  const kept: { child?: ChildProcess; outcome?: Promise<Outcome> } = {};
+  const slow = setTimeout(() => kept.child?.kill(), startTimeoutMs);
   const port = await new Promise<number>((resolve, reject) => {
-    outcome = run(command, {
+    kept.outcome = run(command, {
       onStart: (child) => {
-        kill = () => { child.kill('SIGTERM'); };
+        kept.child = child;
         let said = '';
         child.stdout?.on('data', (chunk: Buffer) => {
           said += chunk.toString('utf8');
@@ -28,9 +28,16 @@ export async function startService(images: readonly string[], root: string, prof
           if (listening !== null) resolve(Number(listening[1]));
         });
       },
-    }).then((ended) => { reject(new Error(`delta-server serve ended before it listened (it is given ${String(startTimeoutMs / 1000)} s): exit code ${String(ended.exitCode)}\n${ended.stderr.slice(-2000)}`)); }, reject);
+    });
+    kept.outcome.then((ended) => { reject(new Error(`delta-server serve ended before it listened (it is given ${String(startTimeoutMs / 1000)} s): exit code ${String(ended.exitCode)}\n${ended.stderr.slice(-2000)}`)); }, reject);
   }).finally(() => { clearTimeout(slow); });
-  return { port, stop: async () => { kill(); await outcome; } };
+  return {
+    port,
+    stop: async (signal = 'SIGTERM') => {
+      kept.child?.kill(signal);
+      return (await kept.outcome)?.exitCode ?? null;
+    },
+  };
 }
 
 /** A delta as the server lists it. */

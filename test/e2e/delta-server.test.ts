@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test as plainTest } from '@jest/globals';
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { program, projectRoot, run, runOk, type Outcome } from '../../bench/process.js';
-import { ask, json, referrersTarget, startTestServer, type Answer } from '../support/delta-server.js';
+import { startService, type Service } from '../../bench/services.js';
+import { ask, json, referrersTarget, startTestServer, untilReady, type Answer } from '../support/delta-server.js';
 import { startDockerRegistry } from '../support/docker-registry.js';
 import { digestOf, makeImage, noise, type ImageFile, type MadeImage } from '../support/images.js';
 import { testWithTools } from '../support/tools.js';
@@ -134,30 +134,11 @@ describe('delta-server compute', () => {
   });
 });
 
-/** `delta-server serve` as a process of its own. */
-class ServeProcess {
-  stderr = '';
-  private constructor(readonly child: ChildProcess, readonly url: string) {}
-
-  static async start(root: string, args: readonly string[] = []): Promise<ServeProcess> {
-    const [file = '', ...words] = [...program('delta-server'), 'serve', '--images', source('1.0'), source('1.1'), source('2.0'), '--root', root, '--listen', '127.0.0.1:0', '--profile', 'small', ...args];
-    const child = spawn(file, words, { cwd: projectRoot, stdio: ['ignore', 'pipe', 'pipe'] });
-    let stdout = '';
-    let stderr = '';
-    child.stdout.on('data', (chunk: Buffer) => { stdout += chunk.toString(); });
-    child.stderr.on('data', (chunk: Buffer) => { stderr += chunk.toString(); });
-    await until(() => stdout.includes('\n') || child.exitCode !== null);
-    const url = /^listening on (\S+),/m.exec(stdout)?.[1];
-    if (url === undefined) throw new Error(`delta-server serve did not start: ${stdout}${stderr}`);
-    return new ServeProcess(child, url);
-  }
-
-  async end(signal: NodeJS.Signals): Promise<number | null> {
-    const ended = once(this.child, 'close');
-    this.child.kill(signal);
-    await ended;
-    return this.child.exitCode;
-  }
+/** `delta-server serve` of the three images, as a process of its own. */
+async function startServe(root: string): Promise<{ service: Service; host: string; url: string }> {
+  const service = await startService([source('1.0'), source('1.1'), source('2.0')], root, 'small');
+  const host = `127.0.0.1:${String(service.port)}`;
+  return { service, host, url: `http://${host}` };
 }
 
 /**
@@ -185,15 +166,6 @@ class LoopWatch {
   }
 }
 
-async function untilReady(url: string, asked: string): Promise<Answer> {
-  for (let tries = 0; tries < 2000; tries++) {
-    const got = await ask(url, asked);
-    if (got.status !== 202) return got;
-    await sleep(50);
-  }
-  throw new Error('never ready');
-}
-
 /** Fetches all of a delta and checks every digest. */
 async function expectWholeDelta(url: string, listed: Answer): Promise<string> {
   expect([listed.status, listed.headers['whittle-delta'], listed.headers['whittle-problem']]).toEqual([200, 'ready', undefined]);
@@ -204,12 +176,10 @@ async function expectWholeDelta(url: string, listed: Answer): Promise<string> {
   return entry!.digest;
 }
 
-
 describe('delta-server serve', () => {
   testWithTools('skopeo')('skopeo inspects and copies from it unmodified, every compression', async () => {
-    const server = await ServeProcess.start(join(folder, 'root-skopeo'));
+    const { service, host } = await startServe(join(folder, 'root-skopeo'));
     try {
-      const host = server.url.slice('http://'.length);
       for (const image of [old!, target!, slow!]) {
         const inspected = JSON.parse((await runOk(['skopeo', 'inspect', '--tls-verify=false', `docker://${host}/app:${image.tag}`])).stdout) as { Digest: string; RepoTags: string[] };
         expect([inspected.Digest, inspected.RepoTags]).toEqual([image.manifestDigest, ['1.0', '1.1', '2.0']]);
@@ -217,7 +187,7 @@ describe('delta-server serve', () => {
         for (const layer of image.layers) expect(digestOf(await readFile(join(folder, `copied-${image.tag}`, layer.digest.slice(7))))).toBe(layer.digest);
       }
     } finally {
-      expect(await server.end('SIGTERM')).toBe(0);
+      expect(await service.stop()).toBe(0);
     }
   });
 
@@ -247,30 +217,30 @@ describe('delta-server serve', () => {
   plainTest('killed in the middle of a computation, it comes back with nothing partial and makes the delta again', async () => {
     const root = join(folder, 'root-killed');
     const asked = referrersTarget('app', slow!.manifestDigest, old!.configDigest);
-    let server = await ServeProcess.start(root);
-    await expectWholeDelta(server.url, await untilReady(server.url, referrersTarget('app', target!.manifestDigest, old!.configDigest)));
-    expect((await ask(server.url, asked)).status).toBe(202);
+    let { service, url } = await startServe(root);
+    await expectWholeDelta(url, await untilReady(url, referrersTarget('app', target!.manifestDigest, old!.configDigest)));
+    expect((await ask(url, asked)).status).toBe(202);
     await until(async () => (await readdir(join(root, 'tmp'))).length === 1);
-    await server.end('SIGKILL');
+    expect(await service.stop('SIGKILL')).toBeNull();
     expect((await readdir(join(root, 'tmp'))).length).toBe(1);
-    server = await ServeProcess.start(root);
+    ({ service, url } = await startServe(root));
     try {
       expect(await readdir(join(root, 'tmp'))).toEqual([]);
-      await expectWholeDelta(server.url, await ask(server.url, referrersTarget('app', target!.manifestDigest, old!.configDigest)));
-      const plain = await ask(server.url, `/v2/app/referrers/${slow!.manifestDigest}`);
+      await expectWholeDelta(url, await ask(url, referrersTarget('app', target!.manifestDigest, old!.configDigest)));
+      const plain = await ask(url, `/v2/app/referrers/${slow!.manifestDigest}`);
       expect(json(plain)).toMatchObject({ manifests: [] });
-      await expectWholeDelta(server.url, await untilReady(server.url, asked));
+      await expectWholeDelta(url, await untilReady(url, asked));
     } finally {
-      await server.end('SIGTERM');
+      await service.stop();
     }
   });
 
   plainTest('stops in order in the middle of a computation, and leaves no temporary file', async () => {
     const root = join(folder, 'root-stopped');
-    const server = await ServeProcess.start(root);
-    expect((await ask(server.url, referrersTarget('app', slow!.manifestDigest, old!.configDigest))).status).toBe(202);
+    const { service, url } = await startServe(root);
+    expect((await ask(url, referrersTarget('app', slow!.manifestDigest, old!.configDigest))).status).toBe(202);
     await until(async () => (await readdir(join(root, 'tmp'))).length === 1);
-    expect(await server.end('SIGINT')).toBe(0);
+    expect(await service.stop('SIGINT')).toBe(0);
     expect(await readdir(join(root, 'tmp'))).toEqual([]);
   });
 

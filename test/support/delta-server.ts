@@ -1,3 +1,4 @@
+import { expect } from '@jest/globals';
 import { writeFile } from 'node:fs/promises';
 import { request, type IncomingHttpHeaders } from 'node:http';
 import { join } from 'node:path';
@@ -5,6 +6,7 @@ import { makeDeltaManifest } from '../../src/server/artifact.js';
 import type { JobRunner } from '../../src/server/jobs.js';
 import { startServer, type DeltaServer, type ServeOptions, type ServerEvent } from '../../src/server/serve.js';
 import { digestOf, noise } from './images.js';
+import { until } from './until.js';
 
 /** An answer with its whole body. */
 export interface Answer {
@@ -73,4 +75,17 @@ export async function startTestServer(options: Partial<ServeOptions> & Pick<Serv
 export function referrersTarget(repository: string, target: string, ...bases: readonly string[]): string {
   const query = new URLSearchParams([['artifactType', 'application/vnd.whittle.delta.v1'], ...bases.map((basis): [string, string] => ['basis', basis])]);
   return `/v2/${repository}/referrers/${target}?${query.toString()}`;
+}
+
+/** Asks as a device does until there is an answer that is not 202, and holds every 202 to what the protocol says of it. */
+export async function untilReady(url: string, asked: string): Promise<Answer> {
+  let got = await ask(url, asked);
+  await until(async () => {
+    if (got.status !== 202) return true;
+    expect(Number(got.headers['retry-after'])).toBeGreaterThanOrEqual(1);
+    expect((json(got) as { state: string }).state).toMatch(/^(computing|queued|busy)$/);
+    got = await ask(url, asked);
+    return false;
+  });
+  return got;
 }

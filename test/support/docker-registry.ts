@@ -2,8 +2,8 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { freePort } from './free-port.js';
+import { until } from './until.js';
 
 /** A Debian docker-registry of the test's own, on loopback, with its data in a temporary folder. */
 export interface DockerRegistry {
@@ -22,13 +22,10 @@ export const registryLogin = { username: 'tester', password: 'secret' } as const
 const htpasswdLine = 'tester:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n';
 
 async function untilAnswers(host: string, child: ChildProcess, log: () => string): Promise<void> {
-  for (let tries = 0; tries < 600; tries++) {
+  await until(async () => {
     if (child.exitCode !== null) throw new Error(`docker-registry ended at once: ${log()}`);
-    const answers = await fetch(`http://${host}/v2/`).then((response) => response.status === 200 || response.status === 401, () => false);
-    if (answers) return;
-    await sleep(50);
-  }
-  throw new Error(`docker-registry does not answer: ${log()}`);
+    return fetch(`http://${host}/v2/`).then((response) => response.status === 200 || response.status === 401, () => false);
+  }, () => `docker-registry does not answer: ${log()}`);
 }
 
 /** Starts a registry and waits until it answers. The caller closes it. Needs Debian's docker-registry. */

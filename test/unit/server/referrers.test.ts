@@ -2,10 +2,9 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { appendFile, mkdtemp, readdir, readFile, rm, truncate, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { WhittleError } from '../../../src/core/errors.js';
 import type { DeltaServer } from '../../../src/server/serve.js';
-import { ask, fakeRunner, json, referrersTarget, startTestServer } from '../../support/delta-server.js';
+import { ask, fakeRunner, json, referrersTarget, startTestServer, untilReady } from '../../support/delta-server.js';
 import { digestOf, makeImage, type MadeImage } from '../../support/images.js';
 
 interface Listed { readonly manifests: readonly { readonly digest: string; readonly size: number; readonly artifactType: string; readonly annotations: Record<string, string> }[]; readonly annotations?: Record<string, string> }
@@ -33,18 +32,6 @@ async function start(run: ReturnType<typeof fakeRunner>, options: { failureMemor
 
 async function stop(): Promise<void> {
   for (const server of servers.splice(0)) await server.close();
-}
-
-/** Asks as a device does until there is an answer that is not 202. */
-async function untilReady(url: string, asked: string): Promise<Awaited<ReturnType<typeof ask>>> {
-  for (let tries = 0; tries < 3000; tries++) {
-    const got = await ask(url, asked);
-    if (got.status !== 202) return got;
-    expect(Number(got.headers['retry-after'])).toBeGreaterThanOrEqual(1);
-    expect((json(got) as { state: string }).state).toMatch(/^(computing|queued|busy)$/);
-    await sleep(10);
-  }
-  throw new Error('never ready');
 }
 
 describe('referrers', () => {
