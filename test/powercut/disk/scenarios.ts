@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { program, projectRoot } from '../../../bench/process.js';
 import type { BlockDevice, LogEntry } from './block-device.js';
 import { makeFilesystem, type Filesystem } from './filesystems.js';
-import { imageName, type World } from './fixtures.js';
+import { chainVersions, imageName, type World } from './fixtures.js';
 
 /** What `imageName` means: versions by index, null for none. */
 export interface Names {
@@ -32,8 +32,8 @@ export interface Recorded {
 export interface Runner {
   readonly root: string;
   readonly world: World;
-  /** Runs `device WORDS` and waits for its end, which must be success; the mark is set when a line holds `said`, or else at the end. */
-  device(words: readonly string[], said?: string): Promise<void>;
+  /** Runs `device WORDS` and waits for its end, which must be success; the mark is set when a line holds `said`, or else at the end. Gives its standard output. */
+  device(words: readonly string[], said?: string): Promise<string>;
   /** Runs `device WORDS` and kills it (SIGKILL) when it makes this system call for the `count`th time. */
   killed(words: readonly string[], systemCall: string, count: number): Promise<void>;
 }
@@ -43,9 +43,9 @@ export interface Scenario {
   readonly name: string;
   readonly before: Names;
   readonly after: Names;
-  /** Changes the store while nothing is recorded. Returns the layer that it damaged. */
-  readonly prepare?: (runner: Runner) => Promise<string>;
-  readonly run: (runner: Runner) => Promise<void>;
+  /** Changes the store while nothing is recorded. Returns the layer that it damaged, if any. */
+  readonly prepare?: (runner: Runner) => Promise<string | null>;
+  readonly run: (runner: Runner) => Promise<unknown>;
 }
 
 const committed = '"event":"committed"';
@@ -62,6 +62,24 @@ async function rot(runner: Runner): Promise<string> {
   content.writeUInt8(content.readUInt8(1000) ^ 1, 1000);
   await writeFile(path, content);
   return diffId;
+}
+
+/** Brings the device to where the chain begins: with the name alone, or as an update of what it has. */
+async function goToStart(runner: Runner, anew: boolean): Promise<null> {
+  if (anew) {
+    await runner.device(['remove', imageName]);
+    await runner.device(['gc']);
+  }
+  await runner.device(pull(runner, chainVersions.start));
+  return null;
+}
+
+/** Pulls over the image between; throws when it went another way, for then the scenario would prove nothing. */
+async function pullChain(runner: Runner): Promise<void> {
+  const said = await runner.device(pull(runner, chainVersions.end, '--delta'), committed);
+  const plan = said.split('\n').find((line) => line.includes('"event":"plan"')) ?? '';
+  const { steps = [] } = JSON.parse(plan === '' ? '{}' : plan) as { steps?: unknown[] };
+  if (steps.length !== 2) throw new Error(`the pull did not go over a chain of two deltas: ${plan.slice(0, 500)}`);
 }
 
 /** Everything that a device does to its disk, in the order in which it is recorded. */
@@ -85,6 +103,18 @@ export const scenarios: readonly Scenario[] = [
     name: 'repair', before: { current: 2, previous: 1 }, after: { current: 2, previous: 1 }, prepare: rot,
     run: (runner) => runner.device(['verify', '--repair', '--from', runner.world.versions[2].from]),
   },
+  { name: 'chain', before: { current: 3, previous: 2 }, after: { current: 4, previous: 3 }, prepare: (runner) => goToStart(runner, false), run: pullChain },
+  { name: 'rollback-of-chain', before: { current: 4, previous: 3 }, after: { current: 3, previous: 4 }, run: (runner) => runner.device(['rollback', imageName]) },
+  { name: 'gc-after-chain', before: { current: 3, previous: 4 }, after: { current: 3, previous: 4 }, run: (runner) => runner.device(['gc']) },
+  {
+    name: 'chain-killed-and-resumed', before: { current: 3, previous: null }, after: { current: 4, previous: 3 }, prepare: (runner) => goToStart(runner, true),
+    run: async (runner) => {
+      // In the middle of the image between, and between that and the end.
+      await runner.killed(pull(runner, chainVersions.end, '--delta'), 'syncfs', 1);
+      await runner.killed(pull(runner, chainVersions.end, '--delta'), 'syncfs', 2);
+      await runner.device(pull(runner, chainVersions.end, '--delta'), committed);
+    },
+  },
 ];
 
 /** Runs the program under something else, such as strace; empty for nothing. */
@@ -98,16 +128,21 @@ class ProgramRunner implements Runner {
     return [first, ...rest];
   }
 
-  async device(words: readonly string[], said?: string): Promise<void> {
+  async device(words: readonly string[], said?: string): Promise<string> {
     const [file, ...args] = this.#command(words);
     const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: projectRoot });
     let errors = '';
+    let told = '';
     let marked: Promise<void> | undefined;
     child.stderr.on('data', (chunk: Buffer) => { errors += chunk.toString(); });
-    createInterface(child.stdout).on('line', (line) => { if (said !== undefined && line.includes(said)) marked = this.disk.mark('said'); });
+    createInterface(child.stdout).on('line', (line) => {
+      told += `${line}\n`;
+      if (said !== undefined && line.includes(said)) marked = this.disk.mark('said');
+    });
     const [code] = await once(child, 'close') as [number | null];
     if (code !== 0) throw new Error(`device ${words.join(' ')} ended with ${String(code)}: ${errors.slice(0, 500)}`);
     await (marked ?? this.disk.mark(said === undefined ? 'done' : 'said'));
+    return told;
   }
 
   async killed(words: readonly string[], systemCall: string, count: number): Promise<void> {
@@ -144,12 +179,12 @@ export async function recordScenarios(disk: BlockDevice, filesystem: Filesystem,
     let damaged: string | null = null;
     await mounted(disk, filesystem, async () => { damaged = (await scenario.prepare?.(plain)) ?? null; });
     if (options.recordOnly?.includes(scenario.name) === false) {
-      await mounted(disk, filesystem, () => scenario.run(plain));
+      await mounted(disk, filesystem, async () => { await scenario.run(plain); });
       continue;
     }
     const name = `${filesystem.name}/${scenario.name}`;
     await disk.record(name);
-    await mounted(disk, filesystem, () => scenario.run(wrapped));
+    await mounted(disk, filesystem, async () => { await scenario.run(wrapped); });
     await disk.stop();
     const log = await disk.log(name);
     const saidAt = log.findLastIndex((entry) => entry.kind === 'mark');
