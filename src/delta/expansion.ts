@@ -48,12 +48,29 @@ export function expandedSize(sizeBytes: number, expansion: Expansion | null): nu
   return (expansion?.deflated ?? []).reduce((sum, range) => sum - range.lengthBytes + range.sizeBytes, sizeBytes);
 }
 
-/** zlib's raw deflate of what is pushed; calls `onData` as output comes. Stock zlib's bytes, which Node's own zlib does not give. */
-export function stockDeflate(level: number, memLevel: number, onData: (bytes: Uint8Array) => void): Deflate {
-  const deflate = new Deflate({ level: level, memLevel: memLevel, raw: true, legacyHash: true, chunkSize: 65536 });
-  deflate.onData = (bytes): void => { onData(bytes); };
-  deflate.onEnd = (): void => undefined;
-  return deflate;
+/** Makes one raw deflate stream of what is pushed. */
+export interface Deflater {
+  /** Takes the next bytes, and with `last` the end; gives what can be told of the stream. */
+  push(part: Buffer, last: boolean): readonly Buffer[];
+}
+
+/** Makes what the packing says, of one stream. Stock zlib's bytes, which Node's own zlib does not give, or GNU gzip's. */
+export function deflaterFor(packing: Exclude<Packing, { kind: 'brotli' }>): Deflater {
+  if (packing.kind === 'gnu') {
+    const gnu = new GnuDeflate(packing.level);
+    return { push: (part, last) => [gnu.push(part, last)] };
+  }
+  const stock = new Deflate({ level: packing.level, memLevel: packing.memLevel, raw: true, legacyHash: true, chunkSize: 65536 });
+  let out: Buffer[] = [];
+  stock.onData = (bytes): void => { out.push(Buffer.from(bytes)); };
+  stock.onEnd = (): void => undefined;
+  return {
+    push: (part, last) => {
+      out = [];
+      stock.push(part, last);
+      return out;
+    },
+  };
 }
 
 const brotli = promisify(brotliCompress);
@@ -63,27 +80,9 @@ export function packBrotli(plain: Buffer, quality: number): Promise<Buffer> {
   return brotli(plain, { params: { [constants.BROTLI_PARAM_QUALITY]: quality } });
 }
 
-/** Makes one compressed stream of what is pushed. */
+/** Makes one compressed stream of what is pushed, as a Deflater does. */
 interface Packer {
-  /** Takes the next bytes, and with `last` the end; gives what can be told of the stream. */
   push(part: Buffer, last: boolean): Promise<readonly Buffer[]>;
-}
-
-function gnuPacker(level: number): Packer {
-  const deflate = new GnuDeflate(level);
-  return { push: (part, last) => Promise.resolve([deflate.push(part, last)]) };
-}
-
-function deflatePacker(level: number, memLevel: number): Packer {
-  let out: Buffer[] = [];
-  const deflate = stockDeflate(level, memLevel, (bytes) => { out.push(Buffer.from(bytes)); });
-  return {
-    push: (part, last) => {
-      out = [];
-      deflate.push(part, last);
-      return Promise.resolve(out);
-    },
-  };
 }
 
 /** Holds all of what the stream shall hold: deltaLimits.brotliBytes at most. */
@@ -98,11 +97,9 @@ function brotliPacker(quality: number): Packer {
 }
 
 function packerFor(packing: Packing): Packer {
-  switch (packing.kind) {
-    case 'deflate': return deflatePacker(packing.level, packing.memLevel);
-    case 'gnu': return gnuPacker(packing.level);
-    case 'brotli': return brotliPacker(packing.quality);
-  }
+  if (packing.kind === 'brotli') return brotliPacker(packing.quality);
+  const deflater = deflaterFor(packing);
+  return { push: (part, last) => Promise.resolve(deflater.push(part, last)) };
 }
 
 /** Turns the expanded target, pushed in order, back into the target's own bytes. */

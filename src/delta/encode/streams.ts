@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { brotliDecompressSync, inflateRawSync } from 'node:zlib';
-import { packBrotli, stockDeflate, type Packing } from '../expansion.js';
-import { GnuDeflate } from '../gnu-deflate.js';
+import { deflaterFor, packBrotli, type Deflater, type Packing } from '../expansion.js';
 import { deltaLimits } from '../limits.js';
 
 /** A raw deflate stream found in a file. `name` pairs it with the same member of another version of the file. */
@@ -93,13 +92,15 @@ const trialBytes = 64 * 1024;
 
 /** How stock zlib or GNU gzip makes `bytes` of `inflated`, or null. */
 export function deflatePacking(bytes: Buffer, inflated: Buffer): Packing | null {
-  const stock = parameters.find(([level, memLevel]) => givesBack(bytes, inflated, (onData) => stockDeflate(level, memLevel, onData)));
-  if (stock !== undefined) return { kind: 'deflate', level: stock[0], memLevel: stock[1] };
-  const level = gnuLevels.find((one) => givesBack(bytes, inflated, (onData) => {
-    const deflate = new GnuDeflate(one);
-    return { push: (part, last) => { onData(deflate.push(part, last)); } };
-  }));
-  return level === undefined ? null : { kind: 'gnu', level };
+  for (const [level, memLevel] of parameters) {
+    const packing = { kind: 'deflate', level, memLevel } as const;
+    if (givesBack(bytes, inflated, deflaterFor(packing))) return packing;
+  }
+  for (const level of gnuLevels) {
+    const packing = { kind: 'gnu', level } as const;
+    if (givesBack(bytes, inflated, deflaterFor(packing))) return packing;
+  }
+  return null;
 }
 
 /** What a brotli file holds; null when it is none, or holds more than deltaLimits.brotliBytes. */
@@ -125,18 +126,13 @@ export function digestOf(plain: Buffer): Buffer {
   return createHash('sha256').update(plain).digest();
 }
 
-/** Something that compresses what is pushed and gives `onData` what comes of it. */
-interface Deflater {
-  push(part: Buffer, last: boolean): unknown;
-}
-
-function givesBack(bytes: Buffer, inflated: Buffer, start: (onData: (out: Uint8Array) => void) => Deflater): boolean {
-  const seen = { bytes: 0, same: true };
-  const deflate = start((out) => {
-    const end = seen.bytes + out.length;
-    seen.same &&= end <= bytes.length && bytes.subarray(seen.bytes, end).equals(out);
-    seen.bytes = end;
-  });
-  for (let from = 0; from < inflated.length && seen.same; from += trialBytes) deflate.push(inflated.subarray(from, from + trialBytes), from + trialBytes >= inflated.length);
-  return seen.same && seen.bytes === bytes.length;
+function givesBack(bytes: Buffer, inflated: Buffer, deflater: Deflater): boolean {
+  let at = 0;
+  for (let from = 0; from < inflated.length; from += trialBytes) {
+    for (const out of deflater.push(inflated.subarray(from, from + trialBytes), from + trialBytes >= inflated.length)) {
+      if (!bytes.subarray(at, at + out.length).equals(out)) return false;
+      at += out.length;
+    }
+  }
+  return at === bytes.length;
 }

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { computeDelta } from '../../../src/delta/encode/compute.js';
 import { deflatePacking, findStreams, inflateStream } from '../../../src/delta/encode/streams.js';
-import { stockDeflate } from '../../../src/delta/expansion.js';
+import { deflaterFor } from '../../../src/delta/expansion.js';
 import { GnuDeflate } from '../../../src/delta/gnu-deflate.js';
 import { deltaLimits } from '../../../src/delta/limits.js';
 import { applyDelta, parseDeltaIndex } from '../../../src/delta/index.js';
@@ -19,9 +19,7 @@ beforeAll(() => { dir = mkdtempSync(join(tmpdir(), 'expansion-')); });
 afterAll(() => { rmSync(dir, { recursive: true, force: true }); });
 
 function deflate(content: Buffer, level: number, memLevel = 8): Buffer {
-  const out: Buffer[] = [];
-  stockDeflate(level, memLevel, (bytes) => out.push(Buffer.from(bytes))).push(content, true);
-  return Buffer.concat(out);
+  return Buffer.concat(deflaterFor({ kind: 'deflate', level, memLevel }).push(content, true));
 }
 
 /** A zip as archivers write it; level 0 stores. */
