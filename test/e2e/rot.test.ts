@@ -18,9 +18,10 @@ import { hurried, pullInto } from '../support/pull-world.js';
 
 /**
  * Rot: files below a store's root are flipped, cut, grown, emptied, deleted and replaced by other things, and then the device
- * goes on: recovery, verify, pull, rollback, repair. WHITTLE_ROT_SCRIPTS and WHITTLE_SEED change how many and which.
+ * goes on: recovery, verify, pull, rollback, repair. Each kind of file meets each kind of rot before each of these; scripts with
+ * several strikes anywhere are drawn. WHITTLE_ROT_SCRIPTS and WHITTLE_SEED change how many and which.
  */
-const scripts = Number(process.env['WHITTLE_ROT_SCRIPTS'] ?? 150);
+const scripts = Number(process.env['WHITTLE_ROT_SCRIPTS'] ?? 120);
 const seed = Number(process.env['WHITTLE_SEED'] ?? 20_260_102);
 
 let folder: string;
@@ -84,6 +85,8 @@ interface Rot {
   readonly where: number;
   /** Which part of the store; the many files of layers would leave the few others unharmed. */
   readonly below: 'layers' | 'images' | 'refs' | 'stages' | '';
+  /** Only files whose paths match; there must be one. */
+  readonly only?: RegExp;
 }
 const rot: fc.Arbitrary<Rot> = fc.record({ kind: fc.constantFrom(...kinds), at: fc.nat(), where: fc.nat(), below: fc.constantFrom('layers', 'layers', 'images', 'refs', 'stages', '') });
 interface Script {
@@ -92,13 +95,20 @@ interface Script {
   readonly delta: 'auto' | 'never';
   /** What is pulled afterwards: a new name, or one that the store has. Both mean v2 by then. */
   readonly tag: string;
+  /** What meets the rot first, after recovery; the others come after it. */
+  readonly first: First;
 }
-const script: fc.Arbitrary<Script> = fc.record({ scenario: fc.constantFrom(...scenarios), rots: fc.array(rot, { minLength: 1, maxLength: 3 }), delta: fc.constantFrom('auto' as const, 'never' as const), tag: fc.constantFrom('v2', 'now') });
+const firsts = ['verify', 'rollback', 'pull'] as const;
+type First = (typeof firsts)[number];
+const script: fc.Arbitrary<Script> = fc.record({ scenario: fc.constantFrom(...scenarios), rots: fc.array(rot, { minLength: 1, maxLength: 3 }), delta: fc.constantFrom('auto' as const, 'never' as const), tag: fc.constantFrom('v2', 'now'), first: fc.constantFrom(...firsts) });
 
-async function strike(root: string, { kind, at, where, below }: Rot): Promise<string> {
-  const all = (await readdir(join(root, below), { recursive: true }).catch(() => [])).sort().map((path) => join(root, below, path));
+async function strike(root: string, { kind, at, where, below, only }: Rot): Promise<string> {
+  const all = (await readdir(join(root, below), { recursive: true }).catch(() => [])).sort().map((path) => join(root, below, path)).filter((path) => only?.test(relative(root, path)) !== false);
   const path = all[at % Math.max(1, all.length)];
-  if (path === undefined) return 'nothing there';
+  if (path === undefined) {
+    if (only !== undefined) throw new Error(`there is no file ${String(only)}`);
+    return 'nothing there';
+  }
   const facts = await lstat(path);
   const told = `${kind} ${relative(root, path)}`;
   if (kind === 'delete' || kind === 'directory' || kind === 'symlink' || !facts.isFile()) {
@@ -150,48 +160,63 @@ async function isWhole(store: Store, image: MadeImage): Promise<boolean> {
 
 const imageOf = (manifestDigest: string): MadeImage => (manifestDigest === registry.v1.manifestDigest ? registry.v1 : registry.v2);
 
-async function play({ scenario, rots, delta, tag }: Script, tally: Map<string, number>): Promise<void> {
+/** Recovery, then what a device does, the chosen thing first; whether the pull succeeded. */
+async function goOn(store: Store, { delta, tag, first }: Script, count: (what: string) => void): Promise<boolean> {
+  let verified = false;
+  let pulled = false;
+  const verify = async (): Promise<void> => {
+    const report = await store.verify().catch(clear);
+    if (report === null) return;
+    verified = true;
+    // What verify passes, comes out right.
+    const damaged = new Set(report.damagedLayers.map((layer) => layer.diffId));
+    for (const image of await store.images()) {
+      if (image.diffIds.every((diffId) => !damaged.has(diffId))) expect(await isWhole(store, imageOf(image.manifestDigest))).toBe(true);
+    }
+  };
+  const rollBack = async (): Promise<void> => {
+    const back = await store.rollback(name('now')).catch(clear);
+    if (back === null) return;
+    count('rolled back');
+    expect(await isWhole(store, imageOf(back.current))).toBe(true);
+  };
+  const pull = async (): Promise<void> => {
+    const { error, result } = await pullInto(store, name(tag), { delta, patience: { ...hurried, stallMs: 1000 } });
+    pulled = error === null;
+    if (error !== null) {
+      count(`pull: ${isWhittleError(error) ? error.code : ''}`);
+      clear(error);
+      return;
+    }
+    count(result?.outcome === 'current' ? 'current' : 'pulled');
+    expect(result?.image?.configDigest).toBe(registry.v2.configDigest);
+    // Where the image was the current one already, only a verification before tells a pull what is damaged.
+    if (verified || result?.outcome === 'committed') expect(await isWhole(store, registry.v2)).toBe(true);
+  };
+  const orders: Readonly<Record<First, readonly (() => Promise<void>)[]>> = { verify: [verify, rollBack, pull], rollback: [rollBack, verify, pull], pull: [pull, verify, rollBack, pull] };
+  for (const step of orders[first]) await step();
+  await repair(store);
+  return pulled;
+}
+
+async function play(script: Script, tally: Map<string, number>): Promise<void> {
   const root = await mkdtemp(join(folder, 'device-'));
   const count = (what: string): void => { tally.set(what, (tally.get(what) ?? 0) + 1); };
   try {
-    await runOk(['cp', '-a', `${join(folder, scenario)}/.`, root]);
-    for (const each of rots) await strike(root, each);
-    const opened = await withStore(root, async (store) => {
-      const before = await store.verify().catch(clear);
-      // What verify passes, comes out right.
-      const damaged = new Set(before?.damagedLayers.map((layer) => layer.diffId));
-      for (const image of await store.images()) {
-        if (before !== null && image.diffIds.every((diffId) => !damaged.has(diffId))) expect(await isWhole(store, imageOf(image.manifestDigest))).toBe(true);
-      }
-      const back = await store.rollback(name('now')).catch(clear);
-      if (back !== null) {
-        count('rolled back');
-        expect(await isWhole(store, imageOf(back.current))).toBe(true);
-      }
-      const { error, result } = await pullInto(store, name(tag), { delta, patience: { ...hurried, stallMs: 1000 } });
-      if (error !== null) {
-        count(`pull: ${isWhittleError(error) ? error.code : ''}`);
-        clear(error);
-      } else {
-        count(result?.outcome === 'current' ? 'current' : 'pulled');
-        expect(result?.image?.configDigest).toBe(registry.v2.configDigest);
-        // Verification told the pull what was damaged, also where the image was the current one already.
-        if (before !== null || result?.outcome === 'committed') expect(await isWhole(store, registry.v2)).toBe(true);
-      }
-      await repair(store);
-      return error === null;
-    }).catch((error: unknown) => {
+    await runOk(['cp', '-a', `${join(folder, script.scenario)}/.`, root]);
+    for (const each of script.rots) await strike(root, each);
+    const pulled = await withStore(root, (store) => goOn(store, script, count)).catch((error: unknown) => {
       count(isWhittleError(error) ? `refused: ${error.code}` : 'refused');
       return clear(error);
     });
-    if (opened === null) return;
+    if (pulled === null) return;
     // Recovery again, after all that: what was repaired stays so.
     await withStore(root, async (store) => {
       const report = await store.verify();
-      if (opened) {
+      if (pulled) {
         const wanted = new Set(registry.v2.layers.map((layer) => layer.diffId));
         expect(report.damagedLayers.filter((layer) => wanted.has(layer.diffId))).toEqual([]);
-        expect((await store.resolve(name(tag)))?.configDigest).toBe(registry.v2.configDigest);
+        expect((await store.resolve(name(script.tag)))?.configDigest).toBe(registry.v2.configDigest);
         expect(await isWhole(store, registry.v2)).toBe(true);
       }
     });
@@ -225,3 +250,36 @@ test(`${String(scripts)} scripts of rot: found before it is used, said clearly, 
   expect(tally.get('pulled')).toBeGreaterThan(scripts / 2);
   expect(tally.get('rolled back')).toBeGreaterThan(scripts / 50);
 }, 400_000);
+
+/** What a store keeps, by what it is there for; the stage is what a pull has instead of a journal. */
+const parts: Readonly<Record<string, { readonly scenario: Scenario; readonly only: () => RegExp }>> = {
+  'a basis file of the delta': { scenario: 'one', only: () => fileOf(registry.v1, 1, 'fs/app/data') },
+  'the metadata of a basis layer': { scenario: 'one', only: () => fileOf(registry.v1, 1, 'meta') },
+  'a committed layer that the next image shares': { scenario: 'one', only: () => fileOf(registry.v1, 0, 'fs/base') },
+  'a committed layer of the current image': { scenario: 'previous', only: () => fileOf(registry.v2, 1, 'fs/app/data') },
+  'the metadata of a committed layer': { scenario: 'previous', only: () => fileOf(registry.v2, 1, 'meta') },
+  'a layer of the previous image': { scenario: 'previous', only: () => fileOf(registry.v1, 1, 'fs/app/data') },
+  'an image record': { scenario: 'previous', only: () => /^images\/[0-9a-f]{64}$/ },
+  'the reference, one slot': { scenario: 'previous', only: () => /^refs\/[0-9a-f]{64}\.a$/ },
+  'the reference, the other slot': { scenario: 'previous', only: () => /^refs\/[0-9a-f]{64}\.b$/ },
+  'the record of the stage': { scenario: 'cut delta', only: () => /^stages\/[0-9a-f]{64}\/stage$/ },
+  'the spool of a delta': { scenario: 'cut delta', only: () => /\/spool\/data-/ },
+  'the spool of a delta\'s index': { scenario: 'cut delta', only: () => /\/spool\/index-/ },
+  'the spool of a layer': { scenario: 'cut layers', only: () => /\/spool\/layer-/ },
+};
+
+const fileOf = (image: MadeImage, layer: number, path: string): RegExp => new RegExp(`^layers/${(image.layers[layer]?.diffId ?? '').slice('sha256:'.length)}/${path}$`);
+
+test.each(Object.keys(parts))('%s: flipped, truncated, deleted and replaced, met first by verify, rollback and pull, after recovery', async (part) => {
+  const { scenario, only } = parts[part] ?? { scenario: 'one', only: () => /^$/ };
+  const tally = new Map<string, number>();
+  for (const [at, kind] of (['flip', 'truncate', 'delete', 'swap'] as const).entries()) {
+    for (const first of firsts) {
+      const script: Script = { scenario, rots: [{ kind, at, where: 10_007 * (at + 1), below: '', only: only() }], delta: scenario === 'cut layers' ? 'never' : 'auto', tag: 'v2', first };
+      await play(script, tally).catch((error: unknown) => { throw new Error(`${part}, ${kind}, ${first} first: ${String(error)}`, { cause: error }); });
+    }
+  }
+  // Nothing of this keeps a device from the image that it wants.
+  expect(tally.get('pulled')).toBeGreaterThanOrEqual(12);
+  expect([...tally.keys()].filter((what) => what.startsWith('refused'))).toEqual([]);
+}, 120_000);
