@@ -16,6 +16,7 @@ import { startContainerd, type TestContainerd } from '../../support/engines/cont
 import { changedBytes, makeEngineWorld, pullToEngine, type EnginePull, type EngineWorld } from '../../support/engines/containerd-world.js';
 import { writtenBytes } from '../../support/engines/daemon.js';
 import { openCuttingSocket } from '../../support/engines/cutting-socket.js';
+import { OrderWatch } from '../../support/engines/order.js';
 import { makeImage, noise, type MadeImage } from '../../support/images.js';
 import { hasTool, testUnlessWanting } from '../../support/tools.js';
 
@@ -99,9 +100,12 @@ function succeeded({ result, error }: EnginePull, way: string, version: number):
 test('a pull in full, a delta from what it made, another, and back: each runs, and is listed under its name with its digest', async () => {
   const device = await Device.make();
   const seen: number[] = [];
+  const order = new OrderWatch();
   for (const [version, way] of [[1, 'layers'], [2, 'delta'], [3, 'delta']] as const) {
     const before = await writtenBytes('self') + await writtenBytes(containerd.pid);
     const pulled = await device.pull(version);
+    // Layers are on the disk before they are proven, and in their place before containerd is told.
+    expect(order.take()).toMatch(/^sync stage\.commit(, sync layers\.name, snapshot)+$/);
     const written = await writtenBytes('self') + await writtenBytes(containerd.pid) - before;
     succeeded(pulled, way, version);
     expect(pulled.events.filter(({ event }) => event === 'fallback')).toEqual([]);
@@ -116,6 +120,7 @@ test('a pull in full, a delta from what it made, another, and back: each runs, a
   expect((await device.pull(1)).result?.outcome).toBe('current');
   await device.ctr('images', 'rm', '--sync', world.image(1));
   succeeded(await device.pull(1), 'delta', 1);
+  order.stop();
   await device.expectRuns(1, 2, 3);
   await device.expectNothingLeft();
 });
@@ -166,7 +171,13 @@ test('layers that containerd has in other images, or twice in this one, are not 
     expect(await Promise.all(made.layers.map((_, layer) => sink.hasLayer(layer)))).toEqual([false, true, true, false, true]);
     await sink.writeLayerTar(0, (async function* () { await Promise.resolve(); yield made.layers[0]?.tar ?? Buffer.alloc(0); })());
     expect(await sink.hasLayer(3)).toBe(true);
+    const order = new OrderWatch();
+    await sink.checkpoint();
+    expect(order.take()).toBe('sync stage.checkpoint');
     await sink.commit({ name: 'other:1', source: 'other:1' });
+    order.stop();
+    // Those that come from elsewhere too, whether they lie in another snapshot or are here for the second time.
+    expect(order.take()).toBe(['sync stage.commit', ...made.layers.flatMap(() => ['sync layers.name', 'snapshot'])].join(', '));
     await sink.close();
     const basis = await engine.basis((await engine.images()).find(({ names }) => names.includes('other:1'))!, {});
     expect(basis.layers.map(({ diffId }) => diffId)).toEqual([...new Set(made.layers.map(({ diffId }) => diffId))]);

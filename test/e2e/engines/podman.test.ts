@@ -14,6 +14,7 @@ import { isWhittleError } from '../../../src/core/errors.js';
 import { basisConformance, type InstalledImage } from '../../support/basis-conformance.js';
 import { changedBytes, makeEngineWorld, pullToEngine, type EnginePull, type EngineWorld } from '../../support/engines/containerd-world.js';
 import { startBareRegistry } from '../../support/engines/bare-registry.js';
+import { OrderWatch } from '../../support/engines/order.js';
 import { makePodman, podmanWanting, type TestPodman } from '../../support/engines/podman.js';
 import { makeImage } from '../../support/images.js';
 import { testUnlessWanting } from '../../support/tools.js';
@@ -89,12 +90,34 @@ function succeeded({ result, error }: EnginePull, way: string, version: number):
   expect(result).toMatchObject({ outcome: 'committed', way, image: { configDigest: world.version(version).configDigest } });
 }
 
+/** What a checkpoint does; pulls as small as these come to none. */
+async function stepsOfCheckpoint(device: Device): Promise<string> {
+  const { manifest, config } = world.version(1);
+  const store = await openStore(device.root);
+  const engine = await device.podman.engine(store);
+  try {
+    const sink = await engine.begin({ manifest, config, manifestMediaType: 'application/vnd.oci.image.manifest.v1+json' }, { scratchDirectory: device.root, replaceLayers: [], onNote: () => undefined });
+    const order = new OrderWatch();
+    await sink.checkpoint();
+    order.stop();
+    await sink.discard();
+    return order.take();
+  } finally {
+    await engine.close();
+    await store.close();
+  }
+}
+
 test('a pull in full, a delta from what podman holds, another, and back: each runs, and is listed under its name with its ID', async () => {
   const device = await Device.make();
   const seen: number[] = [];
   for (const [version, way] of [[1, 'layers'], [2, 'delta'], [3, 'delta']] as const) {
     const before = seen.length === 0 ? 0 : await device.storeBytes();
+    const order = new OrderWatch();
     const pulled = await device.pull(version);
+    order.stop();
+    // Podman's lists are durable at once: the layers' files come before the image that names them, and all before what was fetched is given up.
+    expect(order.take()).toMatch(/^podman info(, podman pull)+, sync stage\.checkpoint, podman pull(, podman \w+)+, sync stage\.checkpoint$/);
     succeeded(pulled, way, version);
     expect(pulled.events.filter(({ event }) => event === 'fallback' || event === 'note')).toEqual([]);
     seen.push(version);
@@ -104,6 +127,7 @@ test('a pull in full, a delta from what podman holds, another, and back: each ru
     await device.expectOnly(...seen);
     expect((await device.pull(version)).result?.outcome).toBe('current');
   }
+  expect(await stepsOfCheckpoint(device)).toBe('sync stage.checkpoint');
   // Back: the old name is what it was; gone, it is made anew.
   expect((await device.pull(1)).result?.outcome).toBe('current');
   await device.podman.podman('rmi', world.image(1));

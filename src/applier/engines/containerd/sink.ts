@@ -328,7 +328,6 @@ export class ContainerdSink implements LayerSink {
     if (from === null) throw new WhittleError('STAGE_INCOMPLETE', `layer ${diffId} is gone from containerd`, { data: { diffId } });
     const suffix = `-${String(layer)}`;
     await this.#adopt(layer, from, this.#newBuilder(suffix));
-    await this.engine.trees.fs.syncfs('stage.commit');
     return { path: this.#rooms.get(diffId + suffix) ?? '', key: this.#key(diffId + suffix) };
   }
 
