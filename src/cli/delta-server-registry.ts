@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander';
-import { runDeltas, type DeltasFlags } from './delta-server-deltas.js';
-import { runPrune, type PruneFlags } from './delta-server-prune.js';
-import { runPublish, type PublishFlags } from './delta-server-publish.js';
+import type { DeltasFlags } from './delta-server-deltas.js';
+import type { PruneFlags } from './delta-server-prune.js';
+import type { PublishFlags } from './delta-server-publish.js';
 import type { Output } from './output.js';
 
 /** Options that these commands share with `compute` and `serve`. */
@@ -56,7 +56,7 @@ export function addRegistryCommands(program: Command, output: Output, signal: Ab
     .addOption(shared.platform()).addOption(credsOption())
     .option('--json', 'print one JSON object').option('-q, --quiet', 'no progress').option('--debug', 'details with errors')
     .addHelpText('after', shared.sourceHelp + '\n' + publishExamples)
-    .action((images: string[], flags: PublishFlags) => runPublish(images, flags, output, signal));
+    .action(async (images: string[], flags: PublishFlags) => (await import('./delta-server-publish.js')).runPublish(images, flags, output, signal));
   program.command('deltas')
     .summary('list the deltas that a registry has to an image')
     .description('Lists the deltas to an image that are in its repository, and what each saves.')
@@ -64,7 +64,7 @@ export function addRegistryCommands(program: Command, output: Output, signal: Ab
     .addOption(shared.platform()).addOption(credsOption())
     .option('--json', 'print one JSON object').option('-q, --quiet', 'the table alone').option('--debug', 'details with errors')
     .addHelpText('after', deltasExamples)
-    .action((image: string, flags: DeltasFlags) => runDeltas(image, flags, output, signal));
+    .action(async (image: string, flags: DeltasFlags) => (await import('./delta-server-deltas.js')).runDeltas(image, flags, output, signal));
   program.command('prune')
     .summary('remove deltas from or to images that are gone')
     .description('Removes the deltas of a repository whose target or basis it no longer has.')
@@ -74,5 +74,5 @@ export function addRegistryCommands(program: Command, output: Output, signal: Ab
     .addOption(credsOption())
     .option('--json', 'print one JSON object').option('-q, --quiet', 'the result alone').option('--debug', 'details with errors')
     .addHelpText('after', pruneExamples)
-    .action((repository: string, flags: PruneFlags) => runPrune(repository, flags, output, signal));
+    .action(async (repository: string, flags: PruneFlags) => (await import('./delta-server-prune.js')).runPrune(repository, flags, output, signal));
 }

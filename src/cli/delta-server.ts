@@ -1,9 +1,9 @@
 import { Command, CommanderError, Option } from 'commander';
 import { WhittleError } from '../core/errors.js';
-import { runCompute, type ComputeFlags } from './delta-server-compute.js';
-import { runExplain, type ExplainFlags } from './delta-server-explain.js';
+import type { ComputeFlags } from './delta-server-compute.js';
+import type { ExplainFlags } from './delta-server-explain.js';
 import { addRegistryCommands } from './delta-server-registry.js';
-import { runServe, type ServeFlags } from './delta-server-serve.js';
+import type { ServeFlags } from './delta-server-serve.js';
 import { createOutput, runProgram, type Output } from './output.js';
 import { readVersion } from './version.js';
 
@@ -60,6 +60,8 @@ function usageError(error: CommanderError): WhittleError {
   return new WhittleError('USAGE', message, suggestion === '' ? {} : { hint: suggestion });
 }
 
+// What a command takes is loaded when it runs: all of it takes longer to load than a small delta to make.
+
 function makeProgram(output: Output, signal: AbortSignal): Command {
   const program = new Command('delta-server');
   program
@@ -91,7 +93,7 @@ function addCompute(program: Command, output: Output, signal: AbortSignal): void
     .addOption(profileOption('small')).addOption(memoryOption()).addOption(threadsOption()).addOption(platformOption()).addOption(credsOption())
     .option('--json', 'print one JSON object').option('-q, --quiet', 'no progress').option('--debug', 'details with errors')
     .addHelpText('after', computeExamples)
-    .action((basis: string, target: string, flags: ComputeFlags) => runCompute(basis, target, flags, output, signal));
+    .action(async (basis: string, target: string, flags: ComputeFlags) => (await import('./delta-server-compute.js')).runCompute(basis, target, flags, output, signal));
 }
 
 function addServe(program: Command, output: Output, signal: AbortSignal): void {
@@ -105,7 +107,7 @@ function addServe(program: Command, output: Output, signal: AbortSignal): void {
     .option('--jobs <n>', 'computations at a time', '1')
     .option('--verbose', 'a line for each request').option('--json', 'log in JSON').option('-q, --quiet', 'log nothing but warnings').option('--debug', 'details with errors')
     .addHelpText('after', serveExamples)
-    .action((flags: ServeFlags) => runServe(flags, output, signal));
+    .action(async (flags: ServeFlags) => (await import('./delta-server-serve.js')).runServe(flags, output, signal));
 }
 
 function addExplain(program: Command, output: Output, signal: AbortSignal): void {
@@ -119,5 +121,5 @@ function addExplain(program: Command, output: Output, signal: AbortSignal): void
     .addOption(platformOption()).addOption(credsOption())
     .option('--json', 'print one JSON object, with every file').option('-q, --quiet', 'no remarks').option('--debug', 'details with errors')
     .addHelpText('after', explainExamples)
-    .action((file: string, flags: ExplainFlags) => runExplain(file, flags, output, signal));
+    .action(async (file: string, flags: ExplainFlags) => (await import('./delta-server-explain.js')).runExplain(file, flags, output, signal));
 }

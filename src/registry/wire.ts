@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { Agent, type Dispatcher } from 'undici';
+import type { Agent, Dispatcher } from 'undici';
 import { WhittleError } from '../core/errors.js';
 import { badResponse, transportError, type ResponseHead, type Subject } from './failures.js';
 import type { RegistryLimits } from './limits.js';
@@ -64,7 +64,9 @@ function wrap(url: URL, data: Dispatcher.ResponseData): WireResponse {
 /** Sends single HTTP requests: no redirects, no login, no retries. Owns the connections; the holder closes it. */
 export class Wire {
   readonly limits: RegistryLimits;
-  readonly #agent: Dispatcher;
+  readonly #agentOptions: Agent.Options;
+  /** Made when it is first needed: of all modules the client takes the longest to load, and images in files need none. */
+  #agent: Promise<Dispatcher> | undefined;
   readonly #userAgent: string;
   readonly #gate: ReceiveGate;
 
@@ -72,13 +74,18 @@ export class Wire {
     this.limits = limits;
     this.#userAgent = userAgent;
     this.#gate = new ReceiveGate(maxReceivedBytes ?? Infinity);
-    this.#agent = new Agent({
+    this.#agentOptions = {
       connections: limits.connections,
       headersTimeout: limits.headersTimeoutMs,
       bodyTimeout: limits.bodyTimeoutMs,
       maxHeaderSize: 32 * 1024,
       connect: { timeout: limits.connectTimeoutMs, ...(ca === undefined ? {} : { ca: typeof ca === 'string' || Buffer.isBuffer(ca) ? ca : [...ca] }) },
-    }).compose(this.#gate.interceptor);
+    };
+  }
+
+  async #open(): Promise<Dispatcher> {
+    const { Agent } = await import('undici');
+    return new Agent(this.#agentOptions).compose(this.#gate.interceptor);
   }
 
   /** Bytes of the bodies of all answers so far, read or not. */
@@ -89,7 +96,9 @@ export class Wire {
   /** Sends one request. Rejects with REGISTRY_UNREACHABLE, REGISTRY_TLS, REGISTRY_BAD_RESPONSE, BUDGET_EXCEEDED or INTERRUPTED. */
   async send({ method, url, headers, body, subject, signal }: WireRequest): Promise<WireResponse> {
     try {
-      const data = await this.#agent.request({
+      this.#agent ??= this.#open();
+      const agent = await this.#agent;
+      const data = await agent.request({
         origin: url.origin, path: url.pathname + url.search, method,
         headers: {
           'user-agent': this.#userAgent,
@@ -109,7 +118,7 @@ export class Wire {
 
   /** Ends every connection, busy ones too. */
   async close(): Promise<void> {
-    await this.#agent.destroy();
+    await (await this.#agent)?.destroy();
   }
 }
 
