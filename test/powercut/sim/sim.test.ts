@@ -91,6 +91,18 @@ test('docs/durability.md lists every barrier, with what it is for', async () => 
   expect(listed).toEqual(Object.entries(barriers));
 });
 
+test('docs/durability.md lists every file that syncs or renames past the port or in a batch', async () => {
+  const page = await readFile(join(root, 'docs/durability.md'), 'utf8');
+  const listed = [...page.matchAll(/^\| `(src\/[^`]*)` \|/gm)].map((match) => match[1]);
+  const found: string[] = [];
+  for (const file of await readdir(join(root, 'src'), { recursive: true })) {
+    if (!file.endsWith('.ts') || file.startsWith('atomic/')) continue;
+    const text = await readFile(join(root, 'src', file), 'utf8');
+    if (/\.(sync|datasync|syncfs)\(|\b(rename|renameSync)\(|op: 'rename'/.test(text)) found.push(`src/${file}`);
+  }
+  expect(found.sort()).toEqual([...listed].sort());
+});
+
 test('a failure is written down, and can be looked at again', async () => {
   const result = await powercut('--states', '150', '--only', 'pull of an older image', '--json', '--break', 'file.rename');
   expect(result.code).toBe(1);
