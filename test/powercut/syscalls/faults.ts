@@ -76,7 +76,7 @@ export class Injector {
     try {
       const what = fault.kind === 'error' ? `error=${fault.errno}` : fault.kind === 'lie' ? `retval=${String(fault.returns)}` : 'signal=SIGKILL';
       const trace = [...new Set(['fsync', 'syncfs', 'renameat', call.name])].join(',');
-      const outcome = await runTraced(pullWords(this.world, root), log, trace, `${call.name}:${what}:when=${String(call.when)}`);
+      const outcome = await runTraced(pullWords(this.world, root), log, trace, `${call.name}:${what}:when=${String(call.when)}`, call.below === null ? null : join(root, call.below));
       const logged = parseLog(await readFile(log, 'latin1'));
       const missed = fault.kind === 'kill' ? outcome.exitCode !== null : logged.find(({ injected }) => injected)?.text.includes(root) !== true;
       const problems = missed ? [] : [...judge(injection, outcome), ...judgeLog(fault, call, logged)];
@@ -113,13 +113,13 @@ function faultsOf(call: StoreCall): Injection[] {
 
 /** What the fault is called in a record of several runs: the same as long as the program makes the same calls. */
 export function keyOf({ call, fault }: Injection): string {
-  return `${fault.kind === 'error' ? fault.errno : fault.kind} ${call.name} ${String(call.when)}`;
+  return `${fault.kind === 'error' ? fault.errno : fault.kind} ${call.name} ${String(call.when)}${call.below === null ? '' : ` on ./${call.below}`}`;
 }
 
 /** The fault in one line: enough to run it again by hand. */
 export function describeInjection({ call, fault }: Injection): string {
   const what = fault.kind === 'error' ? fault.errno : fault.kind === 'lie' ? `a lie (${String(fault.returns)})` : 'SIGKILL';
-  return `${what} at ${call.name} number ${String(call.when)} (${call.text.replace(/\/[^<>" ]*\/store(?=[/>])/g, '…').slice(0, 160)})`;
+  return `${what} at ${call.name} number ${String(call.when)}${call.below === null ? '' : ` on ./${call.below}`} (${call.text.replace(/\/[^<>" ]*\/store(?=[/>])/g, '…').slice(0, 160)})`;
 }
 
 /** Whether the program ended as its documentation says. */

@@ -8,7 +8,7 @@ import { shareOf } from './index.js';
 import { CampaignRecord } from './record.js';
 
 const injections: readonly Injection[] = ['fsync', 'renameat'].flatMap((name) => [1, 2, 3].flatMap((when): Injection[] => {
-  const call = { name, when, text: '' };
+  const call = { name, when, text: '', below: when === 3 ? 'refs' : null };
   return [{ call, fault: { kind: 'kill' } }, { call, fault: { kind: 'error', errno: 'EIO' } }];
 }));
 

@@ -6,6 +6,8 @@ export interface StoreCall {
   readonly name: string;
   /** The how-manieth call of this name it is in its thread, from 1: what strace's `when=` counts. */
   readonly when: number;
+  /** Where not null, `when` counts only calls on the file or directory of this path below the store's root ('' is the root itself). */
+  readonly below: string | null;
   /** Arguments as strace writes them. */
   readonly text: string;
 }
@@ -15,11 +17,11 @@ const straced = ['strace', '-f', '-qq', '-y', '-s', '0'];
 
 /**
  * Runs `device WORDS` under strace; `inject` is what strace shall do, such as `fsync:error=EIO:when=3`. The log has the calls of
- * `trace`. (strace's own seccomp filter would be quicker, but loses signals that are to be injected.)
+ * `trace`; with a `path` only those on that very path are logged, counted and changed. (strace's own seccomp filter would be quicker, but loses signals that are to be injected.)
  */
-export async function runTraced(words: readonly string[], log: string, trace: string, inject: string | null): Promise<Outcome> {
+export async function runTraced(words: readonly string[], log: string, trace: string, inject: string | null, path: string | null = null): Promise<Outcome> {
   const injected = inject === null ? [] : [...(inject.includes('signal=') ? [] : ['--seccomp-bpf']), '-e', `inject=${inject}`];
-  return run([...straced, '-o', log, '-e', `trace=${trace}`, ...injected, ...program('device'), ...words], { env: { UV_THREADPOOL_SIZE: '1' }, timeoutMs: 120_000 });
+  return run([...straced, ...(path === null ? [] : ['-P', path]), '-o', log, '-e', `trace=${trace}`, ...injected, ...program('device'), ...words], { env: { UV_THREADPOOL_SIZE: '1' }, timeoutMs: 120_000 });
 }
 
 /** A call in strace's log. */
@@ -50,25 +52,43 @@ export function parseLog(log: string): LoggedCall[] {
   return calls;
 }
 
+/** Paths at or below `root` in the arguments of a call, as what is below it. */
+function pathsBelow(text: string, root: string): string[] {
+  const [words = ''] = text.split(') = ');
+  return [...words.matchAll(/"(\/[^"]*)"|<(\/[^>]*)>/g)].map(([, quoted, open]) => quoted ?? open ?? '').filter((path) => path === root || path.startsWith(`${root}/`)).map((path) => path.slice(root.length + 1));
+}
+
+/** Its log has the other calls that a sync is judged by, so it is not counted on its path alone. */
+function isSync(name: string): boolean {
+  return name === 'fsync' || name === 'fdatasync' || name === 'syncfs';
+}
+
 /**
- * The calls of a log that touched the files below `root`, each of which can be hit by its number alone: no other thread has a call
- * of that name and number that is about something else.
+ * The calls of a log that touched the files below `root`, each of which can be hit: by its number alone, where no other
+ * thread has a call of that name and number that is about something else; else by its number among the calls on its path.
  */
 export async function storeCalls(log: string, root: string): Promise<{ readonly calls: StoreCall[]; readonly unreachable: number }> {
   const counts = new Map<string, number>();
-  const about = new Map<string, { name: string; when: number; text: string; inside: number; outside: number }>();
-  for (const call of parseLog(await readFile(log, 'latin1'))) {
-    const when = (counts.get(`${call.thread} ${call.name}`) ?? 0) + 1;
-    counts.set(`${call.thread} ${call.name}`, when);
-    const key = `${call.name} ${String(when)}`;
-    const entry = about.get(key) ?? { name: call.name, when, text: '', inside: 0, outside: 0 };
+  const counted = (key: string): number => {
+    const count = (counts.get(key) ?? 0) + 1;
+    counts.set(key, count);
+    return count;
+  };
+  const about = new Map<string, { name: string; when: number; outside: number; inside: StoreCall[] }>();
+  for (const { thread, name, text } of parseLog(await readFile(log, 'latin1'))) {
+    const when = counted(`${thread} ${name}`);
+    const key = `${name} ${String(when)}`;
+    const entry = about.get(key) ?? { name, when, outside: 0, inside: [] };
     about.set(key, entry);
-    if (call.text.includes(root)) {
-      entry.inside++;
-      entry.text = call.text;
-    } else entry.outside++;
+    const paths = pathsBelow(text, root);
+    const onPaths = [...new Set(paths)].map((below) => ({ name, when: counted(`${thread} ${name} ${below}`), text, below }));
+    if (!text.includes(root)) entry.outside++;
+    else entry.inside.push(onPaths[0] ?? { name, when, text, below: null });
   }
-  const all = [...about.values()].filter(({ inside }) => inside > 0);
-  const calls = all.filter(({ outside }) => outside === 0).map(({ name, when, text }) => ({ name, when, text }));
-  return { calls, unreachable: all.length - calls.length };
+  const all = [...about.values()].filter(({ inside }) => inside.length > 0);
+  const calls = all.flatMap(({ name, when, outside, inside }): StoreCall[] => {
+    if (outside === 0) return [{ name, when, text: inside.at(-1)?.text ?? '', below: null }];
+    return inside.filter(({ below }) => below !== null && !isSync(name));
+  });
+  return { calls, unreachable: all.filter(({ name, outside, inside }) => outside > 0 && (isSync(name) || inside.some(({ below }) => below === null))).length };
 }
