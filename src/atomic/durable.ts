@@ -5,17 +5,31 @@ import { isSystemError } from './storage-error.js';
 
 /** Names that start so are unfinished files: whoever finds one while holding the lock may delete it. */
 export const temporaryPrefix = '.tmp-';
+const slash = 0x2f;
 
 /** Joins path components of which none is empty; a Buffer makes the result one. */
 export function joinPath(first: string, ...rest: readonly FsPath[]): FsPath {
-  const parts = [first, ...rest].filter((part) => part.length > 0);
-  if (parts.every((part) => typeof part === 'string')) return parts.join('/');
-  const out: Buffer[] = [];
-  for (const part of parts) {
-    if (out.length > 0) out.push(Buffer.from('/'));
-    out.push(typeof part === 'string' ? Buffer.from(part) : part);
+  let joined: FsPath = first;
+  for (const part of rest) {
+    if (part.length === 0) continue;
+    if (joined.length === 0) joined = part;
+    else joined = typeof joined === 'string' && typeof part === 'string' ? `${joined}/${part}` : joinBytes(joined, part);
   }
-  return Buffer.concat(out);
+  return joined;
+}
+
+function joinBytes(before: FsPath, after: FsPath): Buffer {
+  const beforeBytes = typeof before === 'string' ? Buffer.byteLength(before) : before.length;
+  const out = Buffer.allocUnsafe(beforeBytes + 1 + (typeof after === 'string' ? Buffer.byteLength(after) : after.length));
+  put(out, before, 0);
+  out[beforeBytes] = slash;
+  put(out, after, beforeBytes + 1);
+  return out;
+}
+
+function put(out: Buffer, path: FsPath, at: number): void {
+  if (typeof path === 'string') out.write(path, at);
+  else path.copy(out, at);
 }
 
 function parentOf(path: string): string {

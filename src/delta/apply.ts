@@ -4,9 +4,10 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isWhittleError, WhittleError } from '../core/errors.js';
 import { entryHeaderBytes, entryPadding, trailerBytes, type PackedEntries } from '../tar/index.js';
 import type { LayerEntry, LayerMeta } from '../tar/types.js';
-import type { Basis, BasisContent } from './basis.js';
+import type { Basis, BasisBytes, BasisContent } from './basis.js';
 import { BitDecoder, type BitPort } from './bits.js';
 import { chunksOf } from './content-chunks.js';
+import { CopiesAhead } from './copies-ahead.js';
 import { DataReader } from './data-reader.js';
 import { Collapser, expandedSize } from './expansion.js';
 import { inflatedContent } from './inflated-content.js';
@@ -41,6 +42,15 @@ export interface DecodeObserver {
   planned?(layer: number, plan: LayerPlan): void;
   /** The content of this entry is decoded next. */
   entry?(layer: number, entry: number): void;
+}
+
+/** An entry of the target that is under way: `hash` is its layer's, which its content is to be added to. */
+interface TargetEntry {
+  readonly layer: number;
+  readonly entry: number;
+  readonly record: LayerEntry;
+  readonly hash: Hash;
+  readonly ahead: CopiesAhead;
 }
 
 type PatchPlan = Extract<ContentPlan, { kind: 'patch' }>;
@@ -102,14 +112,19 @@ class Applier {
     this.#rebuilt.set(layer, entries);
     await this.options.sink.beginLayer(layer, plan.meta);
     const hash = createHash('sha256');
-    for (const [entry, content] of plan.content.entries()) {
-      const record = entries.at(entry);
-      if (record === undefined) break;
-      hash.update(fromDelta(() => entryHeaderBytes(record)));
-      const digest = await this.#content(layer, entry, record, content, hash);
-      if (digest !== null) entries.setDigest(entry, digest);
-      hash.update(entryPadding(record));
-      if (this.#isTurn()) await this.#turn();
+    const ahead = this.#copiesAhead(plan, entries);
+    try {
+      for (const [entry, content] of plan.content.entries()) {
+        const record = entries.at(entry);
+        if (record === undefined) break;
+        hash.update(fromDelta(() => entryHeaderBytes(record)));
+        const digest = await this.#content({ layer, entry, record, hash, ahead }, content);
+        if (digest !== null) entries.setDigest(entry, digest);
+        hash.update(entryPadding(record));
+        if (this.#isTurn()) await this.#turn();
+      }
+    } finally {
+      await ahead.close();
     }
     for (const bytes of trailerBytes(plan.meta)) hash.update(bytes);
     await this.#endLayer(layer, plan, hash);
@@ -123,42 +138,72 @@ class Applier {
     await this.options.sink.endLayer(layer, plan.meta);
   }
 
-  async #content(layer: number, entry: number, record: LayerEntry, content: ContentPlan, hash: Hash): Promise<Buffer | null> {
+  #copiesAhead({ content }: LayerPlan, entries: PackedEntries): CopiesAhead {
+    return new CopiesAhead(this.options.basis, {
+      content, sizeBytes: (entry) => entries.sizeBytes(entry),
+      origin: (entry) => {
+        const plan = content[entry];
+        return plan?.kind === 'copy' && plan.origin.from === 'basis' ? this.#origin(plan.origin) : null;
+      },
+    });
+  }
+
+  async #content(target: TargetEntry, content: ContentPlan): Promise<Buffer | null> {
     if (content.kind === 'none') return null;
     if (content.kind === 'copy') {
-      const digest = await this.#copied(content.origin, record, hash);
-      await this.options.sink.copyEntry(layer, entry, this.#origin(content.origin));
+      const read = await target.ahead.take(target.entry);
+      const digest = await this.#copied(target, content.origin, read);
+      await this.options.sink.copyEntry(target.layer, target.entry, this.#origin(content.origin), read?.bytes);
       return digest;
     }
-    return this.#patched(layer, entry, record, content, hash);
+    return this.#patched(target, content);
   }
 
   /** Hashes content that is already there, checking it against its record; the sink links or copies it after. */
-  async #copied(origin: ContentRef, record: LayerEntry, hash: Hash): Promise<Buffer> {
-    const expected = this.#digest(origin);
-    const content = await this.#open(origin, true);
-    const own = createHash('sha256');
+  async #copied({ record, hash }: TargetEntry, origin: ContentRef, read: BasisBytes | undefined): Promise<Buffer> {
+    try {
+      return read === undefined ? await this.#copiedFrom(await this.#open(origin, true), origin, record, hash) : this.#copiedBytes(read, origin, record, hash);
+    } catch (error) {
+      // Whoever has the content says more exactly which of it is damaged.
+      if (isWhittleError(error) && error.code === 'BASIS_DAMAGED') await (await this.#open(origin, false)).close();
+      throw error;
+    }
+  }
+
+  #copiedBytes({ bytes, verified }: BasisBytes, origin: ContentRef, record: LayerEntry, hash: Hash): Buffer {
+    if (bytes.length !== record.header.sizeBytes) throw damaged(origin);
+    hash.update(bytes);
+    const digest = createHash('sha256').update(bytes).digest();
+    this.#require(origin, digest);
+    verified();
+    return digest;
+  }
+
+  async #copiedFrom(content: BasisContent, origin: ContentRef, record: LayerEntry, hash: Hash): Promise<Buffer> {
     try {
       if (content.sizeBytes !== record.header.sizeBytes) throw damaged(origin);
+      const own = createHash('sha256');
       for (const chunk of chunksOf(content, this.#buffer, () => damaged(origin))) {
         hash.update(chunk);
         own.update(chunk);
         if (this.#isTurn()) await this.#turn();
       }
       const digest = own.digest();
-      if (expected !== null && !digest.equals(expected)) throw damaged(origin);
+      this.#require(origin, digest);
       content.verified?.();
       return digest;
-    } catch (error) {
-      // Whoever has the content says more exactly which of it is damaged.
-      if (isWhittleError(error) && error.code === 'BASIS_DAMAGED') await (await this.#open(origin, false)).close();
-      throw error;
     } finally {
       await content.close();
     }
   }
 
-  async #patched(layer: number, entry: number, record: LayerEntry, { sources: refs, expansion }: PatchPlan, hash: Hash): Promise<Buffer> {
+  /** Throws BASIS_DAMAGED unless content with this digest is what its record says. */
+  #require(origin: ContentRef, digest: Buffer): void {
+    const expected = this.#digest(origin);
+    if (expected !== null && !digest.equals(expected)) throw damaged(origin);
+  }
+
+  async #patched({ layer, entry, record, hash }: TargetEntry, { sources: refs, expansion }: PatchPlan): Promise<Buffer> {
     this.options.observer?.entry?.(layer, entry);
     const sources: BasisContent[] = [];
     const own = createHash('sha256');

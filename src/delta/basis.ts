@@ -19,6 +19,19 @@ export interface BasisContent {
   close(): Promise<void>;
 }
 
+/** An entry with content, of a layer of a basis. */
+export interface BasisEntry {
+  readonly layer: number;
+  readonly entry: number;
+}
+
+/** All of a content, as it was read. */
+export interface BasisBytes {
+  readonly bytes: Buffer;
+  /** To be called when the caller has found the content to be what its record says. */
+  readonly verified: () => void;
+}
+
 /** How much a caller of `openContent` trusts the medium. */
 export interface OpenContentOptions {
   /** The caller reads all of the content and compares its digest itself, so that it need not be read twice. */
@@ -37,4 +50,9 @@ export interface Basis {
    * asked for.
    */
   openContent(layer: number, entry: number, options?: OpenContentOptions): Promise<BasisContent>;
+  /**
+   * Reads contents of at most 128 KiB each and about a MiB in all, for a caller who compares their digests itself. Undefined for those that
+   * `openContent` is to be asked for: what is gone or not of its recorded size, for one. They are good until the call after the next.
+   */
+  readContents?(wanted: readonly BasisEntry[]): Promise<readonly (BasisBytes | undefined)[]>;
 }

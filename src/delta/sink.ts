@@ -14,8 +14,11 @@ export type ContentOrigin =
 export interface TargetSink {
   /** Starts a layer that this delta rebuilds. `meta` is complete: every header, size and digest but those of written entries, whose `digest` is null until `endLayer`. `layer` is the index in the target's manifest. */
   beginLayer(layer: number, meta: LayerMeta): Promise<void>;
-  /** Content of `entry` equals `origin`'s: link, reflink or copy it. The decoder itself reads that content to hash the tar. */
-  copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void>;
+  /**
+   * Content of `entry` equals `origin`'s: link, reflink or copy it. The decoder itself reads that content to hash the tar; what is small
+   * enough to be in memory is `content`, good until the promise settles.
+   */
+  copyEntry(layer: number, entry: number, origin: ContentOrigin, content?: Buffer): Promise<void>;
   /** Content of `entry` follows in order, `sizeBytes` in all. The chunk's memory is reused after the promise settles. */
   writeEntry(layer: number, entry: number, chunk: Buffer): Promise<void>;
   /** Content of `entry` is whole; `digest` is its sha256. */

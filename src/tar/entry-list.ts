@@ -78,6 +78,20 @@ export class PackedEntries implements EntryList {
     return entry;
   }
 
+  /** Size of the content of the entry at `index`, without making the entry; 0 when there is none. */
+  sizeBytes(index: number): number {
+    const place = this.#place(index);
+    if (place === null) return 0;
+    const row = new ByteReader(place, broken);
+    const flags = row.u8();
+    if ((flags & has.room) === 0) return 0;
+    row.bytes(digestBytes);
+    row.u8();
+    row.varint();
+    row.varint();
+    return row.varint();
+  }
+
   /** Sets the digest (32 bytes) of an entry with content. */
   setDigest(index: number, digest: Buffer): void {
     const place = this.#place(index);

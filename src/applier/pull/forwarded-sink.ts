@@ -10,8 +10,8 @@ export abstract class ForwardedSink<S extends TargetSink> implements TargetSink 
     return this.sink.beginLayer(layer, meta);
   }
 
-  copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void> {
-    return this.sink.copyEntry(layer, entry, origin);
+  copyEntry(layer: number, entry: number, origin: ContentOrigin, content?: Buffer): Promise<void> {
+    return this.sink.copyEntry(layer, entry, origin, content);
   }
 
   writeEntry(layer: number, entry: number, chunk: Buffer): Promise<void> {

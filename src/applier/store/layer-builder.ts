@@ -149,7 +149,7 @@ export class LayerBuilder {
     }
   }
 
-  async copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void> {
+  async copyEntry(layer: number, entry: number, origin: ContentOrigin, content?: Buffer): Promise<void> {
     const built = this.#layer(layer);
     if (built.writer === null) return;
     await this.#reach(built, entry);
@@ -161,7 +161,7 @@ export class LayerBuilder {
       return;
     }
     const linkable = this.#links.mayLink(built.tree.nodeOf(entry), header, source);
-    await built.writer.copy({ path: source.place.path, sizeBytes: header.sizeBytes, linkable });
+    await built.writer.copy({ path: source.place.path, sizeBytes: header.sizeBytes, linkable, content });
   }
 
   async #origin(origin: ContentOrigin): Promise<CopyOrigin> {

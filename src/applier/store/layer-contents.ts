@@ -28,6 +28,39 @@ interface EntryGroup {
   readonly contents: Promise<(Buffer | undefined)[]>;
 }
 
+const nothing = Buffer.alloc(0);
+
+/** Small pieces of a stream, collected into larger ones. What it gives is valid until it is called again. */
+class Gathered {
+  #used = 0;
+
+  /** `buffer` is where they are collected; it is the caller's to use after `take`. */
+  constructor(readonly buffer: Buffer) {}
+
+  get isEmpty(): boolean {
+    return this.#used === 0;
+  }
+
+  /** Whether `add` can take the piece now; true for an empty one, whatever the piece. */
+  hasRoom(piece: Buffer): boolean {
+    return this.#used === 0 || piece.length <= this.buffer.length - this.#used;
+  }
+
+  /** Copies a piece that there is room for; false when it is too large to be collected at all. */
+  add(piece: Buffer): boolean {
+    if (piece.length > this.buffer.length) return false;
+    this.#used += piece.copy(this.buffer, this.#used);
+    return true;
+  }
+
+  /** What was collected. */
+  take(): Buffer {
+    const used = this.#used;
+    this.#used = 0;
+    return this.buffer.subarray(0, used);
+  }
+}
+
 /** A layer whose contents are files: how its tar and the contents of its entries are read. Holds no descriptors. */
 export abstract class LayerContents {
   protected constructor(readonly fs: DurableFs) {}
@@ -44,7 +77,7 @@ export abstract class LayerContents {
   async *tar(signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
     // A small layer takes little memory: a device with many of them checks them one after the other.
     const { entries, sizeBytes } = this.meta;
-    const buffer = Buffer.allocUnsafe(Math.min(chunkBytes, sizeBytes));
+    const gathered = new Gathered(Buffer.allocUnsafe(Math.min(chunkBytes, sizeBytes)));
     const scratch = [0, 1].map(() => Buffer.allocUnsafe(Math.min(scratchBytes, sizeBytes + groupFiles * 64)));
     // While the reader has one group, the next is read.
     let ahead = this.#readGroup(0, scratch[0]);
@@ -54,14 +87,20 @@ export abstract class LayerContents {
         const { end, small } = ahead;
         const contents = await ahead.contents;
         ahead = this.#readGroup(end, scratch[turn]);
-        const byEntry = new Map(small.map((entry, at) => [entry, contents[at]]));
-        for (let at = start; at < end; at++) {
+        for (let at = start, next = 0; at < end; at++) {
           const entry = entries.at(at);
           if (entry === undefined) break;
-          yield entryHeaderBytes(entry);
-          if (entry.header.sizeBytes > 0) yield* byEntry.has(at) ? [this.#whole(at, byEntry.get(at))] : this.#stream(at, buffer, signal);
-          const padding = entryPadding(entry);
-          if (padding.length > 0) yield padding;
+          const content = small[next] === at ? this.#whole(at, contents[next++]) : nothing;
+          const streamed = content.length < entry.header.sizeBytes;
+          // Not one by one: of thousands of small entries, handing over takes longer than hashing.
+          for (const piece of streamed ? [entryHeaderBytes(entry)] : [entryHeaderBytes(entry), content, entryPadding(entry)]) {
+            if (!gathered.hasRoom(piece)) yield gathered.take();
+            if (!gathered.add(piece)) yield piece;
+          }
+          if (!streamed) continue;
+          if (!gathered.isEmpty) yield gathered.take();
+          yield* this.#stream(at, gathered.buffer, signal);
+          gathered.add(entryPadding(entry));
         }
         start = end;
       }
@@ -69,6 +108,7 @@ export abstract class LayerContents {
       // Whoever gives up early may close the filesystem next.
       await ahead.contents.catch(() => undefined);
     }
+    if (!gathered.isEmpty) yield gathered.take();
     yield* trailerBytes(this.meta);
   }
 

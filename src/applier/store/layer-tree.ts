@@ -61,17 +61,26 @@ export class LayerTree {
   /** Content-bearing entry -> its inode; absent when it never had a name (its content is in a shadow file). */
   readonly #inodes: (TreeInode | undefined)[] = [];
   #implied = 0;
+  /** The directory that the last entry was in, under the path that it was found by: entries come directory by directory. */
+  #lastPath: string | null = null;
+  #lastDirectory: TreeNode;
 
   constructor(private readonly actions: TreeActions | null) {
     this.root = makeNode('', null, 'directory', -1);
+    this.#lastDirectory = this.root;
   }
 
   /** Adds the next entry. Throws TAR_UNSAFE when it would reach out of the tree or cannot be represented. */
   add(entry: number, header: TarHeader): void {
     this.#inodes[entry] = undefined;
     const path = latin1(header.pax.length === 0 ? header.path : filePath(header));
-    const parts = plainParts(entry, header, path);
     const kind = kindOf(header, path);
+    const { before, last } = splitPath(path);
+    if (before === this.#lastPath && isPlainName(last) && path.length <= storeLimits.maxPathBytes) {
+      if (kind !== undefined) this.#addTo(this.#lastDirectory, last, kind, entry, header);
+      return;
+    }
+    const parts = plainParts(entry, header, path);
     const name = parts.pop();
     if (name === undefined) {
       if (kind !== 'directory') throw unsafe(entry, header, 'replaces the root directory of the layer');
@@ -80,6 +89,11 @@ export class LayerTree {
     }
     if (kind === undefined || [name, ...parts].some((part) => part.startsWith(specialPrefix) && part !== opaqueMarker)) return;
     const parent = this.#directory(entry, header, parts);
+    if (name === last) [this.#lastPath, this.#lastDirectory] = [before, parent];
+    this.#addTo(parent, name, kind, entry, header);
+  }
+
+  #addTo(parent: TreeNode, name: string, kind: NodeKind | 'link', entry: number, header: TarHeader): void {
     if (name === opaqueMarker) parent.opaque = true;
     else if (name.startsWith(whiteoutPrefix)) this.#whiteout(entry, header, parent, name.slice(whiteoutPrefix.length));
     else if (kind === 'link') this.#link(entry, header, parent, name);
@@ -228,6 +242,8 @@ export class LayerTree {
 
   /** Takes a node and all below it out of the tree. */
   #displace(top: TreeNode): void {
+    // The path may lead elsewhere from now on.
+    this.#lastPath = null;
     const order: TreeNode[] = [top];
     for (let at = 0; at < order.length; at++) {
       for (const child of order[at]?.children?.values() ?? []) order.push(child);
@@ -260,10 +276,9 @@ function makeNode(name: string, parent: TreeNode | null, kind: NodeKind, entry: 
 
 /** The path of a node below the layer's root, as bytes; empty for the root itself. */
 export function pathOf(node: TreeNode): Buffer {
-  if (node.parent === null) return Buffer.alloc(0);
-  const parts: string[] = [];
-  for (let at: TreeNode | null = node; at.parent !== null; at = at.parent) parts.push(at.name);
-  return Buffer.from(parts.reverse().join('/'), 'latin1');
+  let path = node.name;
+  for (let at = node.parent; at !== null && at.parent !== null; at = at.parent) path = `${at.name}/${path}`;
+  return Buffer.from(path, 'latin1');
 }
 
 function latin1(bytes: Buffer): string {
@@ -288,6 +303,18 @@ function plainParts(entry: number, header: TarHeader, path: string): string[] {
   if (path.includes('\0')) throw unsafe(entry, header, 'has a zero byte in its path or link target');
   if (path.length > storeLimits.maxPathBytes) throw unsafe(entry, header, `has a path or link target of more than ${String(storeLimits.maxPathBytes)} bytes`);
   return parts;
+}
+
+/** A path's last component and what stands before it, as text; a slash at its end aside. */
+function splitPath(path: string): { before: string; last: string } {
+  const end = path.endsWith('/') ? path.length - 1 : path.length;
+  const slash = path.lastIndexOf('/', end - 1);
+  return { before: path.slice(0, slash + 1), last: path.slice(slash + 1, end) };
+}
+
+/** Whether nothing has to be looked at or refused in a component. Those that mean something else than a name begin with a dot. */
+function isPlainName(name: string): boolean {
+  return name !== '' && !name.startsWith('.') && name.length <= storeLimits.maxNameBytes && !name.includes('\0');
 }
 
 /** Undefined for types that make no file: their content, if any, is kept aside. */

@@ -14,6 +14,8 @@ export interface CopySource {
   readonly sizeBytes: number;
   /** The new name may be another name of the same inode. */
   readonly linkable: boolean;
+  /** All of it, when it is in memory. */
+  readonly content?: Buffer | undefined;
 }
 
 export interface LayerWriterOptions {
@@ -89,12 +91,10 @@ export class LayerWriter {
     const target = await this.#target();
     if (target.layout !== null || source.sizeBytes !== this.#header().sizeBytes) throw outOfOrder('a sparse file is written, not copied');
     if (source.linkable && (await this.#link(source, target))) return;
-    if (source.sizeBytes <= smallFileBytes) {
-      const content = await this.options.fs.readFile(source.path, smallFileBytes);
-      if (content?.length === source.sizeBytes) {
-        await this.#queue.add({ op: 'putFile', path: target.path, content, attributes: target.attributes, reuse: !this.options.fresh });
-        return;
-      }
+    const content = await this.#smallContent(source);
+    if (content !== undefined) {
+      await this.#queue.add({ op: 'putFile', path: target.path, content, attributes: target.attributes, reuse: !this.options.fresh });
+      return;
     }
     await this.#cloneOrCopy(source, target);
   }
@@ -296,6 +296,18 @@ export class LayerWriter {
     this.options.counters.linkedBytes += source.sizeBytes;
     await this.#queue.add({ op: 'link', from: source.path, path: target.path });
     return true;
+  }
+
+  /** The content, if it is small, in memory that the queue may keep. */
+  async #smallContent({ path, sizeBytes, content }: CopySource): Promise<Buffer | undefined> {
+    if (sizeBytes > smallFileBytes) return undefined;
+    if (content?.length === sizeBytes) {
+      const kept = await this.#queue.allocate(sizeBytes);
+      content.copy(kept);
+      return kept;
+    }
+    const read = await this.options.fs.readFile(path, smallFileBytes);
+    return read?.length === sizeBytes ? read : undefined;
   }
 
   async #cloneOrCopy(source: CopySource, target: ContentTarget): Promise<void> {

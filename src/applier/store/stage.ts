@@ -139,8 +139,8 @@ export class DiskStage implements Stage {
     return layer;
   }
 
-  copyEntry(layer: number, entry: number, origin: ContentOrigin): Promise<void> {
-    return this.#guard('copying a file', () => this.#builder.copyEntry(layer, entry, origin));
+  copyEntry(layer: number, entry: number, origin: ContentOrigin, content?: Buffer): Promise<void> {
+    return this.#guard('copying a file', () => this.#builder.copyEntry(layer, entry, origin, content));
   }
 
   writeEntry(layer: number, entry: number, chunk: Buffer): Promise<void> {
