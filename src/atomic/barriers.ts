@@ -20,6 +20,8 @@ export const barriers = {
   'stage.commit': 'staged layers are on disk before they are moved into place',
   'layers.rename': 'a layer comes into place in one step',
   'layers.exchange': 'a damaged layer and its successor swap places in one step',
+  'layers.aside': 'where names cannot be swapped: a damaged layer is set aside in one step',
+  'layers.successor': 'where names cannot be swapped: its successor comes into its place in one step',
   'layers.name': 'layers are in place before a record names them',
   'layers.origin': 'layers are gone from the stage before a record names them, so that no disk puts them back there',
   'aside.rename': 'a layer that was set aside is back under its name in one step',

@@ -100,8 +100,8 @@ export async function moveTrees(fs: DurableFs, moves: readonly TreeMove[]): Prom
   for (const move of moves) {
     if (!move.replace) await fs.rename(move.from, move.to, 'layers.rename');
     else if (!(await exchanged(fs, move))) {
-      await fs.rename(move.to, move.to + asideSuffix, 'layers.rename');
-      await fs.rename(move.from, move.to, 'layers.rename');
+      await fs.rename(move.to, move.to + asideSuffix, 'layers.aside');
+      await fs.rename(move.from, move.to, 'layers.successor');
       aside.push(move.to + asideSuffix);
     }
   }
