@@ -44,6 +44,8 @@ class Parser {
       case 183: code_ = ReferenceKind::kArm64Code; break;
       default: return false;
     }
+    constexpr uint32_t kRelativeX86 = 8, kRelativeArm64 = 1027;
+    if (image_.is_64) image_.relative_type = code_ == ReferenceKind::kArm64Code ? kRelativeArm64 : kRelativeX86;
     ReadSegments();
     ReadSections();
     if (image_.regions.empty()) RegionsFromSegments();
@@ -167,6 +169,11 @@ class Parser {
     else if (name == ".rodata") kind = ReferenceKind::kGoData;
     else if (HoldsPointers(section.type) || (section.type == kProgBits && (section.flags & kWritable))) kind = ReferenceKind::kPointers;
     else return;
+    constexpr uint32_t kRelocations = 4;
+    const Table table = {section.offset, section.offset + section.size};
+    if (kind == ReferenceKind::kFrames) image_.frames = table;
+    else if (kind == ReferenceKind::kFrameTable) image_.frame_table = table;
+    else if (section.type == kRelocations && image_.relocations.end == 0) image_.relocations = table;
     AddRegion(section.offset, section.size, kind);
   }
 

@@ -28,8 +28,15 @@ struct Region {
 };
 constexpr size_t kNoSegment = ~size_t{0};
 
+/** File offsets [start, end) of a table; nothing when the file has none. */
+struct Table {
+  uint64_t start = 0, end = 0;
+};
+
 struct ElfImage {
   bool is_64 = false;
+  uint32_t relative_type = 0;  // what a relocation to an address is called, in files that have those with addends; else 0
+  Table relocations, frames, frame_table;
   std::vector<Segment> segments;
   std::vector<Region> regions;  // ascending, not overlapping
   GoTables go;

@@ -33,7 +33,10 @@ class FileWalker {
   /** Starts a file. `old` and `rewriter` (null: references stay as they are) are borrowed until the file ends. */
   void Begin(uint32_t kind, uint64_t size, OldContent* old, ReferenceRewriter* rewriter, NextOp next_op) {
     rewriter_ = rewriter;
-    if (rewriter != nullptr) learned_.Clear(old->size());
+    if (rewriter != nullptr) {
+      learned_.Clear(old->size());
+      rewriter->Begin(tables_);
+    }
     std::fill(marks_.begin(), marks_.end(), uint8_t{0});
     size_ = size;
     position_ = 0;
@@ -63,9 +66,13 @@ class FileWalker {
       const bool literal = !has_op_ || position_ < op_.new_position;
       const uint64_t stretch_end = !has_op_ ? size_ : literal ? op_.new_position : op_.new_position + op_.length;
       const size_t span = static_cast<size_t>(std::min(stretch_end, end) - position_);
-      if (literal) CodeLiteral(bytes, span);
-      else CodeCopy(bytes, span);
-      if (!literal && literals_ != nullptr) literals_->Observe(bytes, span, position_ == op_.new_position, position_ + span == stretch_end);
+      if (literal) {
+        CodeLiteral(bytes, span);
+        if (rewriter_ != nullptr) tables_.Take(position_, bytes, span);
+      } else {
+        CodeCopy(bytes, span);
+        if (literals_ != nullptr) literals_->Observe(bytes, span, position_ == op_.new_position, position_ + span == stretch_end);
+      }
       position_ += span;
       bytes += span;
     }
@@ -85,12 +92,22 @@ class FileWalker {
 
   void CodeCopy(uint8_t* bytes, size_t span) {
     if (residue_ == nullptr) return;
+    for (size_t done = 0; done < span;) {
+      // What a table says is to be known right after its end.
+      const size_t part = rewriter_ == nullptr ? span : tables_.BeforeEnd(position_ + done, span - done);
+      CodeCopyPart(bytes + done, part, position_ + done, done > 0);
+      done += part;
+    }
+  }
+
+  void CodeCopyPart(uint8_t* bytes, size_t size, uint64_t position, bool is_cut) {
     constexpr size_t kLead = ReferenceRewriter::kLead;
-    const uint64_t within = position_ - op_.new_position;
+    const uint64_t within = position - op_.new_position;
     const uint64_t old_position = op_.old_position + within;
-    content_->Fetch(static_cast<int64_t>(old_position) - static_cast<int64_t>(kLead), kLead + span + ReferenceRewriter::kTrail, old_.data());
-    if (rewriter_ != nullptr) rewriter_->Rewrite(old_.data() + kLead, span, old_position, position_, marks_.data(), &learned_);
-    residue_->Code(*residue_coder_, old_.data() + kLead, marks_.data(), bytes, span, position_, within == 0, rewriter_);
+    content_->Fetch(static_cast<int64_t>(old_position) - static_cast<int64_t>(kLead), kLead + size + ReferenceRewriter::kTrail, old_.data());
+    if (rewriter_ != nullptr) rewriter_->Rewrite(old_.data() + kLead, size, old_position, position, marks_.data(), &learned_, &tables_);
+    residue_->Code(*residue_coder_, old_.data() + kLead, marks_.data(), bytes, size, position, is_cut || within == 0, rewriter_);
+    if (rewriter_ != nullptr) tables_.Take(position, bytes, size);
   }
 
   void CodeLiteral(uint8_t* bytes, size_t span) {
@@ -110,6 +127,7 @@ class FileWalker {
   std::vector<uint8_t> page_, old_, backward_, marks_;
   ReferenceRewriter* rewriter_ = nullptr;
   LearnedTargets learned_;
+  KnownTables tables_;
   OldContent* content_ = nullptr;
   NextOp next_op_;
   Op op_;

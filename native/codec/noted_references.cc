@@ -22,6 +22,11 @@ void ReferenceRewriter::Store(int64_t index, uint32_t value, Mark mark) {
   MarkField(index, mark);
 }
 
+void ReferenceRewriter::StorePointer(int64_t index, bool is_64, uint64_t value) {
+  Store(index, static_cast<uint32_t>(value), kPointer);
+  if (is_64) Store(index + 4, static_cast<uint32_t>(value >> 32), kPointer);
+}
+
 /** Takes up a reference: it is rewritten at once, or noted for Place. */
 void ReferenceRewriter::Note(const Noted& noted) {
   MarkField(noted.index, noted.mark);

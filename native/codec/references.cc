@@ -95,11 +95,12 @@ bool AddressMap::Map(uint64_t address, uint64_t& mapped) {
   return true;
 }
 
-void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset, uint64_t new_offset, uint8_t* marks, LearnedTargets* learned) {
+void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset, uint64_t new_offset, uint8_t* marks, LearnedTargets* learned, const KnownTables* tables) {
   bytes_ = bytes;
   marks_ = marks;
   size_ = static_cast<int64_t>(size);
   learned_ = learned;
+  tables_ = tables;
   noted_.clear();
   read_ = 0;
   std::memset(marks, 0, size);
@@ -271,14 +272,19 @@ void ReferenceRewriter::Pointers(const Part& part, uint64_t region_start) {
   const int64_t width = map_.image().is_64 ? 8 : 4;
   const int64_t phase = static_cast<int64_t>((static_cast<uint64_t>(part.from) - region_start) & static_cast<uint64_t>(width - 1));
   const int64_t end = std::min(part.to - width + 1, size_);
+  size_t hint = 0;
   for (int64_t index = part.from + ((width - phase) & (width - 1)); index < end; index += width) {
     if (index <= -width) continue;
+    uint64_t told;
+    if (width == 8 && tables_ != nullptr && tables_->Relocated(part.new_base + static_cast<uint64_t>(index), hint, told)) {
+      StorePointer(index, true, told);
+      continue;
+    }
     const uint64_t low = Load(bytes_ + index);
     const uint64_t value = width == 8 ? low | static_cast<uint64_t>(Load(bytes_ + index + 4)) << 32 : low;
     uint64_t mapped;
     if (value < 0x200 || !map_.Map(value, mapped)) continue;
-    Store(index, static_cast<uint32_t>(mapped), kPointer);
-    if (width == 8) Store(index + 4, static_cast<uint32_t>(mapped >> 32), kPointer);
+    StorePointer(index, width == 8, mapped);
   }
 }
 
@@ -295,8 +301,7 @@ void ReferenceRewriter::Symbols(const Part& part, uint64_t region_start, uint64_
     const uint64_t value = Load(bytes_ + index + 8) | static_cast<uint64_t>(Load(bytes_ + index + 12)) << 32;
     uint64_t mapped, last;
     if (value < 0x200 || !map_.Map(value, mapped)) continue;
-    Store(index + 8, static_cast<uint32_t>(mapped), kPointer);
-    Store(index + 12, static_cast<uint32_t>(mapped >> 32), kPointer);
+    StorePointer(index + 8, true, mapped);
     if (size != 0 && map_.Map(value + size - 1, last)) Store(index + 16, static_cast<uint32_t>(last + 1 - mapped), kOffset);
   }
 }
@@ -324,10 +329,17 @@ void ReferenceRewriter::Frame(const Part& part, int64_t index, uint64_t start, u
   const uint64_t place = part.old_base + static_cast<uint64_t>(index), new_place = part.new_base + static_cast<uint64_t>(index);
   uint64_t shared, last, data;
   if (map_.Map(place - 4 - Load(bytes_ + index - 4), shared)) Store(index - 4, static_cast<uint32_t>(From(new_place - 4) - shared), kFrame);
-  Store(index, static_cast<uint32_t>(mapped - From(new_place)), kFrame);
+  uint64_t told = 0, next = 0;
+  const bool is_told = tables_ != nullptr && tables_->FunctionOf(new_place - 8, told, next);
+  Store(index, static_cast<uint32_t>((is_told ? told : mapped) - From(new_place)), kFrame);
   if (index + 13 > part.to) return;
   const uint32_t size = Load(bytes_ + index + 4);
-  if (size != 0 && map_.Map(start + size - 1, last)) Store(index + 4, static_cast<uint32_t>(last + 1 - mapped), kFrame);
+  if (size != 0 && map_.Map(start + size - 1, last)) {
+    // Where the map is wrong of the function it says nothing of its size.
+    uint64_t length = is_told && told != mapped ? size : last + 1 - mapped;
+    if (is_told && next > told) length = std::min(length, next - told);
+    Store(index + 4, static_cast<uint32_t>(length), kFrame);
+  }
   const int32_t offset = static_cast<int32_t>(Load(bytes_ + index + 9));
   if (bytes_[index + 8] == 4 && offset != 0 && map_.Map(place + 9 + static_cast<uint64_t>(static_cast<int64_t>(offset)), data)) {
     Store(index + 9, static_cast<uint32_t>(data - From(new_place + 9)), kFrame);
@@ -341,8 +353,10 @@ void ReferenceRewriter::FrameTable(const Part& part) {
   const int64_t end = std::min(part.to - 3, size_);
   for (; index < end; index += 4) {
     if (index <= -4 || part.old_base + static_cast<uint64_t>(index) - part.section < 12) continue;
-    uint64_t mapped;
-    if (!map_.Map(part.section + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + index)))), mapped)) continue;
+    uint64_t mapped, function, frame;
+    const uint64_t within = part.new_base + static_cast<uint64_t>(index) - new_section - 12;
+    if (tables_ != nullptr && tables_->FrameEntry(within / 8, function, frame)) mapped = within & 4 ? frame : function;
+    else if (!map_.Map(part.section + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + index)))), mapped)) continue;
     Store(index, static_cast<uint32_t>(mapped - new_section), kFrame);
   }
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "codec/known_tables.h"
 #include "codec/elf_image.h"
 #include "codec/op_model.h"
 
@@ -116,10 +117,12 @@ class ReferenceRewriter {
    * `bytes` are the `size` old bytes from `old_offset` on, with kLead readable and writable bytes before and kTrail
    * after; they are a copy that begins at `new_offset`. `marks[i]` becomes what reference byte i is part of:
    * 0 for none, else 4 * kind + byte within it (up to 31). With `learned` (borrowed until the next call) the references
-   * that code makes are only noted: Place() rewrites them.
+   * that code makes are only noted: Place() rewrites them. What `tables` (or null) tell outright is not looked up in the map.
    */
-  void Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset, uint64_t new_offset, uint8_t* marks, LearnedTargets* learned = nullptr);
+  void Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset, uint64_t new_offset, uint8_t* marks, LearnedTargets* learned = nullptr, const KnownTables* tables = nullptr);
 
+  /** Makes `tables` ready for the file. */
+  void Begin(KnownTables& tables) { tables.Begin(map_.image(), map_); }
   /** Rewrites what is noted and begins at bytes [from, to) of the stretch or kAhead more, by what is learned so far; with 0, what begins before it too. */
   void Place(size_t from, size_t to);
   /** Learns from what the stretch's bytes before `to` became; true when references further on may read otherwise now. */
@@ -171,6 +174,7 @@ class ReferenceRewriter {
   void Arm64Page(const Part& part, int64_t index, uint32_t word);
   void Arm64Low(int64_t index, uint32_t word, uint64_t page, int scale, int32_t setter);
   void Store(int64_t index, uint32_t value, Mark mark);
+  void StorePointer(int64_t index, bool is_64, uint64_t value);
   void Put(int64_t index, uint32_t value);
   void MarkField(int64_t index, Mark mark);
 
@@ -187,6 +191,7 @@ class ReferenceRewriter {
   uint8_t* marks_ = nullptr;
   int64_t size_ = 0;
   LearnedTargets* learned_ = nullptr;
+  const KnownTables* tables_ = nullptr;
   std::vector<Noted> noted_;  // of the stretch, ascending
   size_t read_ = 0;           // how many of them were learned from
 };

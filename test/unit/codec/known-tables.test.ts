@@ -1,0 +1,60 @@
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { ContentFile, decodeSegments, encodeSegments, type PatchCase } from '../../support/patch-codec.js';
+import { tinyTables } from '../../support/tiny-tables.js';
+
+let file: ContentFile;
+beforeEach(async () => {
+  file = await ContentFile.create();
+});
+afterEach(async () => {
+  await file.close();
+});
+
+const count = 600;
+const inOrder = Array.from({ length: count }, (_, index) => index);
+/** A number that looks like chance. */
+function scrambled(place: number): number {
+  const mixed = Math.imul(place + 1, 0x9e3779b1);
+  const twice = Math.imul(mixed ^ (mixed >>> 15), 0x85ebca6b);
+  return (twice ^ (twice >>> 13)) >>> 0;
+}
+
+/** An order that no copy tells of. */
+const shuffled = inOrder.map((place) => ({ place, key: scrambled(place) })).sort((a, b) => a.key - b.key).map(({ place }) => place);
+
+/** The whole file copied from where it was: that the functions changed places is for the differences to say. */
+function reordered(tableFirst: boolean, usual: boolean): PatchCase {
+  const old = tinyTables({ functions: inOrder, base: 0x400000, tableFirst, blurred: true, usual });
+  const target = tinyTables({ functions: shuffled, base: 0x512000, tableFirst, blurred: false, usual });
+  return { sources: [old], target, ops: [[0, 0, target.length]] };
+}
+
+async function encoded(one: PatchCase): Promise<Buffer> {
+  const [streams] = await encodeSegments(file, [[one]], { profile: 'small' });
+  if (streams === undefined) throw new Error('no segment was made');
+  const [decoded] = await decodeSegments(file, [streams], [[one]], { profile: 'small' });
+  expect(decoded?.equals(one.target)).toBe(true);
+  return streams;
+}
+
+for (const tableFirst of [true, false]) {
+  test(`with the table of frames ${tableFirst ? 'before' : 'after'} them: what one table says the next does not cost again`, async () => {
+    const known = await encoded(reordered(tableFirst, true));
+    const unknown = await encoded(reordered(tableFirst, false));
+    expect(known.length).toBeLessThan(unknown.length * 0.78);
+  });
+}
+
+test('tables of any content come back the same', async () => {
+  const one = reordered(true, true);
+  await fc.assert(
+    fc.asyncProperty(fc.boolean(), fc.array(fc.tuple(fc.integer({ min: 64, max: one.target.length - 1 }), fc.constantFrom(0, 1, 0x7f, 0xff)), { minLength: 1, maxLength: 200 }), fc.array(fc.tuple(fc.integer({ min: 24, max: one.target.length - 1 }), fc.constantFrom(0, 1, 0x7f, 0xff)), { maxLength: 4 }), async (tableFirst, newChanges, oldChanges) => {
+      const { sources, target, ops } = reordered(tableFirst, true);
+      for (const [at, value] of newChanges) target[at] = value;
+      for (const [at, value] of oldChanges) if (sources[0] !== undefined) sources[0][at] = value;
+      await encoded({ sources, target, ops });
+    }),
+    { numRuns: 40 },
+  );
+});
