@@ -117,10 +117,10 @@ function counted(deltas: number): string {
   return deltas === 1 ? '1 delta' : `${String(deltas)} deltas`;
 }
 
-function describe({ basis, result, deltaBytes, layerPullBytes, deltaDigest, listedBy }: PublishOutcome): string {
+function describe({ basis, result, deltaBytes, layerPullBytes, deltaDigest, listedBy, replaced, left }: PublishOutcome): string {
   const [delta, layers] = [deltaBytes ?? 0, layerPullBytes ?? 0];
   switch (result) {
-    case 'published': return `${basis}: ${formatExact(delta)} bytes instead of ${formatExact(layers)} (${formatRatio(layers, delta)})${listedBy === 'tag' ? ', in the fallback tag' : ''}`;
+    case 'published': return `${basis}: ${formatExact(delta)} bytes instead of ${formatExact(layers)} (${formatRatio(layers, delta)})${listedBy === 'tag' ? ', in the fallback tag' : ''}${replaced.length > 0 ? ', in place of the one before' : ''}${left.length > 0 ? `; the registry lets nobody delete the one before (${left.map(shortDigest).join(', ')}), which stays listed` : ''}`;
     case 'exists': return `${basis}: published already (${shortDigest(deltaDigest ?? '')})`;
     case 'not-smaller': return `${basis}: not published: the delta (${formatExact(delta)} bytes) is not smaller than the layers (${formatExact(layers)} bytes)`;
     case 'same-image': return `${basis}: the same image as the target, or as a basis before it`;

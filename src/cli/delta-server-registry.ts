@@ -49,7 +49,7 @@ export function addRegistryCommands(program: Command, output: Output, signal: Ab
     .option('--last <n>', 'from the n newest versions before the target, by their tags')
     .option('--delta <file>', 'publish a .delta file that was computed before')
     .option('--push-image', 'push the target too, when the repository does not have it')
-    .option('--force', 'publish what is there already, too')
+    .option('--force', 'publish what is there already, too, in its place')
     .option('--dry-run', 'say what would be computed and published, and do nothing')
     .addOption(shared.profile('small')).addOption(shared.memory()).addOption(shared.threads())
     .option('--jobs <n>', 'computations at a time', '2')

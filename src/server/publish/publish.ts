@@ -11,7 +11,8 @@ import { computeInWorker } from '../worker-host.js';
 import { bundleOfWork, openBundle, type DeltaBundle } from './bundle.js';
 import { publishLimits } from './limits.js';
 import { LayerCopies } from './local-image.js';
-import { pushBundle, pushImage } from './push-bundle.js';
+import { pushImage } from './push-bundle.js';
+import { pushInstead } from './push-instead.js';
 import { listDeltas, mapLimited, openRepository, readDelta, type RemoteRepository } from './repository.js';
 import { selectTags } from './tags.js';
 
@@ -28,7 +29,7 @@ export interface PublishOptions {
   readonly last: number | null;
   /** A `.delta` file that was computed before, instead of images. */
   readonly deltaFile: string | null;
-  /** Publishes also what is there already. */
+  /** Publishes also what is there already, and takes out what was there. */
   readonly force: boolean;
   /** Says what would be done; computes and pushes nothing. */
   readonly dryRun: boolean;
@@ -71,6 +72,9 @@ export interface PublishOutcome {
   readonly layerPullBytes: number | null;
   readonly sentBytes: number;
   readonly listedBy: 'api' | 'tag' | null;
+  /** Deltas for the same devices that were there before: those that were taken out for this one, and those that the registry lets nobody take out. */
+  readonly replaced: readonly string[];
+  readonly left: readonly string[];
   readonly code: string | null;
   readonly message: string | null;
 }
@@ -113,7 +117,7 @@ function referenceOf(source: string): Reference {
   return spec.reference;
 }
 
-const nothing = { basisConfig: null, deltaDigest: null, deltaBytes: null, layerPullBytes: null, sentBytes: 0, listedBy: null, code: null, message: null } as const;
+const nothing = { basisConfig: null, deltaDigest: null, deltaBytes: null, layerPullBytes: null, sentBytes: 0, listedBy: null, replaced: [], left: [], code: null, message: null } as const;
 
 /** Publishes the delta in a `.delta` file. */
 async function publishFile(to: RemoteRepository, path: string, options: PublishOptions): Promise<PublishResult> {
@@ -124,11 +128,11 @@ async function publishFile(to: RemoteRepository, path: string, options: PublishO
     onEvent({ event: 'target', name: path, repository: to.name, manifestDigest: target.descriptor.digest, configDigest: target.configDigest, pushedBytes: null });
     onEvent({ event: 'begin', deltas: 1 });
     const facts = { ...nothing, basis: path, basisConfig: bundle.basisConfig, deltaDigest: bundle.descriptor.digest, deltaBytes: bundle.deltaBytes, layerPullBytes: bundle.layerPullBytes };
-    const known = (await publishedBases(to, target.descriptor.digest, signal)).get(bundle.basisConfig);
-    const outcome: PublishOutcome = known !== undefined && !options.force ? { ...facts, result: 'exists', deltaDigest: known }
+    const known = (await publishedBases(to, target.descriptor.digest, signal)).get(bundle.basisConfig) ?? [];
+    const outcome: PublishOutcome = known[0] !== undefined && !options.force ? { ...facts, result: 'exists', deltaDigest: known[0] }
       : bundle.deltaBytes >= bundle.layerPullBytes ? { ...facts, result: 'not-smaller' }
         : options.dryRun ? { ...facts, result: 'planned' }
-          : { ...facts, result: 'published', ...(await pushBundle(to, bundle, { signal, onProgress: (done, total) => { onEvent({ event: 'progress', share: done / total }); } })) };
+          : { ...facts, result: 'published', ...(await pushInstead(to, bundle, known, { signal, onProgress: (done, total) => { onEvent({ event: 'progress', share: done / total }); } })) };
     onEvent({ event: 'delta', outcome });
     return { repository: to.name, targetManifest: target.descriptor.digest, outcomes: [outcome], failure: null };
   } finally {
@@ -144,18 +148,22 @@ async function requireTarget({ client, repository, name }: RemoteRepository, dig
   });
 }
 
-/** Deltas to a manifest that the repository has: digest by config digest of the basis. */
-async function publishedBases(to: RemoteRepository, subject: string, signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
+/** Deltas to a manifest that the repository has: their digests by config digest of the basis. */
+async function publishedBases(to: RemoteRepository, subject: string, signal: AbortSignal): Promise<ReadonlyMap<string, readonly string[]>> {
   const { descriptors } = await listDeltas(to, subject, signal);
   const bases = await mapLimited(descriptors, publishLimits.requests, async ({ digest, annotations }) =>
     [annotations?.[deltaAnnotations.basisConfig] ?? (await readDelta(to, digest, signal))?.basisConfig, digest] as const);
-  return new Map(bases.flatMap(([basis, digest]) => (basis === undefined ? [] : [[basis, digest] as const])));
+  const digests = new Map<string, string[]>();
+  for (const [basis, digest] of bases) if (basis !== undefined) digests.set(basis, [...(digests.get(basis) ?? []), digest]);
+  return digests;
 }
 
 /** One basis to publish from. */
 interface Candidate {
   readonly name: string;
   readonly image: OpenedImage;
+  /** Deltas from it to the target that are published. */
+  readonly known: readonly string[];
 }
 
 class Publication {
@@ -177,7 +185,7 @@ class Publication {
       const manifestDigest = target.input.manifest.digest;
       this.options.onEvent({ event: 'target', name: targetName, repository: this.to.name, manifestDigest, configDigest: target.input.configDigest, pushedBytes });
       const names = await this.#basisNames(targetName);
-      const known = pushedBytes === null ? await publishedBases(this.to, manifestDigest, this.options.signal) : new Map<string, string>();
+      const known = pushedBytes === null ? await publishedBases(this.to, manifestDigest, this.options.signal) : new Map<string, readonly string[]>();
       const candidates = await this.#candidates(names, target, known);
       this.options.onEvent({ event: 'begin', deltas: candidates.length });
       this.#total = candidates.length;
@@ -229,17 +237,17 @@ class Publication {
   }
 
   /** The bases that are worth a computation. All others are reported at once. */
-  async #candidates(names: readonly string[], target: OpenedImage, known: ReadonlyMap<string, string>): Promise<readonly Candidate[]> {
+  async #candidates(names: readonly string[], target: OpenedImage, known: ReadonlyMap<string, readonly string[]>): Promise<readonly Candidate[]> {
     const seen = new Set([target.input.configDigest]);
     const candidates: Candidate[] = [];
     for (const name of names) {
       try {
         const image = await this.#open(name);
         const { configDigest } = image.input;
-        const there = known.get(configDigest);
+        const there = known.get(configDigest) ?? [];
         if (seen.has(configDigest)) this.#report({ ...nothing, basis: name, basisConfig: configDigest, result: 'same-image' });
-        else if (there !== undefined && !this.options.force) this.#report({ ...nothing, basis: name, basisConfig: configDigest, result: 'exists', deltaDigest: there });
-        else candidates.push({ name, image });
+        else if (there[0] !== undefined && !this.options.force) this.#report({ ...nothing, basis: name, basisConfig: configDigest, result: 'exists', deltaDigest: there[0] });
+        else candidates.push({ name, image, known: there });
         seen.add(configDigest);
       } catch (error) {
         this.#failed(name, null, error);
@@ -264,7 +272,7 @@ class Publication {
     });
   }
 
-  async #publishOne({ name, image }: Candidate, target: OpenedImage, copies: LayerCopies, directory: string): Promise<PublishOutcome> {
+  async #publishOne({ name, image, known }: Candidate, target: OpenedImage, copies: LayerCopies, directory: string): Promise<PublishOutcome> {
     const { options } = this;
     const job = {
       basis: await copies.localImage(image.source, name), target: await copies.localImage(target.source, options.target ?? ''), directory,
@@ -274,12 +282,12 @@ class Publication {
     const bundle = await bundleOfWork(done, target.input.manifest.digest);
     const facts = { ...nothing, basis: name, basisConfig: bundle.basisConfig, deltaDigest: bundle.descriptor.digest, deltaBytes: bundle.deltaBytes, layerPullBytes: bundle.layerPullBytes };
     if (bundle.deltaBytes >= bundle.layerPullBytes) return { ...facts, result: 'not-smaller', deltaDigest: null };
-    return { ...facts, result: 'published', ...(await this.#push(name, bundle)) };
+    return { ...facts, result: 'published', ...(await this.#push(name, bundle, known)) };
   }
 
   /** Uploads run beside the computations of others, one after another among themselves: they share one link and one list. */
-  #push(name: string, bundle: DeltaBundle): ReturnType<typeof pushBundle> {
-    const pushed = this.#listing.then(() => pushBundle(this.to, bundle, {
+  #push(name: string, bundle: DeltaBundle, known: readonly string[]): ReturnType<typeof pushInstead> {
+    const pushed = this.#listing.then(() => pushInstead(this.to, bundle, known, {
       signal: this.options.signal, onProgress: (done, total) => { this.#progress(name, computeShare + (1 - computeShare) * (done / total)); },
     }));
     this.#listing = pushed.catch(() => undefined);

@@ -8,6 +8,7 @@ import { deleteManifest, entryTag, fallbackTag, listReferrers, pushBlob, pushRef
 import { tabulateDeltas } from '../../../src/server/publish/deltas.js';
 import { prune, type PruneEvent } from '../../../src/server/publish/prune.js';
 import { pushBundle, pushImage } from '../../../src/server/publish/push-bundle.js';
+import { pushInstead } from '../../../src/server/publish/push-instead.js';
 import { listDeltas, type RemoteRepository } from '../../../src/server/publish/repository.js';
 import { openSource } from '../../../src/registry/source.js';
 import { startDockerRegistry } from '../../support/docker-registry.js';
@@ -90,6 +91,31 @@ describe.each(kinds)('$name', ({ listedBy, tools, start }) => {
     expect(pulled.result).toMatchObject({ outcome: 'committed', way: 'delta', figures: { deltaBytes: bundle.deltaBytes } });
     expect(await stateOf(root)).toMatchObject({ damaged: 0, images: { 'fleet/app:v2': image(2).configDigest } });
     await bundle.close();
+  });
+
+  conforms('a delta takes the place of those before it, and of no other; where nobody may delete, they stay', async () => {
+    for (const each of versions.images.slice(0, 3)) await pushMade(to, each);
+    const [before, again, other] = [madeUp(1, 3, 1001), madeUp(1, 3, 1002), madeUp(2, 3, 1003)];
+    const digests = { before: before.descriptor.digest, again: again.descriptor.digest, other: other.descriptor.digest };
+    const listed = async (where: RemoteRepository): Promise<string[]> => (await listDeltas(where, image(3).manifestDigest)).descriptors.map((each) => each.digest).sort();
+    for (const each of [before, other]) await pushBundle(to, each);
+    expect(await pushInstead(to, again, [digests.before, digests.again])).toMatchObject({ listedBy, replaced: [digests.before], left: [] });
+    expect(await listed(to)).toEqual([digests.again, digests.other].sort());
+    await expectCode(to.client.getManifest(to.repository, digests.before), 'REGISTRY_NOT_FOUND');
+    // Gone already: somebody else was quicker.
+    expect(await pushInstead(to, again, [digests.before])).toMatchObject({ replaced: [digests.before], left: [] });
+
+    const fixed = await start(false);
+    const there = remoteAt(fixed.host, 'fleet/app');
+    try {
+      for (const each of versions.images.slice(0, 3)) await pushMade(there, each);
+      await pushBundle(there, before);
+      expect(await pushInstead(there, again, [digests.before])).toMatchObject({ replaced: [], left: [digests.before] });
+      expect(await listed(there)).toEqual([digests.before, digests.again].sort());
+    } finally {
+      await there.client.close();
+      await fixed.close();
+    }
   });
 
   conforms('an image is mounted from another repository of the same registry, not sent again', async () => {
