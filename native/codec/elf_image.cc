@@ -50,6 +50,7 @@ class Parser {
     ReadSections();
     if (image_.regions.empty()) RegionsFromSegments();
     Tidy();
+    if (image_.is_64 && code_ == ReferenceKind::kX86Code) FindTables();
     return !image_.segments.empty();
   }
 
@@ -203,6 +204,19 @@ class Parser {
       kept.push_back(region);
     }
     regions.swap(kept);
+  }
+
+  /** Jump tables in the read-only data of what is no Go program. */
+  void FindTables() {
+    std::vector<LoadedRange> code;
+    LoadedRange data;
+    for (const Region& region : image_.regions) {
+      if (region.segment == kNoSegment) continue;
+      const LoadedRange range = {region.start, region.end, image_.segments[region.segment].address - image_.segments[region.segment].offset};
+      if (region.kind == code_) code.push_back(range);
+      else if (region.kind == ReferenceKind::kGoData) data = range;
+    }
+    if (!image_.go.found && data.end > 0) image_.jump_tables = FindJumpTables(content_, code, data);
   }
 
   OldContent& content_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "codec/go_tables.h"
+#include "codec/jump_tables.h"
 #include "codec/old_content.h"
 
 namespace whittle::codec {
@@ -40,6 +41,7 @@ struct ElfImage {
   std::vector<Segment> segments;
   std::vector<Region> regions;  // ascending, not overlapping
   GoTables go;
+  std::vector<JumpTable> jump_tables;  // ascending, not overlapping
 
   /** The segment that holds a file offset, or kNoSegment. */
   size_t SegmentOfOffset(uint64_t offset) const;

@@ -129,6 +129,7 @@ void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset
     else if (loaded && image.go.found && region->kind == ReferenceKind::kGoFunctions) GoFunctions(part);
     else if (loaded && image.go.types_end != 0 && region->kind == ReferenceKind::kGoOffsets) GoOffsets(part);
     else if (loaded && image.go.types_end != 0 && image.is_64 && region->kind == ReferenceKind::kGoData) GoData(part);
+    else if (loaded && region->kind == ReferenceKind::kGoData) JumpTables(part, old_offset);
   }
 }
 
@@ -303,6 +304,25 @@ void ReferenceRewriter::Symbols(const Part& part, uint64_t region_start, uint64_
     if (value < 0x200 || !map_.Map(value, mapped)) continue;
     StorePointer(index + 8, true, mapped);
     if (size != 0 && map_.Map(value + size - 1, last)) Store(index + 16, static_cast<uint32_t>(last + 1 - mapped), kOffset);
+  }
+}
+
+void ReferenceRewriter::JumpTables(const Part& part, uint64_t old_offset) {
+  const std::vector<JumpTable>& tables = map_.image().jump_tables;
+  const int64_t end = std::min(part.to - 3, size_);
+  const int64_t first = std::max<int64_t>(part.from, -3);
+  auto table = std::upper_bound(tables.begin(), tables.end(), static_cast<int64_t>(old_offset) + first, [](int64_t offset, const JumpTable& candidate) { return offset < static_cast<int64_t>(candidate.end); });
+  for (; table != tables.end(); ++table) {
+    const int64_t start = static_cast<int64_t>(table->start) - static_cast<int64_t>(old_offset);
+    if (start >= end) return;
+    const uint64_t old_start = part.old_base + static_cast<uint64_t>(start);
+    uint64_t new_start, mapped;
+    if (!map_.Map(old_start, new_start)) continue;
+    const int64_t limit = std::min(end, start + static_cast<int64_t>(table->end - table->start));
+    for (int64_t index = start >= first ? start : start + (first - start + 3) / 4 * 4; index < limit; index += 4) {
+      const uint64_t target = old_start + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + index))));
+      if (map_.Map(target, mapped)) Store(index, static_cast<uint32_t>(mapped - From(new_start)), kOffset);
+    }
   }
 }
 

@@ -162,6 +162,7 @@ class ReferenceRewriter {
   void Frames(const Part& part);
   void Frame(const Part& part, int64_t index, uint64_t start, uint64_t mapped);
   void FrameTable(const Part& part);
+  void JumpTables(const Part& part, uint64_t old_offset);
   void GoFunctions(const Part& part);
   void GoData(const Part& part);
   void GoOffsets(const Part& part);

@@ -1,0 +1,84 @@
+#include "codec/jump_tables.h"
+
+#include <algorithm>
+
+#include "codec/number.h"
+
+namespace whittle::codec {
+
+namespace {
+
+constexpr size_t kMostCandidates = size_t{1} << 18;
+constexpr size_t kMostTables = size_t{1} << 16;
+constexpr size_t kChunk = 32 * 1024;
+
+uint64_t SignedWord(const uint8_t* bytes) {
+  return static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(static_cast<uint32_t>(Number(bytes, 4)))));
+}
+
+/** Offsets of data, multiples of 4, that LEA instructions take the addresses of. */
+std::vector<uint32_t> Candidates(OldContent& content, const std::vector<LoadedRange>& code, const LoadedRange& data) {
+  constexpr size_t kInstruction = 7;
+  std::vector<uint32_t> found;
+  std::vector<uint8_t> bytes(kChunk + kInstruction);
+  for (const LoadedRange& range : code) {
+    for (uint64_t at = range.start; at < range.end; at += kChunk) {
+      const size_t size = static_cast<size_t>(std::min<uint64_t>(kChunk, range.end - at));
+      content.Fetch(static_cast<int64_t>(at), size + kInstruction, bytes.data());
+      for (size_t index = 0; index < size; index++) {
+        // REX.W with or without REX.R, 8D, and a ModRM byte that means [rip + disp32].
+        if (bytes[index + 1] != 0x8d || (bytes[index + 2] & 0xc7) != 0x05 || (bytes[index] & 0xfb) != 0x48) continue;
+        const uint64_t offset = at + index + kInstruction + range.bias + SignedWord(&bytes[index + 3]) - data.bias;
+        if (offset < data.start || offset >= data.end || (offset & 3) != 0) continue;
+        if (found.size() == kMostCandidates) return found;
+        found.push_back(static_cast<uint32_t>(offset));
+      }
+    }
+  }
+  return found;
+}
+
+/** Words of the data, read forwards. */
+class Words {
+ public:
+  Words(OldContent& content, uint64_t end) : content_(content), end_(end), bytes_(kChunk) {}
+  /** The address that a word leads to from `base`; false past the end. */
+  bool Target(uint64_t offset, uint64_t base, uint64_t& target) {
+    if (offset + 4 > end_) return false;
+    if (offset < from_ || offset + 4 > from_ + filled_) {
+      from_ = offset;
+      filled_ = kChunk;
+      content_.Fetch(static_cast<int64_t>(from_), filled_, bytes_.data());
+    }
+    target = base + SignedWord(&bytes_[static_cast<size_t>(offset - from_)]);
+    return true;
+  }
+
+ private:
+  OldContent& content_;
+  uint64_t end_, from_ = 0;
+  size_t filled_ = 0;
+  std::vector<uint8_t> bytes_;
+};
+
+}  // namespace
+
+std::vector<JumpTable> FindJumpTables(OldContent& content, const std::vector<LoadedRange>& code, const LoadedRange& data) {
+  std::vector<JumpTable> tables;
+  if (code.empty() || data.end > UINT32_MAX) return tables;
+  std::vector<uint32_t> candidates = Candidates(content, code, data);
+  std::sort(candidates.begin(), candidates.end());
+  candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
+  const uint64_t low = code.front().start + code.front().bias, high = code.back().end + code.back().bias;
+  Words words(content, data.end);
+  for (size_t index = 0; index < candidates.size() && tables.size() < kMostTables; index++) {
+    const uint64_t start = candidates[index], base = start + data.bias;
+    const uint64_t limit = index + 1 < candidates.size() ? candidates[index + 1] : data.end;
+    uint64_t end = start, target;
+    while (end < limit && words.Target(end, base, target) && target >= low && target < high) end += 4;
+    if (end > start + 4) tables.push_back({static_cast<uint32_t>(start), static_cast<uint32_t>(end)});
+  }
+  return tables;
+}
+
+}  // namespace whittle::codec

@@ -1,0 +1,27 @@
+// Tables of where the cases of a switch are, in read-only data of x86-64 code: offsets of 32 bits from the table's own start.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "codec/old_content.h"
+
+namespace whittle::codec {
+
+/** File offsets [start, end) of a table. */
+struct JumpTable {
+  uint32_t start = 0, end = 0;
+};
+
+/** A stretch of a file, and what is added to its offsets to make addresses. */
+struct LoadedRange {
+  uint64_t start = 0, end = 0, bias = 0;
+};
+
+/**
+ * Finds the tables in `data` that `code` (ascending) takes the addresses of and that lead into it, ascending. Reads all of
+ * the code once, and of the data what may be a table. Offsets from 4 GiB on are not looked at.
+ */
+std::vector<JumpTable> FindJumpTables(OldContent& content, const std::vector<LoadedRange>& code, const LoadedRange& data);
+
+}  // namespace whittle::codec

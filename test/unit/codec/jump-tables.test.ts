@@ -1,0 +1,59 @@
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { ContentFile, decodeSegments, encodeSegments, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
+import { tinySwitches } from '../../support/tiny-switch.js';
+
+let file: ContentFile;
+beforeEach(async () => {
+  file = await ContentFile.create();
+});
+afterEach(async () => {
+  await file.close();
+});
+
+const sizes = Array.from({ length: 300 }, (_, index) => 64 + (index % 9) * 16);
+
+/** Functions, some of which moved further apart, each copied from where it was, and their tables. */
+function moved(data: string): PatchCase {
+  const grown = sizes.map((size, index) => size + (index % 3 === 1 ? 16 * (1 + ((index * 7) % 11)) : 0));
+  const old = tinySwitches(sizes, data);
+  const target = tinySwitches(grown, data);
+  const ops: OpTriple[] = [[0, 0, 0x1000]];
+  let from = 0x1000;
+  let to = 0x1000;
+  for (const [index, size] of sizes.entries()) {
+    ops.push([to, from, size]);
+    from += size;
+    to += grown[index] ?? 0;
+  }
+  const rest = old.length - from;
+  ops.push([target.length - rest, from, rest]);
+  return { sources: [old], target, ops };
+}
+
+async function encoded(one: PatchCase): Promise<Buffer> {
+  const [streams] = await encodeSegments(file, [[one]], { profile: 'small' });
+  if (streams === undefined) throw new Error('no segment was made');
+  const [decoded] = await decodeSegments(file, [streams], [[one]], { profile: 'small' });
+  expect(decoded?.equals(one.target)).toBe(true);
+  return streams;
+}
+
+test('where the cases of a switch are costs little once the code is known', async () => {
+  const known = await encoded(moved('.rodata'));
+  const unknown = await encoded(moved('.radota'));
+  expect(known.length).toBeLessThan(unknown.length * 0.7);
+});
+
+test('tables that lead anywhere come back the same', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.tuple(fc.integer({ min: 64, max: 50_000 }), fc.constantFrom(0, 0x7f, 0x80, 0xff)), { minLength: 1, maxLength: 300 }), async (changes) => {
+      const one = moved('.rodata');
+      for (const [at, value] of changes) {
+        for (const bytes of [...one.sources, one.target]) if (at < bytes.length) bytes[bytes.length - at] = value;
+      }
+      await encoded(one);
+    }),
+    { numRuns: 30 },
+  );
+});
