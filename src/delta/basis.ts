@@ -51,7 +51,7 @@ export interface Basis {
    */
   openContent(layer: number, entry: number, options?: OpenContentOptions): Promise<BasisContent>;
   /**
-   * Reads contents of at most 128 KiB each and about a MiB in all, for a caller who compares their digests itself. Undefined for those that
+   * Reads contents of at most 128 KiB each and 384 KiB in all, for a caller who compares their digests itself. Undefined for those that
    * `openContent` is to be asked for: what is gone or not of its recorded size, for one. They are good until the call after the next.
    */
   readContents?(wanted: readonly BasisEntry[]): Promise<readonly (BasisBytes | undefined)[]>;

@@ -1,8 +1,8 @@
 import type { Basis, BasisBytes, BasisEntry } from './basis.js';
 import type { ContentPlan } from './plan.js';
 
-const groupFiles = 96;
-const groupBytes = 768 * 1024;
+const groupFiles = 64;
+const groupBytes = 256 * 1024;
 const smallBytes = 128 * 1024;
 /** So many entries are looked through for one group. */
 const groupEntries = 4 * groupFiles;

@@ -157,7 +157,7 @@ export function render(fields: HeaderFields, style: Style, withMetas: boolean): 
   const members = withMetas ? metaMembers(fields, style) : [];
   let total = blockBytes;
   for (const member of members) total += blockBytes + member.data.length + paddingBytes(member.data.length);
-  const bytes = Buffer.alloc(total);
+  const bytes = Buffer.allocUnsafe(total).fill(0);
   const blocks: { offset: number; style: BlockStyle }[] = [];
   let at = 0;
   for (const member of members) {

@@ -111,6 +111,25 @@ export function basisConformance(name: string, options: ConformanceOptions): voi
     });
     afterAll(async () => { await image?.close(); });
 
+    run('contents that are read in a group are those of the tars', async () => {
+      const basis = await installed().basis();
+      try {
+        for (const [layer, tar] of tars.entries()) {
+          const { meta, contents } = expected(tar);
+          const wanted = [...meta.entries.entries()].filter(([, { header }]) => header.sizeBytes > 0).map(([entry]) => ({ layer, entry }));
+          const read = await basis.readContents?.(wanted);
+          if (read === undefined) return;
+          for (const [at, { entry }] of wanted.entries()) {
+            const content = contents.get(meta.entries.at(entry)?.header.path.toString() ?? '');
+            // Undefined where it is to be opened by itself.
+            expect(read[at] === undefined || read[at].bytes.equals(content ?? Buffer.alloc(0))).toBe(true);
+          }
+        }
+      } finally {
+        await basis.close();
+      }
+    });
+
     run('metadata is that of the tars', async () => {
       const basis = await installed().basis();
       try {

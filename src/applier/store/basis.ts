@@ -11,7 +11,7 @@ import { unreadable, type LayerContents } from './layer-contents.js';
 const readBytes = 256 * 1024;
 const smallBytes = 128 * 1024;
 /** Room for the contents of one `readContents` and what the results say of each. */
-const scratchBytes = 1024 * 1024;
+const scratchBytes = 448 * 1024;
 
 /**
  * Layers whose contents are files, as a delta's basis. Every content is hashed and compared with its record before it is

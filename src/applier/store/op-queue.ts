@@ -2,9 +2,9 @@ import { isSystemError, type Attributes, type BatchOp, type BatchResult, type Du
 import { WhittleError } from '../../core/errors.js';
 
 const opsPerBatch = 160;
-const bytesPerBatch = 768 * 1024;
+const bytesPerBatch = 512 * 1024;
 /** Small files' contents of one batch. */
-const arenaBytes = 1024 * 1024;
+const arenaBytes = 512 * 1024;
 
 /** Errors with which a filesystem says that it cannot hold an attribute, as opposed to being broken or full. */
 const unsupported = new Set(['EPERM', 'EACCES', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ERANGE', 'E2BIG', 'ENOSYS']);
