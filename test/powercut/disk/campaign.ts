@@ -198,9 +198,12 @@ async function runFilesystem(filesystem: Filesystem, world: World, options: Disk
   try {
     const recordings = await recordScenarios(disk, filesystem, world, { ...(options.scenarios === undefined ? {} : { recordOnly: options.scenarios }), wrapper: options.wrapper ?? [] });
     const runner = new StateRunner(disk, world, options);
-    const share = Math.ceil(options.states / options.filesystems.length / Math.max(1, recordings.length));
-    for (const recorded of recordings) {
+    // What a short recording has not states enough for goes to those after it; the last one is long.
+    let left = Math.ceil(options.states / options.filesystems.length);
+    for (const [at, recorded] of recordings.entries()) {
+      const share = Math.max(1, Math.ceil(left / (recordings.length - at)));
       const result = await runner.run(recorded, share, (count) => { onStates(count, recorded.name); });
+      left -= result.states;
       for (const violation of result.violations) options.onMessage?.(violation);
       results.push(result);
       await disk.forget(recorded.name);

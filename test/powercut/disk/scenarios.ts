@@ -105,7 +105,6 @@ export const scenarios: readonly Scenario[] = [
   },
   { name: 'chain', before: { current: 3, previous: 2 }, after: { current: 4, previous: 3 }, prepare: (runner) => goToStart(runner, false), run: pullChain },
   { name: 'rollback-of-chain', before: { current: 4, previous: 3 }, after: { current: 3, previous: 4 }, run: (runner) => runner.device(['rollback', imageName]) },
-  { name: 'gc-after-chain', before: { current: 3, previous: 4 }, after: { current: 3, previous: 4 }, run: (runner) => runner.device(['gc']) },
   {
     name: 'chain-killed-and-resumed', before: { current: 3, previous: null }, after: { current: 4, previous: 3 }, prepare: (runner) => goToStart(runner, true),
     run: async (runner) => {
