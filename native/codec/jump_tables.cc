@@ -12,10 +12,6 @@ constexpr size_t kMostCandidates = size_t{1} << 18;
 constexpr size_t kMostTables = size_t{1} << 16;
 constexpr size_t kChunk = 32 * 1024;
 
-uint64_t SignedWord(const uint8_t* bytes) {
-  return static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(static_cast<uint32_t>(Number(bytes, 4)))));
-}
-
 /** Offsets of data, multiples of 4, that LEA instructions take the addresses of. */
 std::vector<uint32_t> Candidates(OldContent& content, const std::vector<LoadedRange>& code, const LoadedRange& data) {
   constexpr size_t kInstruction = 7;

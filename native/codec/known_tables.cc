@@ -12,10 +12,6 @@ namespace {
 constexpr uint64_t kMostAddress = 0xffffffffu;
 constexpr size_t kTableHeader = 12;
 
-uint64_t SignedWord(const uint8_t* bytes) {
-  return static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(static_cast<uint32_t>(Number(bytes, 4)))));
-}
-
 }  // namespace
 
 KnownTables::Reader KnownTables::Find(const Table& table, size_t need, const ElfImage& old, AddressMap& map) {

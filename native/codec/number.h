@@ -18,4 +18,7 @@ inline uint32_t Load(const uint8_t* bytes) {
          static_cast<uint32_t>(bytes[3]) << 24;
 }
 
+/** The signed word at `bytes`, extended to 64 bits: an offset to add to an address. */
+inline uint64_t SignedWord(const uint8_t* bytes) { return static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes)))); }
+
 }  // namespace whittle::codec

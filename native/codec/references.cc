@@ -320,7 +320,7 @@ void ReferenceRewriter::JumpTables(const Part& part, uint64_t old_offset) {
     if (!map_.Map(old_start, new_start)) continue;
     const int64_t limit = std::min(end, start + static_cast<int64_t>(table->end - table->start));
     for (int64_t index = start >= first ? start : start + (first - start + 3) / 4 * 4; index < limit; index += 4) {
-      const uint64_t target = old_start + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + index))));
+      const uint64_t target = old_start + SignedWord(bytes_ + index);
       if (map_.Map(target, mapped)) Store(index, static_cast<uint32_t>(mapped - From(new_start)), kOffset);
     }
   }
@@ -334,7 +334,7 @@ void ReferenceRewriter::Frames(const Part& part) {
     const uint64_t place = part.old_base + static_cast<uint64_t>(index);
     const uint32_t length = Load(bytes_ + index - 8), distance = Load(bytes_ + index - 4);
     uint64_t mapped;
-    const uint64_t start = place + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + index))));
+    const uint64_t start = place + SignedWord(bytes_ + index);
     if (length < 12 || length > 0xffff || (length & 3) != 0 || distance == 0 || distance > place - 4 - part.section || !map_.Map(start, mapped)) {
       index += 4;
       continue;
@@ -376,7 +376,7 @@ void ReferenceRewriter::FrameTable(const Part& part) {
     uint64_t mapped, function, frame;
     const uint64_t within = part.new_base + static_cast<uint64_t>(index) - new_section - 12;
     if (tables_ != nullptr && tables_->FrameEntry(within / 8, function, frame)) mapped = within & 4 ? frame : function;
-    else if (!map_.Map(part.section + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes_ + index)))), mapped)) continue;
+    else if (!map_.Map(part.section + SignedWord(bytes_ + index), mapped)) continue;
     Store(index, static_cast<uint32_t>(mapped - new_section), kFrame);
   }
 }
