@@ -167,7 +167,7 @@ class Parser {
     else if (EndsIn(name, ".gopclntab")) kind = ReferenceKind::kGoFunctions;
     else if (EndsIn(name, ".typelink")) kind = ReferenceKind::kGoOffsets;
     else if (EndsIn(name, ".itablink")) kind = ReferenceKind::kPointers;
-    else if (name == ".rodata") kind = ReferenceKind::kGoData;
+    else if (name == ".rodata") kind = ReferenceKind::kReadOnlyData;
     else if (HoldsPointers(section.type) || (section.type == kProgBits && (section.flags & kWritable))) kind = ReferenceKind::kPointers;
     else return;
     constexpr uint32_t kRelocations = 4;
@@ -214,7 +214,7 @@ class Parser {
       if (region.segment == kNoSegment) continue;
       const LoadedRange range = {region.start, region.end, image_.segments[region.segment].address - image_.segments[region.segment].offset};
       if (region.kind == code_) code.push_back(range);
-      else if (region.kind == ReferenceKind::kGoData) data = range;
+      else if (region.kind == ReferenceKind::kReadOnlyData) data = range;
     }
     if (!image_.go.found && data.end > 0) image_.jump_tables = FindJumpTables(content_, code, data);
   }

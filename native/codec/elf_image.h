@@ -18,7 +18,7 @@ struct Segment {
 };
 
 /** What kind of references a stretch of a file holds. */
-enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kPointers, kSymbols, kFrames, kFrameTable, kGoFunctions, kGoData, kGoOffsets };
+enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kPointers, kSymbols, kFrames, kFrameTable, kGoFunctions, kReadOnlyData, kGoOffsets };
 
 /** A stretch of file offsets [start, end). `shift` is address minus offset; 0 for what is not loaded. */
 struct Region {

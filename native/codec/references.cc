@@ -128,8 +128,8 @@ void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset
     else if (loaded && region->kind == ReferenceKind::kFrameTable) FrameTable(part);
     else if (loaded && image.go.found && region->kind == ReferenceKind::kGoFunctions) GoFunctions(part);
     else if (loaded && image.go.types_end != 0 && region->kind == ReferenceKind::kGoOffsets) GoOffsets(part);
-    else if (loaded && image.go.types_end != 0 && image.is_64 && region->kind == ReferenceKind::kGoData) GoData(part);
-    else if (loaded && region->kind == ReferenceKind::kGoData) JumpTables(part, old_offset);
+    else if (loaded && image.go.types_end != 0 && image.is_64 && region->kind == ReferenceKind::kReadOnlyData) GoData(part);
+    else if (loaded && region->kind == ReferenceKind::kReadOnlyData) JumpTables(part, old_offset);
   }
 }
 

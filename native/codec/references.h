@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "codec/known_tables.h"
 #include "codec/elf_image.h"
+#include "codec/known_tables.h"
 #include "codec/op_model.h"
 
 namespace whittle::codec {
