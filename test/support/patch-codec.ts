@@ -1,3 +1,4 @@
+import { expect } from '@jest/globals';
 import { mkdtemp, open, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -121,4 +122,13 @@ async function readAll(decoder: { next(out: Buffer): Promise<number> }, sizeByte
     if (count === 0) return Buffer.concat(parts);
     parts.push(out.subarray(0, count));
   }
+}
+
+/** Encodes one file, sees to it that it comes back the same, and gives what it took. */
+export async function roundTrip(file: ContentFile, one: PatchCase): Promise<Buffer> {
+  const [streams] = await encodeSegments(file, [[one]], { profile: 'small' });
+  if (streams === undefined) throw new Error('no segment was made');
+  const [decoded] = await decodeSegments(file, [streams], [[one]], { profile: 'small' });
+  expect(decoded?.equals(Buffer.from(one.target))).toBe(true);
+  return streams;
 }

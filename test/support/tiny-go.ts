@@ -1,3 +1,5 @@
+import { writeElfHeader, writeElfSection } from './elf-parts.js';
+
 const word = 4;
 const bias = 0x400000;
 const textOffset = 0x1000;
@@ -53,41 +55,20 @@ export function tinyGo(functions: readonly TinyFunction[]): { readonly file: Buf
   const stringTable = Buffer.from(`${names.join('\0')}\0`, 'latin1');
   const sectionsOffset = Math.ceil((layout.end + stringTable.length) / 8) * 8;
   const file = Buffer.alloc(sectionsOffset + names.length * 64);
-  writeHeader(file, layout, sectionsOffset, names.length);
+  writeElfHeader(file, { machine: 'aarch64', base: bias, loadedBytes: layout.end, segmentFlags: 5, sections: sectionsOffset, sectionCount: names.length });
   stringTable.copy(file, layout.end);
   const extents: readonly (readonly [start: number, end: number, flags: number])[] = [
     [0, 0, 0], [layout.text, layout.types, 6], [layout.types, layout.table, 2], [layout.table, layout.module, 2], [layout.module, layout.end, 3], [layout.end, sectionsOffset, 0],
   ];
   for (const [index, [start, end, flags]] of extents.entries()) {
-    const at = sectionsOffset + index * 64;
-    const name = names[index] ?? '';
-    file.writeUInt32LE(stringTable.indexOf(`${name}\0`, 0, 'latin1'), at);
-    file.writeUInt32LE(index === 0 ? 0 : index === 5 ? 3 : 1, at + 4);
-    file.writeBigUInt64LE(BigInt(flags), at + 8);
-    file.writeBigUInt64LE(BigInt(flags === 0 ? 0 : bias + start), at + 16);
-    file.writeBigUInt64LE(BigInt(start), at + 24);
-    file.writeBigUInt64LE(BigInt(end - start), at + 32);
+    writeElfSection(file, sectionsOffset + index * 64, {
+      name: stringTable.indexOf(`${names[index] ?? ''}\0`, 0, 'latin1'), type: index === 0 ? 0 : index === 5 ? 3 : 1, flags,
+      offset: start, size: end - start, address: flags === 0 ? 0 : bias + start,
+    });
   }
   writeFunctions(file, layout, functions);
   writeModule(file, layout, functions.length);
   return { file, layout };
-}
-
-function writeHeader(file: Buffer, layout: TinyGoLayout, sectionsOffset: number, sections: number): void {
-  file.write('\x7fELF\x02\x01\x01', 'latin1');
-  file.writeUInt16LE(183, 18);
-  file.writeBigUInt64LE(64n, 32);
-  file.writeBigUInt64LE(BigInt(sectionsOffset), 40);
-  file.writeUInt16LE(56, 54);
-  file.writeUInt16LE(1, 56);
-  file.writeUInt16LE(64, 58);
-  file.writeUInt16LE(sections, 60);
-  file.writeUInt16LE(sections - 1, 62);
-  file.writeUInt32LE(1, 64);
-  file.writeUInt32LE(5, 68);
-  file.writeBigUInt64LE(BigInt(bias), 80);
-  file.writeBigUInt64LE(BigInt(layout.end), 96);
-  file.writeBigUInt64LE(BigInt(layout.end), 104);
 }
 
 function writeFunctions(file: Buffer, layout: TinyGoLayout, functions: readonly TinyFunction[]): void {

@@ -1,3 +1,5 @@
+import { writeElfHeader, writeElfSection } from './elf-parts.js';
+
 const base = 0x400000;
 const codeOffset = 0x1000;
 const casesOfEach = 8;
@@ -11,19 +13,10 @@ export function tinySwitches(sizes: readonly number[], data = '.rodata'): Buffer
   const strings = tables + sizes.length * casesOfEach * 4;
   const sections = strings + 32;
   const file = Buffer.alloc(sections + 4 * 64);
-  file.write('\x7fELF\x02\x01\x01', 'latin1');
-  file.writeUInt16LE(62, 18);
-  file.writeBigUInt64LE(64n, 32);
-  file.writeBigUInt64LE(BigInt(sections), 40);
-  for (const [at, value] of [[54, 56], [56, 1], [58, 64], [60, 4], [62, 3]] as const) file.writeUInt16LE(value, at);
-  file.writeUInt32LE(1, 64);
-  file.writeUInt32LE(5, 68);
-  file.writeBigUInt64LE(BigInt(base), 80);
-  file.writeBigUInt64LE(BigInt(file.length), 96);
-  file.writeBigUInt64LE(BigInt(file.length), 104);
-  section(file, sections + 64, [1, 1, 6, codeOffset, tables - codeOffset]);
-  section(file, sections + 128, [7, 1, 2, tables, strings - tables]);
-  section(file, sections + 192, [0, 3, 0, strings, names.length]);
+  writeElfHeader(file, { machine: 'x86-64', base, loadedBytes: file.length, segmentFlags: 5, sections, sectionCount: 4 });
+  writeElfSection(file, sections + 64, { name: 1, type: 1, flags: 6, offset: codeOffset, size: tables - codeOffset, address: base + codeOffset });
+  writeElfSection(file, sections + 128, { name: 7, type: 1, flags: 2, offset: tables, size: strings - tables, address: base + tables });
+  writeElfSection(file, sections + 192, { name: 0, type: 3, flags: 0, offset: strings, size: names.length, address: base + strings });
   file.write(names.replace('.rodata', data), strings, 'latin1');
   for (const [index, size] of sizes.entries()) {
     const start = starts[index] ?? 0;
@@ -35,13 +28,4 @@ export function tinySwitches(sizes: readonly number[], data = '.rodata'): Buffer
     for (let place = 0; place < casesOfEach; place++) file.writeInt32LE(start + 16 + ((place * 13 + index) % (size - 16)) - table, table + place * 4);
   }
   return file;
-}
-
-function section(file: Buffer, at: number, [name, type, flags, offset, size]: readonly [number, number, number, number, number]): void {
-  file.writeUInt32LE(name, at);
-  file.writeUInt32LE(type, at + 4);
-  file.writeBigUInt64LE(BigInt(flags), at + 8);
-  file.writeBigUInt64LE(BigInt(base + offset), at + 16);
-  file.writeBigUInt64LE(BigInt(offset), at + 24);
-  file.writeBigUInt64LE(BigInt(size), at + 32);
 }

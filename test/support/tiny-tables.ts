@@ -1,3 +1,5 @@
+import { writeElfHeader, writeElfSection } from './elf-parts.js';
+
 const functionBytes = 32;
 const headerBytes = 0x200;
 const frameBytes = 24;
@@ -30,12 +32,12 @@ export function tinyTables({ functions, base, tableFirst, blurred, usual }: Tiny
   const strings = data + count * 8;
   const sections = strings + 64;
   const file = Buffer.alloc(sections + 6 * 64);
-  header(file, base, sections);
-  section(file, sections + 64, { name: 1, type: 4, flags: 2, offset: relocations, size: count * 24, address: base + relocations });
-  section(file, sections + 128, { name: 11, type: 1, flags: 2, offset: table, size: tableBytes, address: base + table });
-  section(file, sections + 192, { name: 25, type: 1, flags: 2, offset: frames, size: framesBytes, address: base + frames });
-  section(file, sections + 256, { name: 35, type: 1, flags: 3, offset: data, size: count * 8, address: base + data });
-  section(file, sections + 320, { name: 0, type: 3, flags: 0, offset: strings, size: names.length, address: base + strings });
+  writeElfHeader(file, { machine: 'x86-64', base, loadedBytes: file.length, segmentFlags: 7, sections, sectionCount: 6 });
+  writeElfSection(file, sections + 64, { name: 1, type: 4, flags: 2, offset: relocations, size: count * 24, address: base + relocations });
+  writeElfSection(file, sections + 128, { name: 11, type: 1, flags: 2, offset: table, size: tableBytes, address: base + table });
+  writeElfSection(file, sections + 192, { name: 25, type: 1, flags: 2, offset: frames, size: framesBytes, address: base + frames });
+  writeElfSection(file, sections + 256, { name: 35, type: 1, flags: 3, offset: data, size: count * 8, address: base + data });
+  writeElfSection(file, sections + 320, { name: 0, type: 3, flags: 0, offset: strings, size: names.length, address: base + strings });
   file.write(names, strings, 'latin1');
   file.set(usual ? [1, 0x1b, 3, 0x3b] : [2, 0x1b, 3, 0x3b], table);
   file.writeInt32LE(frames - (table + 4), table + 4);
@@ -56,26 +58,4 @@ export function tinyTables({ functions, base, tableFirst, blurred, usual }: Tiny
     file.writeInt32LE((blurred && !tableFirst ? frames : frame) - table, table + 16 + place * 8);
   }
   return file;
-}
-
-function header(file: Buffer, base: number, sections: number): void {
-  file.write('\x7fELF\x02\x01\x01', 'latin1');
-  file.writeUInt16LE(62, 18);
-  file.writeBigUInt64LE(64n, 32);
-  file.writeBigUInt64LE(BigInt(sections), 40);
-  for (const [at, value] of [[54, 56], [56, 1], [58, 64], [60, 6], [62, 5]] as const) file.writeUInt16LE(value, at);
-  file.writeUInt32LE(1, 64);
-  file.writeUInt32LE(7, 68);
-  file.writeBigUInt64LE(BigInt(base), 80);
-  file.writeBigUInt64LE(BigInt(file.length), 96);
-  file.writeBigUInt64LE(BigInt(file.length), 104);
-}
-
-function section(file: Buffer, at: number, { name, type, flags, offset, size, address }: { name: number; type: number; flags: number; offset: number; size: number; address: number }): void {
-  file.writeUInt32LE(name, at);
-  file.writeUInt32LE(type, at + 4);
-  file.writeBigUInt64LE(BigInt(flags), at + 8);
-  file.writeBigUInt64LE(BigInt(address), at + 16);
-  file.writeBigUInt64LE(BigInt(offset), at + 24);
-  file.writeBigUInt64LE(BigInt(size), at + 32);
 }
