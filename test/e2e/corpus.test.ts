@@ -99,7 +99,9 @@ describe('every pair of the corpus', () => {
       const push = (image: Image): Promise<Outcome> =>
         runOk(['skopeo', 'copy', '--quiet', '--dest-tls-verify=false', `oci:${image.layout}:${image.tag}`, `docker://${at(image.tag)}`]);
 
-      await Promise.all([push(basis), push(target)]);
+      // One after the other: docker-registry answers 500 to who asks for a blob that both share while it writes the blob's link.
+      await push(basis);
+      await push(target);
       const full = lastJson(await device(store, 'pull', '--no-delta', '--json', at('old'))) as Committed;
       expect(full.configDigest).toBe(basis.configDigest);
 
