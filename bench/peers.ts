@@ -80,7 +80,7 @@ function fill(command: string, job: Job, out: string, restored: string): string 
 }
 
 async function shell(command: string, job: Job): Promise<Outcome> {
-  const outcome = await run(['sh', '-ec', command], { timeoutMs: job.timeoutMs, cwd: job.work });
+  const outcome = await run(['sh', '-ec', command], { timeoutMs: job.timeoutMs, cwd: job.work, watchMemory: true });
   if (outcome.exitCode === null) throw new Error(`ended after ${String(Math.round(outcome.elapsedMs / 1000))} s (limit, or out of memory)`);
   if (outcome.exitCode !== 0) throw new Error(`exit code ${String(outcome.exitCode)}: ${lastLine(outcome.stderr)}`);
   return outcome;

@@ -30,7 +30,7 @@ export interface Outcome {
   readonly stderr: string;
   /** Wall-clock time from start to exit. */
   readonly elapsedMs: number;
-  /** Largest resident set of any one process of the command, read from /proc every 10 ms; 0 where there is no /proc. */
+  /** Largest resident set of any one process of the command, read from /proc every 10 ms; 0 where nobody asked for it (`watchMemory`) or there is no /proc. */
   readonly peakRssBytes: number;
 }
 
@@ -39,6 +39,8 @@ export interface RunOptions {
   readonly timeoutMs?: number;
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** Follow its memory. That costs as much processor time as a small program itself, so only who reports the figure asks for it. */
+  readonly watchMemory?: boolean;
   /** Gets the child as soon as it runs. */
   readonly onStart?: (child: ChildProcess) => void;
 }
@@ -57,7 +59,7 @@ export async function run(command: readonly string[], options: RunOptions = {}):
   child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
   child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
   const timer = options.timeoutMs === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), options.timeoutMs);
-  const watch = new RssWatch(child.pid);
+  const watch = new RssWatch(options.watchMemory === true ? child.pid : undefined);
   options.onStart?.(child);
   try {
     const exitCode = await new Promise<number | null>((resolve, reject) => {

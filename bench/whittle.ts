@@ -35,7 +35,7 @@ export async function measureCompute(pair: Pair, profile: 'small' | 'fast', work
   await mkdir(work, { recursive: true });
   try {
     const outcome = await runOk([...program('delta-server'), 'compute', sourceName(pair.basis), sourceName(pair.target),
-      '--profile', profile, '--json', '-o', join(work, 'bench.delta')]);
+      '--profile', profile, '--json', '-o', join(work, 'bench.delta')], { watchMemory: true });
     const report = lastJson(outcome) as ComputeReport;
     return {
       deltaBytes: report.deltaBytes,
@@ -67,7 +67,7 @@ export async function measureDevice(pair: Pair, profile: 'small' | 'fast', work:
   const service = await startService(sources, join(work, 'server'), profile);
   const image = (which: Pair['basis']): string => `127.0.0.1:${String(service.port)}/bench@${which.manifestDigest}`;
   const pull = (store: string, way: string, which: Pair['basis']): Promise<Outcome> =>
-    runOk([...program('device'), 'pull', way, '--json', '--root', join(work, store), image(which)]);
+    runOk([...program('device'), 'pull', way, '--json', '--root', join(work, store), image(which)], { watchMemory: true });
   try {
     await pull('by-layers', '--no-delta', pair.basis);
     const layers = await pull('by-layers', '--no-delta', pair.target);
