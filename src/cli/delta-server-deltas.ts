@@ -1,4 +1,5 @@
 import { formatExact, formatRatio, shortDigest } from '../core/format.js';
+import { deltaFormatVersion } from '../delta/format.js';
 import { tabulateDeltas, type DeltaTable, type ListedDelta } from '../server/publish/deltas.js';
 import { openRepository } from '../server/publish/repository.js';
 import { formatTable, oneLine, type Output } from './output.js';
@@ -33,6 +34,7 @@ function basisName({ basisTags }: ListedDelta): string {
   return oneLine(basisTags.length > 3 ? `${basisTags.slice(0, 3).join(',')},…` : basisTags.join(','));
 }
 
-function saving({ deltaBytes, layerPullBytes }: ListedDelta): string {
+function saving({ deltaBytes, formatVersion, layerPullBytes }: ListedDelta): string {
+  if (formatVersion !== deltaFormatVersion) return `(format ${String(formatVersion)})`;
   return layerPullBytes === null ? '?' : formatRatio(layerPullBytes, deltaBytes);
 }

@@ -46,7 +46,7 @@ export const errorCodes = {
   TAR_UNSAFE: { exitCode: exitCodes.badInput, retryable: false, summary: 'A tar entry would reach outside its layer, or cannot be represented.', hint: 'Do not trust this image; rebuild it without that entry.' },
 
   DELTA_CORRUPT: { exitCode: exitCodes.badInput, retryable: false, summary: 'A delta is damaged or malformed.', hint: 'Fetch or compute the delta again.' },
-  DELTA_VERSION: { exitCode: exitCodes.badInput, retryable: false, summary: 'A delta was made by a newer version of the format.', hint: 'Update Whittle on this machine.' },
+  DELTA_VERSION: { exitCode: exitCodes.badInput, retryable: false, summary: 'A delta is of a format version that this program does not read.', hint: 'Bring Whittle to the same version where deltas are made and where they are applied, and make the delta again.' },
   DELTA_WRONG_BASIS: { exitCode: exitCodes.badInput, retryable: false, summary: 'A delta was made for another basis than the one at hand.', hint: 'Use a delta for this basis, or pull with --no-delta.' },
   DELTA_MISMATCH: { exitCode: exitCodes.badInput, retryable: false, summary: 'What a delta rebuilt does not have the digest that the target declares.', hint: 'Pull with --no-delta; report the delta.' },
   BASIS_DAMAGED: { exitCode: exitCodes.badInput, retryable: false, summary: 'Content of the basis is not what its record says.', hint: 'Run: device verify' },

@@ -1,22 +1,7 @@
 import { ByteReader, ByteWriter } from '../core/bytes.js';
 import { WhittleError } from '../core/errors.js';
+import { requireDeltaFormat } from './format.js';
 import { deltaLimits } from './limits.js';
-
-/** Media types and annotation keys of the delta artifact (docs/format.md). */
-export const deltaMediaTypes = {
-  artifact: 'application/vnd.whittle.delta.v1',
-  index: 'application/vnd.whittle.delta.index.v1',
-  data: 'application/vnd.whittle.delta.data.v1',
-} as const;
-
-export const deltaAnnotations = {
-  basisManifest: 'dev.whittle.basis.manifest',
-  basisConfig: 'dev.whittle.basis.config',
-  targetConfig: 'dev.whittle.target.config',
-} as const;
-
-/** The newest format version that this code reads, and the one that it writes. */
-export const deltaFormatVersion = 1;
 
 const magic = Buffer.from('WHTL', 'latin1');
 
@@ -94,17 +79,15 @@ function takeDigest(reader: ByteReader): string {
 
 /**
  * Reads an index blob from untrusted bytes. Throws DELTA_CORRUPT for anything malformed or above `deltaLimits`,
- * DELTA_VERSION for a newer format.
+ * DELTA_VERSION for another format than this code's.
  */
 export function parseDeltaIndex(bytes: Buffer): DeltaIndex {
   const reader = new ByteReader(bytes, (what) => new WhittleError('DELTA_CORRUPT', `delta index ${what}`));
   if (bytes.length > deltaLimits.indexBytes) reader.fail('is too large');
   if (!reader.bytes(magic.length).equals(magic)) reader.fail('does not start like one');
   const version = reader.varint();
-  if (version > deltaFormatVersion) {
-    throw new WhittleError('DELTA_VERSION', `the delta has format version ${String(version)}; this program reads up to ${String(deltaFormatVersion)}`, { data: { version } });
-  }
   if (version < 1) reader.fail('has no valid version');
+  requireDeltaFormat(version);
   const profile = profiles[reader.u8()] ?? reader.fail('names an unknown profile');
   const memoryBytes = reader.varint(deltaLimits.memoryBytes);
   const basis = { manifestDigest: takeDigest(reader), configDigest: takeDigest(reader) };

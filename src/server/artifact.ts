@@ -1,4 +1,4 @@
-import { deltaAnnotations, deltaMediaTypes } from '../delta/index-blob.js';
+import { deltaAnnotations, deltaMediaTypes } from '../delta/format.js';
 import { sha256Digest } from '../oci/digest.js';
 import { mediaTypes } from '../oci/media-types.js';
 import type { BlobFacts } from './delta-record.js';

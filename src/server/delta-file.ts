@@ -1,5 +1,5 @@
 import { WhittleError } from '../core/errors.js';
-import { deltaLimits, deltaMediaTypes, parseDeltaIndex, type DeltaIndex } from '../delta/index.js';
+import { deltaBlobs, deltaLimits, deltaMediaTypes, parseDeltaIndex, requireDeltaFormat, type DeltaIndex } from '../delta/index.js';
 import { parseManifestOrIndex, type Descriptor, type Manifest } from '../oci/index.js';
 import { LayoutReader } from '../registry/index.js';
 
@@ -36,10 +36,10 @@ export async function openDeltaFile(path: string): Promise<DeltaFile> {
 }
 
 async function read(layout: LayoutReader, listed: Pick<DeltaFile, 'descriptor' | 'manifestContent' | 'manifest'>): Promise<DeltaFile> {
-  const [indexBlob, data] = listed.manifest.layers;
-  if (listed.manifest.layers.length !== 2 || indexBlob?.mediaType !== deltaMediaTypes.index || data?.mediaType !== deltaMediaTypes.data) {
-    throw notWhole(layout, 'its manifest does not list one index and one data blob');
-  }
+  const blobs = deltaBlobs(listed.manifest.layers);
+  if (blobs === null) throw notWhole(layout, 'its manifest does not list one index and one data blob');
+  requireDeltaFormat(blobs.version);
+  const { index: indexBlob, data } = blobs;
   const index = parseDeltaIndex(await layout.readBlob(indexBlob, deltaLimits.indexBytes));
   if (index.dataSizeBytes !== data.size) throw notWhole(layout, `its index speaks of ${String(index.dataSizeBytes)} bytes of data, its manifest of ${String(data.size)}`);
   return { ...listed, layout, indexBlob, data, index, openData: () => layout.openBlob(data), close: () => layout.close() };

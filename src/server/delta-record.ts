@@ -1,3 +1,4 @@
+import { deltaFormatVersion } from '../delta/format.js';
 import { isDigest } from '../oci/digest.js';
 
 /** A blob by digest and size. */
@@ -30,7 +31,7 @@ export interface DeltaFacts {
   readonly computeMs: number;
 }
 
-const recordVersion = 1;
+const recordVersion = 2;
 
 /** Name of the record's file. One pair has one record. */
 export function recordFileName(targetManifestDigest: string, basisConfigDigest: string): string {
@@ -39,10 +40,10 @@ export function recordFileName(targetManifestDigest: string, basisConfigDigest: 
 
 /** A record as it lies on disk. */
 export function serializeRecord(record: DeltaRecord): Buffer {
-  return Buffer.from(`${JSON.stringify({ version: recordVersion, ...record }, null, 1)}\n`);
+  return Buffer.from(`${JSON.stringify({ version: recordVersion, deltaFormat: deltaFormatVersion, ...record }, null, 1)}\n`);
 }
 
-/** Reads a record; null when it is torn, malformed or of another version (the delta is then simply made again). */
+/** Reads a record; null when it is torn, malformed, or of another version of the record or of the delta's format (the delta is then simply made again). */
 export function parseRecord(bytes: Buffer): DeltaRecord | null {
   let value: unknown;
   try {
@@ -50,7 +51,7 @@ export function parseRecord(bytes: Buffer): DeltaRecord | null {
   } catch {
     return null;
   }
-  if (!isObject(value) || value['version'] !== recordVersion) return null;
+  if (!isObject(value) || value['version'] !== recordVersion || value['deltaFormat'] !== deltaFormatVersion) return null;
   const { targetManifest, basisConfig, layerPullBytes, deltaBytes, computeMs } = value;
   if (!isDigestText(targetManifest) || !isDigestText(basisConfig) || !isSize(layerPullBytes) || !isSize(deltaBytes) || !isSize(computeMs)) return null;
   const facts = { targetManifest, basisConfig, layerPullBytes, deltaBytes, computeMs };

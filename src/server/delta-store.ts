@@ -142,7 +142,7 @@ export class DeltaStore {
   /** Loads one record; returns what is wrong with it, or null. */
   async #loadRecord(path: string, name: string, whole: (blob: BlobFacts) => Promise<boolean>): Promise<string | null> {
     const record = parseRecord(await readFile(path));
-    if (record === null || recordFileName(record.targetManifest, record.basisConfig) !== name) return 'not a record';
+    if (record === null || recordFileName(record.targetManifest, record.basisConfig) !== name) return 'not a record of this version of Whittle';
     for (const blob of blobsOf(record)) {
       if (!(await whole(blob))) return `blob ${blob.digest} is damaged or missing`;
     }

@@ -6,9 +6,12 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { program, projectRoot, run, runOk, type Outcome } from '../../bench/process.js';
 import { startService } from '../../bench/services.js';
 import { openStore } from '../../src/applier/store/open.js';
+import { deltaFormatVersion } from '../../src/delta/index.js';
+import { mediaTypes } from '../../src/oci/index.js';
+import { pushBundle } from '../../src/server/publish/push-bundle.js';
 import { startDockerRegistry } from '../support/docker-registry.js';
 import { startOciRegistry, type OciRegistry } from '../support/oci-registry.js';
-import { makeVersions, pushMade, remoteAt, type Versions } from '../support/publish.js';
+import { madeUpBundle, makeVersions, pushMade, remoteAt, type Versions } from '../support/publish.js';
 import { stateOf } from '../support/pull-world.js';
 import { testWithTools } from '../support/tools.js';
 
@@ -28,7 +31,7 @@ const device = (root: string, ...args: string[]): Promise<Outcome> => run([...pr
 const source = (tag: string): string => `oci:${versions.layout}:${tag}`;
 
 interface Report {
-  readonly deltas: readonly { readonly basis: string; readonly result: string; readonly deltaBytes: number | null; readonly layerPullBytes: number | null }[];
+  readonly deltas: readonly { readonly basis: string; readonly result: string; readonly deltaBytes: number | null; readonly layerPullBytes: number | null; readonly replaced: readonly string[] }[];
 }
 
 function report(outcome: Outcome): Report['deltas'] {
@@ -140,6 +143,28 @@ describe('publish, deltas, prune', () => {
     const store = await openStore(root);
     expect((await store.images()).map((each) => each.configDigest).sort()).toEqual([versions.images[0]?.configDigest, versions.images[2]?.configDigest].sort());
     await store.close();
+  });
+
+  test('a delta of another format version is for other devices: it is told from one that fits, not used, and left in its place', async () => {
+    const [old, target] = [versions.images[0], versions.images[1]];
+    if (old === undefined || target === undefined) throw new Error('no versions');
+    const to = remoteAt(registry.host, 'app');
+    const subject = { mediaType: mediaTypes.ociManifest, digest: target.manifestDigest, size: target.manifest.length };
+    const earlier = madeUpBundle({ basisConfig: old.configDigest, basisManifest: old.manifestDigest, targetConfig: target.configDigest, subject, dataBytes: 100, formatVersion: deltaFormatVersion - 1 });
+    await pushBundle(to, earlier);
+    const roots = [join(scratch, 'format-before'), join(scratch, 'format-after')] as const;
+    for (const root of roots) await device(root, 'pull', `${image}:v1`);
+    const before = await device(roots[0], 'pull', '--delta', `${image}:v2`);
+    expect(before).toMatchObject({ exitCode: 0 });
+    expect(before.stderr).toContain(`the delta has format version ${String(deltaFormatVersion - 1)}, this program reads version ${String(deltaFormatVersion)}`);
+    expect((await server('deltas', `docker://${image}:v2`)).stdout).toContain(`(format ${String(deltaFormatVersion - 1)})`);
+
+    expect(report(await server('publish', source('v1'), source('v2'), '--to', `docker://${image}`, '--profile', 'fast', '--json'))).toMatchObject([{ result: 'published', replaced: [] }]);
+    const after = await device(roots[1], 'pull', '--delta', `${image}:v2`, '--json');
+    expect(JSON.parse(after.stdout.trim().split('\n').at(-1) ?? '')).toMatchObject({ event: 'committed', way: 'delta' });
+    const listed = await server('deltas', `docker://${image}:v2`, '--json');
+    expect((JSON.parse(listed.stdout) as { deltas: { formatVersion: number }[] }).deltas.map((each) => each.formatVersion).sort()).toEqual([deltaFormatVersion - 1, deltaFormatVersion]);
+    await to.client.close();
   });
 
   test('a .delta file is published as it is, and pulled from a stick as it is', async () => {

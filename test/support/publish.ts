@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { deltaAnnotations, deltaMediaTypes } from '../../src/delta/index.js';
+import { deltaAnnotations, deltaFormatVersion, deltaMediaTypes } from '../../src/delta/index.js';
 import { mediaTypes, type Descriptor } from '../../src/oci/index.js';
 import { openSource, RegistryClient } from '../../src/registry/index.js';
 import { computeArtifact, writeArtifactFiles } from '../../src/server/compute.js';
@@ -87,12 +87,14 @@ export interface MadeUp {
   readonly targetConfig: string;
   readonly subject: Descriptor;
   readonly dataBytes: number;
+  /** Another format version than this program's. */
+  readonly formatVersion?: number;
 }
 
 /** A delta in form only: its blobs are noise. */
-export function madeUpBundle({ basisConfig, basisManifest, targetConfig, subject, dataBytes }: MadeUp): DeltaBundle {
+export function madeUpBundle({ basisConfig, basisManifest, targetConfig, subject, dataBytes, formatVersion = deltaFormatVersion }: MadeUp): DeltaBundle {
   const contents = [Buffer.from('{}'), Buffer.from(`index of ${basisConfig}`), noise(dataBytes, dataBytes)];
-  const types = [mediaTypes.ociEmpty, deltaMediaTypes.index, deltaMediaTypes.data];
+  const types = [mediaTypes.ociEmpty, ...[deltaMediaTypes.index, deltaMediaTypes.data].map((type) => type.replace(/\d+$/, String(formatVersion)))];
   const blobs = contents.map((bytes, at) => ({ descriptor: { mediaType: types[at] ?? '', digest: digestOf(bytes), size: bytes.length }, open: (offset: number) => only(bytes.subarray(offset)) }));
   const annotations = { [deltaAnnotations.basisConfig]: basisConfig, [deltaAnnotations.basisManifest]: basisManifest, [deltaAnnotations.targetConfig]: targetConfig };
   const [config, ...layers] = blobs.map((blob) => blob.descriptor);

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isWhittleError, WhittleError } from '../../core/errors.js';
-import { deltaAnnotations, deltaMediaTypes } from '../../delta/index.js';
+import { deltaAnnotations, deltaBlobs, deltaMediaTypes, requireDeltaFormat } from '../../delta/index.js';
 import { isDigest, parseManifest, type Descriptor, type Manifest } from '../../oci/index.js';
 import type { HeldImage } from '../engines/types.js';
 import { fetchManifest, isPassing, type PullContext } from './context.js';
@@ -115,7 +115,7 @@ async function pause(pauseMs: number, signal: AbortSignal): Promise<void> {
   }
 }
 
-/** Reads a delta's manifest for what it costs and starts from. Null when it is no delta to `subject`. Throws DELTA_CORRUPT, and as `fetchManifest`. */
+/** Reads a delta's manifest for what it costs and starts from. Null when it is no delta to `subject`. Throws DELTA_CORRUPT, DELTA_VERSION, and as `fetchManifest`. */
 export async function readOffer(context: PullContext, descriptor: Descriptor, subject: string, allowedBytes: number): Promise<DeltaOffer | null> {
   const served = await fetchManifest(context, descriptor.digest, allowedBytes);
   const manifest = parseManifest(served.bytes, 'the delta', served.mediaType);
@@ -127,9 +127,9 @@ function offerOf(manifest: Manifest, digest: string, manifestBytes: number): Del
   const basisConfig = manifest.annotations[deltaAnnotations.basisConfig];
   const basisManifest = manifest.annotations[deltaAnnotations.basisManifest];
   if (basisConfig === undefined || !isDigest(basisConfig)) return null;
-  const [index, data] = manifest.layers;
-  if (manifest.layers.length !== 2 || index?.mediaType !== deltaMediaTypes.index || data?.mediaType !== deltaMediaTypes.data) {
-    throw new WhittleError('DELTA_CORRUPT', 'its manifest does not list one index and one data blob');
-  }
+  const blobs = deltaBlobs(manifest.layers);
+  if (blobs === null) throw new WhittleError('DELTA_CORRUPT', 'its manifest does not list one index and one data blob');
+  requireDeltaFormat(blobs.version);
+  const { index, data } = blobs;
   return { basisConfig, basisManifest: basisManifest !== undefined && isDigest(basisManifest) ? basisManifest : null, digest, manifestBytes, index, data };
 }

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { deltaMediaTypes } from '../../delta/index-blob.js';
+import { deltaMediaTypes } from '../../delta/format.js';
 import { mediaTypes } from '../../oci/media-types.js';
 import { isDigest } from '../../oci/digest.js';
 import type { Catalog, ServedImage } from '../catalog.js';

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
-import { deltaAnnotations, deltaMediaTypes, type DeltaIndex } from '../../delta/index-blob.js';
+import { deltaAnnotations, deltaMediaTypes } from '../../delta/format.js';
+import type { DeltaIndex } from '../../delta/index-blob.js';
 import { maxConfigBytes } from '../../core/limits.js';
 import { parseConfig, parseManifest, type Descriptor, type Manifest } from '../../oci/index.js';
 import { type LayoutReader, type BlobToPush } from '../../registry/index.js';

@@ -15,6 +15,8 @@ export interface ListedDelta {
   /** Tags of the repository that name the basis now. */
   readonly basisTags: readonly string[];
   readonly deltaBytes: number;
+  /** The format version, which a device must read to take it. */
+  readonly formatVersion: number;
   /** What the layers cost that the delta replaces; null when its index cannot be read. */
   readonly layerPullBytes: number | null;
 }
@@ -41,7 +43,7 @@ export async function tabulateDeltas(where: RemoteRepository, options: { readonl
     if (delta === null) throw new WhittleError('INTERNAL', 'a delta that is none was kept');
     return {
       digest: delta.digest, basisConfig: delta.basisConfig, basisManifest: delta.basisManifest ?? null, basisTags: tags.get(delta.basisManifest ?? '') ?? [],
-      deltaBytes: publishedBytes(delta), layerPullBytes: await layerBytes(where, delta.index, manifest, options.signal),
+      deltaBytes: publishedBytes(delta), formatVersion: delta.version, layerPullBytes: await layerBytes(where, delta.index, manifest, options.signal),
     };
   });
   return { image, manifestDigest: digest, configDigest: manifest.config.digest, listedBy: from, deltas: deltas.sort((a, b) => a.deltaBytes - b.deltaBytes) };

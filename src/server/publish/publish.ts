@@ -1,7 +1,8 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isWhittleError, WhittleError } from '../../core/errors.js';
-import { deltaAnnotations, type DeltaProfile } from '../../delta/index-blob.js';
+import { deltaFormatVersion } from '../../delta/format.js';
+import type { DeltaProfile } from '../../delta/index-blob.js';
 import { formatReference, isTag, type Reference } from '../../oci/index.js';
 import { parseSourceSpec, type OnRetry, type TransportOptions } from '../../registry/index.js';
 import { layerPullBytes } from '../image-input.js';
@@ -148,13 +149,13 @@ async function requireTarget({ client, repository, name }: RemoteRepository, dig
   });
 }
 
-/** Deltas to a manifest that the repository has: their digests by config digest of the basis. */
+/** Deltas to a manifest that the repository has: their digests by config digest of the basis. Those of another format version are for other devices. */
 async function publishedBases(to: RemoteRepository, subject: string, signal: AbortSignal): Promise<ReadonlyMap<string, readonly string[]>> {
   const { descriptors } = await listDeltas(to, subject, signal);
-  const bases = await mapLimited(descriptors, publishLimits.requests, async ({ digest, annotations }) =>
-    [annotations?.[deltaAnnotations.basisConfig] ?? (await readDelta(to, digest, signal))?.basisConfig, digest] as const);
   const digests = new Map<string, string[]>();
-  for (const [basis, digest] of bases) if (basis !== undefined) digests.set(basis, [...(digests.get(basis) ?? []), digest]);
+  for (const delta of await mapLimited(descriptors, publishLimits.requests, ({ digest }) => readDelta(to, digest, signal))) {
+    if (delta?.version === deltaFormatVersion) digests.set(delta.basisConfig, [...(digests.get(delta.basisConfig) ?? []), delta.digest]);
+  }
   return digests;
 }
 

@@ -1,5 +1,5 @@
 import { WhittleError } from '../../core/errors.js';
-import { deltaAnnotations, deltaMediaTypes } from '../../delta/index-blob.js';
+import { deltaAnnotations, deltaBlobs, deltaMediaTypes, type DeltaBlobs } from '../../delta/format.js';
 import { parseManifest, parseReference, type Descriptor, type Reference } from '../../oci/index.js';
 import { fixedCredentials, listReferrers, parseCreds, RegistryClient, storedCredentials, type OnRetry, type TransportOptions } from '../../registry/index.js';
 import { publishLimits } from './limits.js';
@@ -34,15 +34,13 @@ export function openRepository(text: string, flag: string, { creds, limits, onRe
 }
 
 /** A delta that is in a registry, as its manifest says. */
-export interface PublishedDelta {
+export interface PublishedDelta extends DeltaBlobs {
   readonly digest: string;
   readonly manifestBytes: number;
   readonly basisConfig: string;
   readonly basisManifest: string | undefined;
   readonly targetManifest: string;
   readonly targetConfig: string | undefined;
-  readonly index: Descriptor;
-  readonly data: Descriptor;
 }
 
 /** All that a delta costs to download. */
@@ -64,18 +62,17 @@ export async function listDeltas({ client, repository, name }: RemoteRepository,
   return { from: found.from, descriptors: found.manifests };
 }
 
-/** Reads a delta's manifest. Null when it is gone or is none. Throws REGISTRY_* but for what is not found. */
+/** Reads a delta's manifest, of any format version. Null when it is gone or is none. Throws REGISTRY_* but for what is not found. */
 export async function readDelta({ client, repository }: RemoteRepository, digest: string, signal?: AbortSignal): Promise<PublishedDelta | null> {
   const served = await orNull(() => client.getManifest(repository, digest, { signal, allowedBytes: publishLimits.manifestBytes }), ['REGISTRY_NOT_FOUND', 'LIMIT_EXCEEDED']);
   const manifest = served === null ? null : await orNull(() => parseManifest(served.bytes, `the delta ${digest}`, served.descriptor.mediaType), ['IMAGE_INVALID', 'IMAGE_MEDIA_TYPE']);
   if (served === null || manifest === null) return null;
-  const [index, data] = manifest.layers;
+  const blobs = deltaBlobs(manifest.layers);
   const basisConfig = manifest.annotations[deltaAnnotations.basisConfig];
-  if (manifest.artifactType !== deltaMediaTypes.artifact || manifest.subject === undefined || basisConfig === undefined) return null;
-  if (index?.mediaType !== deltaMediaTypes.index || data?.mediaType !== deltaMediaTypes.data) return null;
+  if (manifest.artifactType !== deltaMediaTypes.artifact || manifest.subject === undefined || basisConfig === undefined || blobs === null) return null;
   return {
     digest, manifestBytes: served.bytes.length, basisConfig, basisManifest: manifest.annotations[deltaAnnotations.basisManifest],
-    targetManifest: manifest.subject.digest, targetConfig: manifest.annotations[deltaAnnotations.targetConfig], index, data,
+    targetManifest: manifest.subject.digest, targetConfig: manifest.annotations[deltaAnnotations.targetConfig], ...blobs,
   };
 }
 

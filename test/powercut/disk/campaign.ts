@@ -175,16 +175,20 @@ function hashOf(text: string): number {
 export async function runDisks(options: DiskOptions): Promise<DiskResult[]> {
   const world = await makeWorld();
   const results: DiskResult[] = [];
+  const failure = new AbortController();
+  const signal = AbortSignal.any([failure.signal, ...(options.signal === undefined ? [] : [options.signal])]);
   let done = 0;
   try {
-    // Two disks at a time: while one waits for its device, the other computes.
-    const waiting = [...options.filesystems];
-    const worker = async (): Promise<void> => {
-      for (let filesystem = waiting.shift(); filesystem !== undefined && options.signal?.aborted !== true; filesystem = waiting.shift()) {
-        results.push(...(await runFilesystem(filesystem, world, options, (count, label) => { done += count; options.onProgress?.(Math.min(done, options.states), options.states, label); })));
+    // All disks at once: a mount waits for its device and for the kernel longer than anything is computed. None is left running when one fails.
+    const outcomes = await Promise.allSettled(options.filesystems.map(async (filesystem) => {
+      try {
+        results.push(...(await runFilesystem(filesystem, world, { ...options, signal }, (count, label) => { done += count; options.onProgress?.(Math.min(done, options.states), options.states, label); })));
+      } catch (error) {
+        failure.abort();
+        throw error;
       }
-    };
-    await Promise.all([worker(), worker()]);
+    }));
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   } finally {
     await world.close();
   }

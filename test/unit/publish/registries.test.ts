@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { deltaFormatVersion } from '../../../src/delta/index.js';
 import { mediaTypes, type Descriptor } from '../../../src/oci/index.js';
 import { deleteManifest, entryTag, fallbackTag, listReferrers, pushBlob, pushReferrer, RegistryClient } from '../../../src/registry/index.js';
 import { tabulateDeltas } from '../../../src/server/publish/deltas.js';
@@ -83,7 +84,7 @@ describe.each(kinds)('$name', ({ listedBy, tools, start }) => {
     expect(table).toMatchObject({ listedBy, configDigest: image(2).configDigest });
     expect(table.deltas).toEqual([{
       digest: bundle.descriptor.digest, basisConfig: image(1).configDigest, basisManifest: image(1).manifestDigest, basisTags: ['v1'],
-      deltaBytes: bundle.deltaBytes, layerPullBytes: bundle.layerPullBytes,
+      deltaBytes: bundle.deltaBytes, formatVersion: deltaFormatVersion, layerPullBytes: bundle.layerPullBytes,
     }]);
     const root = await mkdtemp(join(scratch, 'store-'));
     await pullHere(root, `${host}/fleet/app:v1`);

@@ -135,6 +135,10 @@ describe('after a restart', () => {
     ['a missing blob', async (blobs: string) => { await unlink(await largest(blobs)); }],
     ['an empty record', async (_: string, records: string) => { await truncate(await largest(records), 0); }],
     ['a torn record', async (_: string, records: string) => { await truncate(await largest(records), 300); }],
+    ['a delta in the format of another version of Whittle', async (_: string, records: string) => {
+      const path = await largest(records);
+      await writeFile(path, (await readFile(path, 'utf8')).replace(/("deltaFormat": )\d+/, '$10'));
+    }],
     ['a record of another pair', async (_: string, records: string) => {
       const path = await largest(records);
       await writeFile(path, (await readFile(path, 'utf8')).replaceAll(old!.configDigest, oldest!.configDigest));
