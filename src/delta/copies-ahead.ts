@@ -1,11 +1,8 @@
+import { groupFrom } from '../core/groups.js';
 import type { Basis, BasisBytes, BasisEntry } from './basis.js';
 import type { ContentPlan } from './plan.js';
 
-const groupFiles = 64;
-const groupBytes = 256 * 1024;
-const smallBytes = 128 * 1024;
-/** So many entries are looked through for one group. */
-const groupEntries = 4 * groupFiles;
+const groupLimits = { members: 64, bytes: 256 * 1024, memberBytes: 128 * 1024 } as const;
 
 /** Entries before `end`, of which `copied` are copies of small contents that are on their way. */
 interface Group {
@@ -59,18 +56,14 @@ export class CopiesAhead {
   #read(start: number): Group {
     const { entries, basis } = this;
     if (basis.readContents === undefined) return noGroup;
+    const { end, members } = groupFrom(start, entries.content.length, groupLimits, (entry) => (entries.content[entry]?.kind === 'copy' ? entries.sizeBytes(entry) : 0));
     const copied: number[] = [];
     const wanted: BasisEntry[] = [];
-    let bytes = 0;
-    let end = start;
-    for (; end < entries.content.length && end - start < groupEntries && wanted.length < groupFiles && bytes < groupBytes; end++) {
-      const sizeBytes = entries.content[end]?.kind === 'copy' ? entries.sizeBytes(end) : 0;
-      if (sizeBytes === 0 || sizeBytes > smallBytes) continue;
-      const origin = entries.origin(end);
+    for (const entry of members) {
+      const origin = entries.origin(entry);
       if (origin === null) continue;
-      copied.push(end);
+      copied.push(entry);
       wanted.push(origin);
-      bytes += sizeBytes;
     }
     // Whatever is wrong is said by whoever opens the content by itself.
     const contents = wanted.length === 0 ? Promise.resolve([]) : basis.readContents(wanted).catch(() => []);

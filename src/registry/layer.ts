@@ -31,6 +31,15 @@ async function* unpack(blob: AsyncIterable<Buffer>, what: string): AsyncGenerato
 }
 
 /**
+ * The uncompressed bytes of a layer blob as they come, whatever its media type says of its packing. Reads `blob` to its
+ * end. Throws IMAGE_INVALID for damaged packing, IMAGE_MEDIA_TYPE for one that is not read, LIMIT_EXCEEDED when it unpacks
+ * to more than `maxTarBytes`, and what `blob` throws. Proves nothing: that is done by whoever knows the digests.
+ */
+export function unpackLayer(blob: AsyncIterable<Buffer>, what: string, maxTarBytes = maxLayerTarBytes): AsyncGenerator<Buffer, void, void> {
+  return bounded(unpack(blob, what), what, maxTarBytes);
+}
+
+/**
  * The uncompressed tar of a layer out of the bytes of its blob, whatever its media type says of its packing. Verified
  * twice: the iteration ends normally only when the blob has its descriptor's size and digest and the tar has the
  * diffID. Throws DIGEST_MISMATCH, LAYER_MISMATCH, IMAGE_INVALID (damaged packing), IMAGE_MEDIA_TYPE, LIMIT_EXCEEDED.
@@ -43,7 +52,7 @@ export async function* layerTar(blob: AsyncIterable<Buffer>, layer: ImageLayer, 
   // A plain tar's digest is its diffID: proved once, and never mistaken for something packed.
   if (descriptor.digest === diffId) return yield* bounded(verified, what, maxBytes);
   const verifier = new DigestVerifier(diffId);
-  for await (const piece of bounded(unpack(verified, what), what, maxBytes)) {
+  for await (const piece of unpackLayer(verified, what, maxBytes)) {
     verifier.update(piece);
     yield piece;
   }

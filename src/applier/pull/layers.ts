@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
 import { isWhittleError } from '../../core/errors.js';
 import { DigestVerifier, type Descriptor } from '../../oci/index.js';
+import { unpackLayer } from '../../registry/index.js';
 import type { PullStage } from '../engines/types.js';
 import { requireDiffId } from '../store/target.js';
 import { plainFrameBytes, spoolName, wrongBlob, type PullContext } from './context.js';
 import { fetchFrames } from './fetch.js';
 import type { WorkTimer } from './meter.js';
 import { plainFrames, Spool } from './spool.js';
-import { unpackLayer } from './unpack.js';
 
 /** Spooled layers are removed once what they became is durable; so many bytes of them may wait for that. */
 const maxUncheckpointedBytes = 32 * 1024 * 1024;

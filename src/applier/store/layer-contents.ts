@@ -1,17 +1,18 @@
 import { createHash, type Hash } from 'node:crypto';
 import { isSystemError, type DurableFs, type FsPath } from '../../atomic/index.js';
 import { WhittleError } from '../../core/errors.js';
+import { groupFrom } from '../../core/groups.js';
 import { entryHeaderBytes, entryPadding, trailerBytes, type LayerMeta } from '../../tar/index.js';
 import type { FileExtent } from '../../delta/basis.js';
 import type { TreeNode } from './layer-tree.js';
 import { sparseLayout } from './sparse.js';
 
-const groupFiles = 96;
-const groupBytes = 768 * 1024;
-const smallBytes = 128 * 1024;
+const groupLimits = { members: 96, bytes: 768 * 1024, memberBytes: 128 * 1024 } as const;
 const chunkBytes = 256 * 1024;
-/** Room for a group's contents and what the results say of each. */
-const scratchBytes = groupBytes + smallBytes + groupFiles * 64;
+/** What the results say of each content of a group. */
+const resultBytes = groupLimits.members * 64;
+/** Room for a group's contents and that. */
+const scratchBytes = groupLimits.bytes + groupLimits.memberBytes + resultBytes;
 
 /** Where the content of an entry is. */
 export interface ContentPlace {
@@ -78,7 +79,7 @@ export abstract class LayerContents {
     // A small layer takes little memory: a device with many of them checks them one after the other.
     const { entries, sizeBytes } = this.meta;
     const gathered = new Gathered(Buffer.allocUnsafe(Math.min(chunkBytes, sizeBytes)));
-    const scratch = [0, 1].map(() => Buffer.allocUnsafe(Math.min(scratchBytes, sizeBytes + groupFiles * 64)));
+    const scratch = [0, 1].map(() => Buffer.allocUnsafe(Math.min(scratchBytes, sizeBytes + resultBytes)));
     // While the reader has one group, the next is read.
     let ahead = this.#readGroup(0, scratch[0]);
     try {
@@ -114,28 +115,15 @@ export abstract class LayerContents {
 
   /** Begins to read the group of entries from `start`. */
   #readGroup(start: number, scratch: Buffer | undefined): EntryGroup {
-    const { end, small, paths } = this.#group(start);
-    const contents = this.fs.readFiles(paths, smallBytes, scratch);
+    const { entries } = this.meta;
+    const { end, members } = groupFrom(start, entries.length, groupLimits, (at) => {
+      const header = entries.at(at)?.header;
+      return header === undefined || sparseLayout(header) !== undefined ? 0 : header.sizeBytes;
+    });
+    const contents = this.fs.readFiles(members.map((entry) => this.place(entry).path), groupLimits.memberBytes, scratch);
     // It may fail before it is waited for.
     contents.catch(() => undefined);
-    return { end, small, contents };
-  }
-
-  /** Entries from `start` that are read together; `small` are those whose contents come in one hop, from `paths`. */
-  #group(start: number): { end: number; small: number[]; paths: FsPath[] } {
-    const { entries } = this.meta;
-    const small: number[] = [];
-    const paths: FsPath[] = [];
-    let bytes = 0;
-    let end = start;
-    for (; end < entries.length && end - start < 4 * groupFiles && small.length < groupFiles && bytes < groupBytes; end++) {
-      const header = entries.at(end)?.header;
-      if (header === undefined || header.sizeBytes === 0 || header.sizeBytes > smallBytes || sparseLayout(header) !== undefined) continue;
-      small.push(end);
-      paths.push(this.place(end).path);
-      bytes += header.sizeBytes;
-    }
-    return { end, small, paths };
+    return { end, small: members, contents };
   }
 
   #whole(entry: number, content: Buffer | undefined): Buffer {

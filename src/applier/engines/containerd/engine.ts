@@ -1,7 +1,7 @@
 import { isWhittleError, WhittleError } from '../../../core/errors.js';
 import type { Descriptor } from '../../../oci/index.js';
+import { unpackLayer } from '../../../registry/index.js';
 import { LayerMetaBuilder, type LayerMeta } from '../../../tar/index.js';
-import { unpackLayer } from '../../pull/unpack.js';
 import { LayersBasis } from '../../store/basis.js';
 import { Layer } from '../../store/layer.js';
 import { parseTarget } from '../../store/target.js';
