@@ -1,10 +1,12 @@
 import { existsSync } from 'node:fs';
-import { lstat, mkdir, mkdtemp, open, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, mkdtemp, open, readdir, readFile, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { runOk } from '../../bench/process.js';
+import { plainFrameBytes } from '../../src/applier/pull/context.js';
 import { repairImage } from '../../src/applier/pull/repair.js';
 import { registrySource } from '../../src/applier/pull/registry-source.js';
 import { openStore } from '../../src/applier/store/open.js';
@@ -28,18 +30,23 @@ let folder: string;
 let outside: string;
 let registry: MemoryRegistry;
 let proxy: FlakyProxy;
+/** So much of what is large came: more than a frame of a layer. */
+const cutAfterBytes = 300_000;
 /** What the tag `now` means. */
 let now = 'v1';
 
-/** Stores to be copied: one image; a name with a previous image; one image and a pull that was cut off, by delta and by layers. */
-const scenarios = ['one', 'previous', 'cut delta', 'cut layers'] as const;
+/**
+ * Stores to be copied: one image; a name with a previous image; one image and a pull that was cut off, by delta and by layers; no
+ * image, and a pull that was cut off in its last layer, the one before that being whole in the stage.
+ */
+const scenarios = ['one', 'previous', 'cut delta', 'cut layers', 'cut first'] as const;
 type Scenario = (typeof scenarios)[number];
 
 beforeAll(async () => {
   folder = await mkdtemp(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'whittle-rot-'));
   outside = join(folder, 'outside');
   await writeFile(outside, 'not the store\'s');
-  registry = await makeMemoryRegistry();
+  registry = await makeMemoryRegistry(350_000);
   proxy = await startFlakyProxy({ cutAfterMs: 4, match: isLarge, upstream: (asked) => registry.answer({ ...asked, url: asked.url.replace('/manifests/now', `/manifests/${now}`) }) });
   for (const scenario of scenarios) await seedStore(scenario);
 }, 60_000);
@@ -61,17 +68,28 @@ async function withStore<T>(root: string, body: (store: Store) => Promise<T>): P
   }
 }
 
+/** Waits until a spooled file has so many bytes. */
+async function spooled(root: string, sizeBytes: number): Promise<void> {
+  for (;;) {
+    const paths = (await readdir(join(root, 'stages'), { recursive: true }).catch(() => [])).filter((path) => path.includes('/spool/'));
+    for (const path of paths) if (((await lstat(join(root, 'stages', path)).catch(() => null))?.size ?? 0) >= sizeBytes) return;
+    await sleep(2);
+  }
+}
+
+const wayOf = (scenario: Scenario): 'auto' | 'never' => (scenario === 'cut layers' || scenario === 'cut first' ? 'never' : 'auto');
+
 async function seedStore(scenario: Scenario): Promise<void> {
   await withStore(join(folder, scenario), async (store) => {
     now = 'v1';
-    expect((await pullInto(store, name('now'))).error).toBeNull();
+    if (scenario !== 'cut first') expect((await pullInto(store, name('now'))).error).toBeNull();
     now = 'v2';
     if (scenario === 'one') return;
     if (scenario !== 'previous') {
-      // What is large is cut off again and again.
-      proxy.faults.push({ kind: 'cut', afterBytes: 20_000 }, ...Array.from({ length: 400 }, (): Fault => ({ kind: 'cut', afterBytes: 0 })));
+      // What is large is cut off after more than one frame, and then again and again.
+      proxy.faults.push({ kind: 'cut', afterBytes: cutAfterBytes, arrived: () => spooled(store.root, scenario === 'cut delta' ? cutAfterBytes : plainFrameBytes) }, ...Array.from({ length: 400 }, (): Fault => ({ kind: 'cut', afterBytes: 0 })));
     }
-    const { error } = await pullInto(store, name('now'), { delta: scenario === 'cut layers' ? 'never' : 'auto' });
+    const { error } = await pullInto(store, name('now'), { delta: wayOf(scenario) });
     expect(error === null).toBe(scenario === 'previous');
     proxy.faults.length = 0;
   });
@@ -117,17 +135,35 @@ async function strike(root: string, { kind, at, where, below, only }: Rot): Prom
     if (kind === 'symlink') await symlink(outside, path);
     return told;
   }
-  const place = facts.size === 0 ? 0 : where % facts.size;
-  if (kind === 'flip' && facts.size > 0) await overwrite(path, place, (await readFile(path)).subarray(place, place + 1).map((byte) => byte ^ (1 << (where & 7))));
-  if (kind === 'truncate') await truncate(path, place);
-  if (kind === 'grow') await overwrite(path, facts.size, Buffer.alloc(1 + (where % 5000), 0x61));
-  if (kind === 'empty') await truncate(path, 0);
-  if (kind === 'zeros') await overwrite(path, place, Buffer.alloc(Math.min(4096, facts.size - place)));
-  if (kind === 'swap') {
-    const other = all[where % all.length] ?? path;
-    if ((await lstat(other).catch(() => facts)).isFile()) await writeFile(path, await readFile(other).catch(() => Buffer.alloc(0)));
-  }
+  const content = await readFile(path);
+  await strikeContent(root, path, content, kind, where);
+  // A disk that rots changes no times.
+  await utimes(path, facts.atimeMs / 1000, facts.mtimeMs / 1000);
+  if (only !== undefined && (await readFile(path)).equals(content)) throw new Error(`${told} changes nothing`);
   return told;
+}
+
+async function strikeContent(root: string, path: string, content: Buffer, kind: Rot['kind'], where: number): Promise<void> {
+  const size = content.length;
+  const place = size === 0 ? 0 : where % size;
+  if (kind === 'flip' && size > 0) await overwrite(path, place, content.subarray(place, place + 1).map((byte) => byte ^ (1 << (where & 7))));
+  if (kind === 'truncate') await truncate(path, place);
+  if (kind === 'grow') await overwrite(path, size, Buffer.alloc(1 + (where % 5000), 0x61));
+  if (kind === 'empty') await truncate(path, 0);
+  if (kind === 'zeros') await overwrite(path, place, Buffer.alloc(Math.min(4096, size - place)));
+  if (kind === 'swap') await writeFile(path, await otherContent(root, content, where));
+}
+
+/** What some other file of the store holds that is not the same. */
+async function otherContent(root: string, content: Buffer, where: number): Promise<Buffer> {
+  const all = (await readdir(root, { recursive: true })).sort();
+  for (let tried = 0; tried < all.length; tried++) {
+    const path = join(root, all[(where + tried) % all.length] ?? '');
+    if (!(await lstat(path)).isFile()) continue;
+    const other = await readFile(path);
+    if (!other.equals(content)) return other;
+  }
+  return Buffer.alloc(0);
 }
 
 /** In place, as a disk rots: every hard link of the file has it. */
@@ -262,20 +298,29 @@ const parts: Readonly<Record<string, { readonly scenario: Scenario; readonly onl
   'an image record': { scenario: 'previous', only: () => /^images\/[0-9a-f]{64}$/ },
   'the reference, one slot': { scenario: 'previous', only: () => /^refs\/[0-9a-f]{64}\.a$/ },
   'the reference, the other slot': { scenario: 'previous', only: () => /^refs\/[0-9a-f]{64}\.b$/ },
+  'a file of a layer that is whole in the stage of a cut pull': { scenario: 'cut first', only: () => stagedFile(0, 'fs/base') },
+  'the metadata of a layer that is whole in the stage of a cut pull': { scenario: 'cut first', only: () => stagedFile(0, 'meta') },
+  'a file of the layer in which a pull was cut': { scenario: 'cut layers', only: () => stagedFile(1, 'fs/lib/shared\\.so') },
+  'a file of the layer in which a delta was cut, a link to the basis': { scenario: 'cut delta', only: () => stagedFile(1, 'fs/lib/shared\\.so') },
+  'the record of a stage with a whole layer': { scenario: 'cut first', only: () => /^stages\/[0-9a-f]{64}\/stage$/ },
+  'the spool of a layer that is whole in the stage': { scenario: 'cut first', only: () => new RegExp(`/spool/layer-sha256-${hexOf(registry.v2.layers[0]?.digest)}$`) },
+  'the spool of the layer in which a first pull was cut': { scenario: 'cut first', only: () => new RegExp(`/spool/layer-sha256-${hexOf(registry.v2.layers[1]?.digest)}$`) },
   'the record of the stage': { scenario: 'cut delta', only: () => /^stages\/[0-9a-f]{64}\/stage$/ },
   'the spool of a delta': { scenario: 'cut delta', only: () => /\/spool\/data-/ },
   'the spool of a delta\'s index': { scenario: 'cut delta', only: () => /\/spool\/index-/ },
   'the spool of a layer': { scenario: 'cut layers', only: () => /\/spool\/layer-/ },
 };
 
-const fileOf = (image: MadeImage, layer: number, path: string): RegExp => new RegExp(`^layers/${(image.layers[layer]?.diffId ?? '').slice('sha256:'.length)}/${path}$`);
+const hexOf = (digest: string | undefined): string => (digest ?? '').slice('sha256:'.length);
+const stagedFile = (layer: number, path: string): RegExp => new RegExp(`^stages/[0-9a-f]{64}/layers/${hexOf(registry.v2.layers[layer]?.diffId)}/${path}$`);
+const fileOf = (image: MadeImage, layer: number, path: string): RegExp => new RegExp(`^layers/${hexOf(image.layers[layer]?.diffId)}/${path}$`);
 
 test.each(Object.keys(parts))('%s: flipped, truncated, deleted and replaced, met first by verify, rollback and pull, after recovery', async (part) => {
   const { scenario, only } = parts[part] ?? { scenario: 'one', only: () => /^$/ };
   const tally = new Map<string, number>();
   for (const [at, kind] of (['flip', 'truncate', 'delete', 'swap'] as const).entries()) {
     for (const first of firsts) {
-      const script: Script = { scenario, rots: [{ kind, at, where: 10_007 * (at + 1), below: '', only: only() }], delta: scenario === 'cut layers' ? 'never' : 'auto', tag: 'v2', first };
+      const script: Script = { scenario, rots: [{ kind, at, where: 10_007 * (at + 1), below: '', only: only() }], delta: wayOf(scenario), tag: 'v2', first };
       await play(script, tally).catch((error: unknown) => { throw new Error(`${part}, ${kind}, ${first} first: ${String(error)}`, { cause: error }); });
     }
   }
@@ -283,3 +328,26 @@ test.each(Object.keys(parts))('%s: flipped, truncated, deleted and replaced, met
   expect(tally.get('pulled')).toBeGreaterThanOrEqual(12);
   expect([...tally.keys()].filter((what) => what.startsWith('refused'))).toEqual([]);
 }, 120_000);
+
+test('what a cut pull has left is what the next one goes on with: the rows above strike what is used', async () => {
+  for (const scenario of ['cut delta', 'cut layers', 'cut first'] as const) {
+    const root = await mkdtemp(join(folder, 'whole-'));
+    await runOk(['cp', '-a', `${join(folder, scenario)}/.`, root]);
+    const staged = new Map<string, number>();
+    for (const path of await readdir(root, { recursive: true })) {
+      const [, committed] = /^stages\/[0-9a-f]{64}\/(layers\/.*)$/.exec(path) ?? [];
+      const facts = await lstat(join(root, path));
+      if (committed !== undefined && facts.isFile() && facts.size > 0) staged.set(committed, facts.ino);
+    }
+    const before = proxy.requests.length;
+    await withStore(root, async (store) => { expect((await pullInto(store, name('v2'), { delta: wayOf(scenario) })).error).toBeNull(); });
+    const now = new Map<string, number>();
+    for (const path of staged.keys()) now.set(path, (await lstat(join(root, path))).ino);
+    expect({ scenario, now }).toEqual({ scenario, now: staged });
+    expect(staged.size).toBeGreaterThan(0);
+    // The download goes on, too.
+    const ranges = proxy.requests.slice(before).filter(({ method, url }) => isLarge(method, url)).map(({ headers }) => headers.range);
+    expect({ scenario, ranges }).toEqual({ scenario, ranges: [`bytes=${String(scenario === 'cut delta' ? cutAfterBytes : plainFrameBytes)}-`] });
+    await rm(root, { recursive: true, force: true });
+  }
+}, 60_000);

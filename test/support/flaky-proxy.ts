@@ -6,8 +6,8 @@ import { gzipSync } from 'node:zlib';
 /** One thing that goes wrong with one request. Byte counts are of the response's body. */
 export type Fault =
   | { readonly kind: 'none' }
-  /** The connection is reset after `afterBytes` of the body (0: before the headers). */
-  | { readonly kind: 'cut'; readonly afterBytes: number }
+  /** The connection is reset after `afterBytes` of the body (0: before the headers) were sent, and `arrived` has settled where that matters: a reset loses what is on its way. */
+  | { readonly kind: 'cut'; readonly afterBytes: number; readonly arrived?: () => Promise<unknown> }
   /** Nothing more comes after `afterBytes`; the connection stays open. */
   | { readonly kind: 'stall'; readonly afterBytes: number }
   /** The body comes in small pieces with pauses, at most `pieces` of them, then the rest at once. */
@@ -285,7 +285,7 @@ async function send(outgoing: ServerResponse, body: Buffer, fault: Fault, { seen
     case 'cut':
       await write(body.subarray(0, fault.afterBytes));
       // What was written reaches the client first; the reset after it is the cut.
-      await sleep(cutAfterMs);
+      await (fault.arrived?.() ?? sleep(cutAfterMs));
       outgoing.socket?.resetAndDestroy();
       return;
     case 'stall':

@@ -21,15 +21,15 @@ export interface MemoryRegistry {
 export const memoryFrameBytes = 8192;
 const type = { manifest: 'application/vnd.oci.image.manifest.v1+json', index: 'application/vnd.oci.image.index.v1+json' };
 
-/** Makes both images (some 70 kB each) and their delta. */
-export async function makeMemoryRegistry(): Promise<MemoryRegistry> {
+/** Makes both images and their delta. v1 has some 60 kB; v2 has `freshBytes` more that no delta can predict. */
+export async function makeMemoryRegistry(freshBytes = 50_000): Promise<MemoryRegistry> {
   const folder = await mkdtemp(join(tmpdir(), 'whittle-memory-'));
   try {
     const shared: ImageFile[] = [{ path: 'etc/' }, { path: 'etc/motd', content: 'hello\n' }, { path: 'lib/' }, { path: 'lib/shared.so', content: noise(20_000, 1), mode: 0o755 }];
     const files = (data: Buffer): ImageFile[] => [...shared, { path: 'app/' }, { path: 'app/data', content: data }, { path: 'app/link', type: 'link', linkPath: 'app/data' }];
     const [v1, v2] = [
       await makeImage(folder, 'v1', [[{ path: 'base', content: noise(9000, 2) }], files(noise(30_000, 3))]),
-      await makeImage(folder, 'v2', [[{ path: 'base', content: noise(9000, 2) }], files(Buffer.concat([noise(25_000, 3), noise(50_000, 4)]))]),
+      await makeImage(folder, 'v2', [[{ path: 'base', content: noise(9000, 2) }], files(Buffer.concat([noise(25_000, 3), noise(freshBytes, 4)]))]),
     ];
     const blobs = new Map<string, { readonly bytes: Buffer; readonly mediaType: string }>();
     for (const image of [v1, v2]) {
