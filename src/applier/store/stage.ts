@@ -1,38 +1,33 @@
 import { acquireLock, discardTree, removeTree, storageError, type FsLock } from '../../atomic/index.js';
-import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors.js';
-import type { BasisContent } from '../../delta/basis.js';
-import type { ContentOrigin } from '../../delta/sink.js';
-import type { LayerMeta } from '../../tar/index.js';
+import { WhittleError } from '../../core/errors.js';
 import type { SpaceNeeds } from '../engines/types.js';
 import { requireFree } from '../free-space.js';
 import { LayersBasis } from './basis.js';
+import { BuildingSink } from './building-sink.js';
 import { checkLayer } from './check.js';
 import { findDamaged, moveLayers, point, recordImage } from './commit.js';
 import type { StoreContext } from './context.js';
-import { noCounters } from './file-sink.js';
 import { Layer, throwIfAborted } from './layer.js';
 import { LayerBuilder } from './layer-builder.js';
 import { hexOf, layerPath, layout, stageLockPath, stagePath } from './layout.js';
 import { mayMakeDevices, prepareStage } from './stage-directory.js';
 import type { Target } from './target.js';
-import type { CommitOptions, Stage, StageCounters, StageOptions, StoreBasis, StoredImage } from './types.js';
+import type { CommitOptions, Stage, StageOptions, StoreBasis, StoredImage } from './types.js';
 
 /** An uncommitted apply on disk, held by one process at a time. */
-export class DiskStage implements Stage {
+export class DiskStage extends BuildingSink implements Stage {
   readonly intake = 'kept';
-  readonly #counters = noCounters();
-  readonly #builder: LayerBuilder;
+  protected readonly builder: LayerBuilder;
   /** diffIDs known to be whole: staged here, or committed and not to be replaced. */
   readonly #whole = new Map<string, 'stage' | 'store'>();
-  #failed = false;
-  #closed = false;
 
   private constructor(
     private readonly context: StoreContext, private readonly target: Target, private readonly options: StageOptions,
     private readonly locks: readonly FsLock[], readonly resumed: boolean, private readonly privileged: boolean,
   ) {
-    this.#builder = new LayerBuilder({
-      fs: context.fs, privileged, signal: options.signal, counters: this.#counters,
+    super();
+    this.builder = new LayerBuilder({
+      fs: context.fs, privileged, signal: options.signal, counters: this.counted,
       whole: async (diffId) => (await this.#isWhole(diffId)) ? this.#loadWhole(diffId) : undefined,
       room: (diffId) => this.#room(diffId), built: (diffId) => { this.#whole.set(diffId, 'stage'); },
       refused: (diffId) => removeTree(context.fs, this.#layerPath(diffId)),
@@ -70,10 +65,6 @@ export class DiskStage implements Stage {
     return this.target.diffIds;
   }
 
-  get counters(): StageCounters {
-    return { ...this.#counters };
-  }
-
   get spool(): { readonly path: string; readonly absolutePath: string } {
     const path = `${this.#path}/spool`;
     return { path, absolutePath: `${this.context.fs.root}/${path}` };
@@ -85,11 +76,11 @@ export class DiskStage implements Stage {
 
   useBasis(basis: StoreBasis): void {
     if (!(basis instanceof LayersBasis)) throw new WhittleError('INTERNAL', 'a stage takes only its own store\'s basis');
-    this.#builder.useBasis(basis);
+    this.builder.useBasis(basis);
   }
 
   hasLayer(layer: number): Promise<boolean> {
-    return this.#guard('looking for a layer', () => this.#isWhole(this.#builder.diffId(layer)));
+    return this.guard('looking for a layer', () => this.#isWhole(this.builder.diffId(layer)));
   }
 
   async #isWhole(diffId: string): Promise<boolean> {
@@ -103,16 +94,9 @@ export class DiskStage implements Stage {
     if (left === undefined) return false;
     const { damageCount } = await checkLayer(context.fs, left, { signal: options.signal });
     if (damageCount > 0) return false;
-    for (const { header } of left.meta.entries) {
-      this.#counters.keptBytes += header.sizeBytes;
-      if (header.sizeBytes > 0) this.#counters.keptFiles++;
-    }
+    this.countKept(left.meta);
     this.#whole.set(diffId, 'stage');
     return true;
-  }
-
-  writeLayerTar(layer: number, chunks: AsyncIterable<Buffer>): Promise<void> {
-    return this.#guard('extracting a layer', () => this.#builder.writeLayerTar(layer, chunks));
   }
 
   async #room(diffId: string): Promise<{ path: string; fresh: boolean }> {
@@ -128,10 +112,6 @@ export class DiskStage implements Stage {
     return `${this.#path}/layers/${hexOf(diffId)}`;
   }
 
-  beginLayer(layer: number, meta: LayerMeta): Promise<void> {
-    return this.#guard('starting a layer', () => this.#builder.beginLayer(layer, meta));
-  }
-
   async #loadWhole(diffId: string): Promise<Layer> {
     const path = this.#whole.get(diffId) === 'store' ? layerPath(diffId) : this.#layerPath(diffId);
     const layer = await Layer.load(this.context.fs, path, diffId);
@@ -139,37 +119,17 @@ export class DiskStage implements Stage {
     return layer;
   }
 
-  copyEntry(layer: number, entry: number, origin: ContentOrigin, content?: Buffer): Promise<void> {
-    return this.#guard('copying a file', () => this.#builder.copyEntry(layer, entry, origin, content));
-  }
-
-  writeEntry(layer: number, entry: number, chunk: Buffer): Promise<void> {
-    return this.#guard('writing a file', () => this.#builder.writeEntry(layer, entry, chunk));
-  }
-
-  endEntry(layer: number, entry: number): Promise<void> {
-    return this.#guard('writing a file', () => this.#builder.endEntry(layer, entry));
-  }
-
-  openContent(layer: number, entry: number): Promise<BasisContent> {
-    return this.#guard('reading a staged file', () => this.#builder.openContent(layer, entry));
-  }
-
-  endLayer(layer: number, meta: LayerMeta): Promise<void> {
-    return this.#guard('finishing a layer', () => this.#builder.endLayer(layer, meta));
-  }
-
   async requireSpace({ spoolBytes, imageBytes }: SpaceNeeds): Promise<void> {
-    const { freeBytes } = await this.#guard('asking for free space', () => this.context.fs.space());
+    const { freeBytes } = await this.guard('asking for free space', () => this.context.fs.space());
     requireFree(this.context.fs.root, spoolBytes + imageBytes, freeBytes);
   }
 
   async checkpoint(): Promise<void> {
-    await this.#guard('syncing the stage', () => this.context.fs.syncfs('stage.checkpoint'));
+    await this.guard('syncing the stage', () => this.context.fs.syncfs('stage.checkpoint'));
   }
 
   commit(options: CommitOptions): Promise<StoredImage> {
-    return this.#guard('committing', () => this.#commit(options));
+    return this.guard('committing', () => this.#commit(options));
   }
 
   /**
@@ -183,7 +143,7 @@ export class DiskStage implements Stage {
       if (!(await this.#isWhole(diffId))) throw new WhittleError('STAGE_INCOMPLETE', `layer ${diffId} is not there yet`, { data: { diffId } });
     }
     // What building them took is not needed to prove them, and a large image's would be in memory twice.
-    this.#builder.clear();
+    this.builder.clear();
     await context.fs.syncfs('stage.commit');
     if (options.verify !== false) await this.#prove(distinct, options);
     throwIfAborted(options.signal);
@@ -221,8 +181,8 @@ export class DiskStage implements Stage {
   }
 
   async discard(): Promise<void> {
-    if (this.#closed) return;
-    await this.#builder.abandon();
+    if (this.closed) return;
+    await this.builder.abandon();
     try {
       await this.#drop();
     } catch (error) {
@@ -239,25 +199,15 @@ export class DiskStage implements Stage {
   }
 
   async close(): Promise<void> {
-    if (this.#closed) return;
-    await this.#builder.abandon();
+    if (this.closed) return;
+    await this.builder.abandon();
     // What a failing disk may have swallowed must be written anew, to new inodes.
-    if (this.#failed) await discardTree(this.context.fs, this.#path, layout.trash).catch(() => undefined);
+    if (this.failed) await discardTree(this.context.fs, this.#path, layout.trash).catch(() => undefined);
     await this.#release();
   }
 
   async #release(): Promise<void> {
-    this.#closed = true;
+    this.closed = true;
     for (const lock of this.locks) await lock.release();
-  }
-
-  async #guard<T>(what: string, body: () => Promise<T>): Promise<T> {
-    if (this.#closed) throw new WhittleError('INTERNAL', 'the stage is closed');
-    try {
-      return await body();
-    } catch (error) {
-      if (systemErrorCode(error) === 'EIO' && !isWhittleError(error)) this.#failed = true;
-      throw storageError(error, what);
-    }
   }
 }

@@ -1,17 +1,14 @@
-import { isSystemError, removeTree, storageError, type BatchOp, type DurableFs } from '../../../atomic/index.js';
-import { isWhittleError, systemErrorCode, WhittleError } from '../../../core/errors.js';
-import type { BasisContent } from '../../../delta/basis.js';
-import type { ContentOrigin } from '../../../delta/sink.js';
+import { isSystemError, removeTree, type BatchOp, type DurableFs } from '../../../atomic/index.js';
+import { isWhittleError, WhittleError } from '../../../core/errors.js';
 import { chainIds, parseManifest, type Manifest } from '../../../oci/index.js';
-import type { LayerMeta } from '../../../tar/index.js';
 import { LayersBasis } from '../../store/basis.js';
+import { BuildingSink } from '../../store/building-sink.js';
 import { checkLayer } from '../../store/check.js';
-import { noCounters } from '../../store/file-sink.js';
 import { Layer, throwIfAborted } from '../../store/layer.js';
 import { LayerBuilder } from '../../store/layer-builder.js';
 import { hexOf } from '../../store/layout.js';
 import type { Target } from '../../store/target.js';
-import type { CommitOptions, StageCounters } from '../../store/types.js';
+import type { CommitOptions } from '../../store/types.js';
 import type { BeginOptions, HeldBasis, HeldImage, LayerSink } from '../types.js';
 import type { ContainerdEngine } from './engine.js';
 import { grpcStatus, isStatus } from './grpc.js';
@@ -24,10 +21,9 @@ import { layerDirectories } from './trees.js';
  * any order; when all are there, they are moved, bottom first, into snapshots upon one another, which are committed under
  * their chainIDs. A lease of the target's holds all of it until the image's record does.
  */
-export class ContainerdSink implements LayerSink {
+export class ContainerdSink extends BuildingSink implements LayerSink {
   readonly intake = 'kept';
-  readonly #counters = noCounters();
-  readonly #builder: LayerBuilder;
+  protected readonly builder: LayerBuilder;
   readonly #manifest: Manifest;
   readonly #chain: readonly string[];
   /** Directories of snapshots that stand alone, by the name given to `#room`. */
@@ -41,13 +37,12 @@ export class ContainerdSink implements LayerSink {
   #leaseTaken = false;
   /** The lease was made by this sink, not by a pull that was interrupted. */
   #leaseIsNew = false;
-  #failed = false;
-  #closed = false;
 
   constructor(private readonly engine: ContainerdEngine, private readonly target: Target, private readonly lease: string, private readonly options: BeginOptions) {
+    super(' for containerd');
     this.#manifest = parseManifest(target.manifest, 'image manifest', target.manifestMediaType);
     this.#chain = chainIds(target.diffIds);
-    this.#builder = this.#newBuilder('');
+    this.builder = this.#newBuilder('');
     for (const diffId of options.replaceLayers) this.#elsewhere.set(diffId, null);
   }
 
@@ -57,7 +52,7 @@ export class ContainerdSink implements LayerSink {
     const fs = (): DurableFs => engine.trees.fs;
     return new LayerBuilder({
       get fs() { return fs(); },
-      privileged: true, signal: options.signal, counters: this.#counters,
+      privileged: true, signal: options.signal, counters: this.counted,
       whole: async (diffId) => {
         const path = suffix === '' ? this.#staged.get(diffId) : undefined;
         return path === undefined ? undefined : Layer.load(fs(), path, diffId);
@@ -68,18 +63,14 @@ export class ContainerdSink implements LayerSink {
     }, this.target.diffIds);
   }
 
-  get counters(): StageCounters {
-    return { ...this.#counters };
-  }
-
   useBasis(basis: HeldBasis): void {
     if (!(basis instanceof LayersBasis)) throw new WhittleError('INTERNAL', 'containerd takes only its own basis');
-    this.#builder.useBasis(basis);
+    this.builder.useBasis(basis);
   }
 
   hasLayer(layer: number): Promise<boolean> {
-    return this.#guard('looking for a layer', async () => {
-      const diffId = this.#builder.diffId(layer);
+    return this.guard('looking for a layer', async () => {
+      const diffId = this.builder.diffId(layer);
       return this.#staged.has(diffId) || (await this.#isInChain(layer)) || (await this.#isStaged(diffId)) || (await this.#findElsewhere(diffId)) !== null;
     });
   }
@@ -108,10 +99,7 @@ export class ContainerdSink implements LayerSink {
     const { fs } = this.engine.trees;
     const left = await Layer.load(fs, path, diffId);
     if (left === undefined || (await checkLayer(fs, left, { signal: this.options.signal })).damageCount > 0) return false;
-    for (const { header } of left.meta.entries) {
-      this.#counters.keptBytes += header.sizeBytes;
-      if (header.sizeBytes > 0) this.#counters.keptFiles++;
-    }
+    this.countKept(left.meta);
     this.#staged.set(diffId, path);
     return true;
   }
@@ -131,10 +119,6 @@ export class ContainerdSink implements LayerSink {
       if (at >= 0 && (await this.#hold(image.chain[at] ?? ''))) return { diffId, chain: image.chain.slice(0, at + 1), blob: image.layers[at] };
     }
     return null;
-  }
-
-  writeLayerTar(layer: number, chunks: AsyncIterable<Buffer>): Promise<void> {
-    return this.#guard('extracting a layer', () => this.#builder.writeLayerTar(layer, chunks));
   }
 
   #key(name: string): string {
@@ -182,38 +166,14 @@ export class ContainerdSink implements LayerSink {
     this.#leaseTaken = true;
   }
 
-  beginLayer(layer: number, meta: LayerMeta): Promise<void> {
-    return this.#guard('starting a layer', () => this.#builder.beginLayer(layer, meta));
-  }
-
-  copyEntry(layer: number, entry: number, origin: ContentOrigin, content?: Buffer): Promise<void> {
-    return this.#guard('copying a file', () => this.#builder.copyEntry(layer, entry, origin, content));
-  }
-
-  writeEntry(layer: number, entry: number, chunk: Buffer): Promise<void> {
-    return this.#guard('writing a file', () => this.#builder.writeEntry(layer, entry, chunk));
-  }
-
-  endEntry(layer: number, entry: number): Promise<void> {
-    return this.#guard('writing a file', () => this.#builder.endEntry(layer, entry));
-  }
-
-  openContent(layer: number, entry: number): Promise<BasisContent> {
-    return this.#guard('reading a layer that is being built', () => this.#builder.openContent(layer, entry));
-  }
-
-  endLayer(layer: number, meta: LayerMeta): Promise<void> {
-    return this.#guard('finishing a layer', () => this.#builder.endLayer(layer, meta));
-  }
-
   checkpoint(): Promise<void> {
-    return this.#guard('syncing the layers', async () => {
+    return this.guard('syncing the layers', async () => {
       if (this.engine.trees.isOpen) await this.engine.trees.fs.syncfs('stage.checkpoint');
     });
   }
 
   commit(options: CommitOptions): Promise<HeldImage> {
-    return this.#guard('committing', () => this.#commit(options));
+    return this.guard('committing', () => this.#commit(options));
   }
 
   /**
@@ -225,13 +185,13 @@ export class ContainerdSink implements LayerSink {
     const { engine, target } = this;
     await this.#takeLease();
     await this.#gather();
-    this.#builder.clear();
+    this.builder.clear();
     if (engine.trees.isOpen) await engine.trees.fs.syncfs('stage.commit');
     if (options.verify !== false) await this.#prove(options);
     throwIfAborted(options.signal);
     for (const [layer] of target.diffIds.entries()) await this.#commitLayer(layer);
     const names = await publishImage(engine.api, this.lease, { target, manifest: this.#manifest, chain: this.#chain, name: options.name });
-    this.#closed = true;
+    this.closed = true;
     try {
       await engine.api.deleteLease(this.lease, false);
     } catch (error) {
@@ -248,7 +208,7 @@ export class ContainerdSink implements LayerSink {
       if (this.#staged.has(diffId) || (await this.#isInChain(layer)) || (await this.#isStaged(diffId))) continue;
       const from = await this.#findElsewhere(diffId);
       if (from === null) throw new WhittleError('STAGE_INCOMPLETE', `layer ${diffId} is not there yet`, { data: { diffId } });
-      await this.#adopt(layer, from, this.#builder);
+      await this.#adopt(layer, from, this.builder);
     }
   }
 
@@ -300,7 +260,7 @@ export class ContainerdSink implements LayerSink {
     const { api, trees } = this.engine;
     const name = this.#chain[layer]!;
     if (await this.#hold(name)) return;
-    const diffId = this.#builder.diffId(layer);
+    const diffId = this.builder.diffId(layer);
     const from = await this.#takeStaged(layer, diffId);
     const key = `${this.lease}-chain-${String(layer)}`;
     await api.removeSnapshot(key);
@@ -332,28 +292,18 @@ export class ContainerdSink implements LayerSink {
   }
 
   async discard(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    await this.#builder.abandon();
+    if (this.closed) return;
+    this.closed = true;
+    await this.builder.abandon();
     await this.engine.api.deleteLease(this.lease, true);
   }
 
   async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    await this.#builder.abandon();
+    if (this.closed) return;
+    this.closed = true;
+    await this.builder.abandon();
     // A pull that only looked leaves nothing; and what a failing disk may have swallowed must be written anew, to new inodes.
-    if (this.#failed || (this.#leaseIsNew && this.#rooms.size === 0)) await this.engine.api.deleteLease(this.lease, true).catch(() => undefined);
-  }
-
-  async #guard<T>(what: string, body: () => Promise<T>): Promise<T> {
-    if (this.#closed) throw new WhittleError('INTERNAL', 'the sink is closed');
-    try {
-      return await body();
-    } catch (error) {
-      if (systemErrorCode(error) === 'EIO' && !isWhittleError(error)) this.#failed = true;
-      throw storageError(error, `${what} for containerd`);
-    }
+    if (this.failed || (this.#leaseIsNew && this.#rooms.size === 0)) await this.engine.api.deleteLease(this.lease, true).catch(() => undefined);
   }
 }
 

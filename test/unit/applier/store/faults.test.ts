@@ -123,3 +123,23 @@ for (const operation of ['syncfs', 'file.fsync', 'fsyncDir', 'rename', 'batch', 
     expect(failures).toBeGreaterThan(0);
   });
 }
+
+test.each([['EIO', 0], ['ENOSPC', 1]])('after %s a stage that is closed keeps %i of its whole layers: what a failing disk acknowledged is written anew', async (code, kept) => {
+  const root = temporaryDirectory();
+  await withStore(root, (store) => install(store, [small], 'n'));
+  const two = target([medium, large]);
+  let broken = false;
+  const { fs } = failing(await LinuxFs.open(root), (name) => (broken && name === 'syncfs' ? code : undefined));
+  const store = await openStore(root, { fs });
+  const stage = await store.stage(two);
+  await stage.writeLayerTar(0, pieces(medium));
+  broken = true;
+  await expect(stage.checkpoint()).rejects.toMatchObject({ code: code === 'EIO' ? 'STORAGE_IO' : 'STORAGE_FULL' });
+  await stage.close();
+  await store.close();
+  await withStore(root, async (after) => {
+    const again = await after.stage(two);
+    expect([await again.hasLayer(0), await again.hasLayer(1)].filter(Boolean)).toHaveLength(kept);
+    await again.discard();
+  });
+});
