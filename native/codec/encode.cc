@@ -176,7 +176,12 @@ class ProfileEncoder final : public Encoder {
       OldContent old(file.sources);
       ReferenceRewriter* rewriter = residue != nullptr && references_[number] != nullptr ? &references_[number]->rewriter : nullptr;
       size_t next = 0;
-      walker.Begin(target.Kind(), target.size(), &old, rewriter, [&](Op& op) {
+      const uint32_t kind = target.Kind();
+      // Not those of `references_`: another thread may be making them.
+      CodeRanges code;
+      ElfImage image;
+      if (literals != nullptr && MayHaveWords(kind, target.size(), old.size()) && ParseElf(old, image)) code = FindCode(old, image);
+      walker.Begin(kind, target.size(), &old, rewriter, std::move(code), [&](Op& op) {
         if (next == file.ops.size()) return false;
         op = file.ops[next++];
         return true;

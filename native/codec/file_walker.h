@@ -7,6 +7,7 @@
 #include <functional>
 #include <vector>
 
+#include "codec/code_ranges.h"
 #include "codec/literal_model.h"
 #include "codec/old_content.h"
 #include "codec/op_model.h"
@@ -28,11 +29,13 @@ class FileWalker {
   /** A null model leaves its stretches alone: the encoder runs one model per thread. All are borrowed. */
   FileWalker(Coder* residue_coder, Residue* residue, Coder* literal_coder, Literals* literals)
       : residue_coder_(residue_coder), literal_coder_(literal_coder), residue_(residue), literals_(literals),
-        page_(kMargin + kPageBytes), old_(ReferenceRewriter::kLead + kPageBytes + ReferenceRewriter::kTrail), backward_(kPageBytes), marks_(kPageBytes + 2) {}
+        page_(kMargin + kPageBytes), old_(ReferenceRewriter::kLead + kPageBytes + ReferenceRewriter::kTrail), backward_(kPageBytes), turned_(kMargin + kPageBytes), marks_(kPageBytes + 2) {}
 
-  /** Starts a file. `old` and `rewriter` (null: references stay as they are) are borrowed until the file ends. */
-  void Begin(uint32_t kind, uint64_t size, OldContent* old, ReferenceRewriter* rewriter, NextOp next_op) {
+  /** Starts a file. `old` and `rewriter` (null: references stay as they are) are borrowed until the file ends. `code` is that of the old file. */
+  void Begin(uint32_t kind, uint64_t size, OldContent* old, ReferenceRewriter* rewriter, CodeRanges code, NextOp next_op) {
     rewriter_ = rewriter;
+    code_ = std::move(code);
+    word_width_ = 1;
     if (rewriter != nullptr) {
       learned_.Clear(old->size());
       rewriter->Begin(tables_);
@@ -71,7 +74,7 @@ class FileWalker {
         if (rewriter_ != nullptr) tables_.Take(position_, bytes, span);
       } else {
         CodeCopy(bytes, span);
-        if (literals_ != nullptr) literals_->Observe(bytes, span, position_ == op_.new_position, position_ + span == stretch_end);
+        if (literals_ != nullptr) literals_->Observe(bytes, span, position_, WordsAt(op_.old_position), position_ == op_.new_position, position_ + span == stretch_end);
       }
       position_ += span;
       bytes += span;
@@ -110,24 +113,55 @@ class FileWalker {
     if (rewriter_ != nullptr) tables_.Take(position, bytes, size);
   }
 
+  /** The width of words of the old code at an offset. */
+  size_t WordsAt(uint64_t old_offset) const { return code_.width == 1 ? 1 : code_.WidthAt(old_offset); }
+
   void CodeLiteral(uint8_t* bytes, size_t span) {
     if (literals_ == nullptr) return;
-    if (position_ == previous_end_) literals_->BeginRun();
+    if (position_ == previous_end_) {
+      literals_->BeginRun();
+      word_width_ = previous_end_ > 0 ? WordsAt(previous_old_end_ - 1) : has_op_ ? WordsAt(op_.old_position) : 1;
+    }
     content_->Fetch(static_cast<int64_t>(previous_old_end_ + (position_ - previous_end_)), span, old_.data());
     const int64_t before = has_op_ ? static_cast<int64_t>(op_.old_position) - static_cast<int64_t>(op_.new_position - position_)
                                    : static_cast<int64_t>(content_->size()) - static_cast<int64_t>(size_ - position_);
     content_->Fetch(before, span, backward_.data());
-    literals_->Code(*literal_coder_, bytes, span, {old_.data(), backward_.data()}, position_);
+    // Whole words are told highest byte first, what is before and after them is not.
+    const size_t width = word_width_;
+    const size_t head = width == 1 ? span : std::min(span, static_cast<size_t>((width - position_ % width) % width));
+    const size_t tail = head + (span - head) / width * width;
+    CodeBytes(bytes, 0, head);
+    if (tail > head) CodeWords(bytes, head, tail);
+    CodeBytes(bytes, tail, span);
+  }
+
+  void CodeBytes(uint8_t* bytes, size_t from, size_t to) {
+    if (to > from) literals_->Code(*literal_coder_, bytes + from, to - from, {old_.data() + from, backward_.data() + from}, position_ + from, 1);
+  }
+
+  void CodeWords(uint8_t* bytes, size_t from, size_t to) {
+    const size_t size = to - from;
+    std::memcpy(turned_.data(), bytes + from - kMargin, kMargin + size);
+    TurnWords(turned_.data(), kMargin + size, word_width_);
+    TurnWords(old_.data() + from, size, word_width_);
+    TurnWords(backward_.data() + from, size, word_width_);
+    uint8_t* const words = turned_.data() + kMargin;
+    literals_->Code(*literal_coder_, words, size, {old_.data() + from, backward_.data() + from}, position_ + from, word_width_);
+    if (Coder::kEncodes) return;
+    TurnWords(words, size, word_width_);
+    std::memcpy(bytes + from, words, size);
   }
 
   Coder* residue_coder_;
   Coder* literal_coder_;
   Residue* residue_;
   Literals* literals_;
-  std::vector<uint8_t> page_, old_, backward_, marks_;
+  std::vector<uint8_t> page_, old_, backward_, turned_, marks_;
   ReferenceRewriter* rewriter_ = nullptr;
   LearnedTargets learned_;
   KnownTables tables_;
+  CodeRanges code_;
+  size_t word_width_ = 1;  // of the run of literals at hand
   OldContent* content_ = nullptr;
   NextOp next_op_;
   Op op_;

@@ -89,8 +89,8 @@ class LiteralModel {
  public:
   LiteralModel()
       : table_(Profile::kOrderBits + 3),
-        mixer_(8 * 16 * 6, kInputs, 16384 * 5 / 16),
-        refiner_(256),
+        mixer_(8 * 16 * kVariants, kInputs, 16384 * 5 / 16),
+        refiner_(5 * 256),
         match_(Profile::kHistoryBits) {
     for (AdaptiveBit& bit : hits_) bit = AdaptiveBit(49152, 1);
   }
@@ -111,13 +111,19 @@ class LiteralModel {
 
   /**
    * Takes note of a stretch of a copy, for matches to come: of its first and last kObserved bytes only, as what is
-   * near a literal is most like it. `begins` and `ends`: whether the copy does so with this stretch.
+   * near a literal is most like it. `begins` and `ends`: whether the copy does so with this stretch. Whole words of `width`
+   * bytes are taken highest byte first.
    */
-  void Observe(const uint8_t* bytes, size_t size, bool begins, bool ends) {
+  void Observe(const uint8_t* bytes, size_t size, uint64_t position, size_t width, bool begins, bool ends) {
     const size_t head = begins ? std::min(size, kObserved) : 0;
     const size_t tail = ends ? std::min(size - head, kObserved) : 0;
-    for (size_t index = 0; index < head; index++) match_.Insert(bytes[index]);
-    for (size_t index = size - tail; index < size; index++) match_.Insert(bytes[index]);
+    // Of the words' bytes, how far the first lies from the stretch's start, and where the last word ends.
+    const size_t first = (width - position % width) % width, last = size < first ? first : first + (size - first) / width * width;
+    const auto insert = [&](size_t index) {
+      match_.Insert(bytes[index < first || index >= last ? index : first + ((index - first) ^ (width - 1))]);
+    };
+    for (size_t index = 0; index < head; index++) insert(index);
+    for (size_t index = size - tail; index < size; index++) insert(index);
   }
 
   /** Starts a run of literals. */
@@ -129,9 +135,10 @@ class LiteralModel {
     run_ = raw_left_ = 0;
   }
 
-  /** Codes `size` bytes (encoder: given, decoder: written) of the run. */
+  /** Codes `size` bytes (encoder: given, decoder: written) of the run; with a `width` above 1 they are words, highest byte first. */
   template <class Coder>
-  void Code(Coder& coder, uint8_t* bytes, size_t size, const Neighbours& neighbours, uint64_t position) {
+  void Code(Coder& coder, uint8_t* bytes, size_t size, const Neighbours& neighbours, uint64_t position, size_t width) {
+    width_ = width;
     for (size_t index = 0; index < size; index++) {
       uint8_t* byte = bytes + index;
       if (raw_left_ == 0 && window_++ == kWindow) Judge();
@@ -161,6 +168,7 @@ class LiteralModel {
   static constexpr size_t kObserved = 1024;
   static constexpr size_t kOrders = Profile::kOrders;
   static constexpr size_t kInputs = kOrders + 3;
+  static constexpr size_t kVariants = 2 + 4 * 16;
   /** For the byte that seems likeliest: tables of bytes, and of histories of whether they were right. */
   static constexpr size_t kHitMaps = Profile::kHitMaps;
   static constexpr int kLongGuessBits = 17, kHitBits = 18;
@@ -275,22 +283,28 @@ class LiteralModel {
   /** Whether words tell much. */
   bool IsText() const { return kind_ == kText || kind_ == kPyc; }
 
-  /** Whether instructions are words of four bytes. */
-  bool HasWords() const { return kind_ == kArm64 || kind_ == kArm32; }
-
-  /** The bytes of an instruction before this one: what comes before that tells little of its fields. */
-  static uint32_t WordSoFar(uint32_t c4, uint64_t position) {
-    const uint32_t phase = static_cast<uint32_t>(position & 3);
-    return Hash(c4 & ((1u << (8 * phase)) - 1), 0x900 | phase);
+  /** Of instructions: their bytes so far, which say what they are, and the instructions before. */
+  void WordContexts(const uint8_t* byte, uint64_t position, uint32_t* hashes) const {
+    const uint32_t phase = static_cast<uint32_t>(position & (width_ - 1));
+    const uint32_t so_far = (Word(byte) & ((1u << (8 * phase)) - 1)) | phase << 24;
+    const uint32_t four = Word(byte - phase);
+    const uint32_t before = width_ == 4 ? four : four & 0xffff, opcode = width_ == 4 ? before >> 21 : before >> 8;
+    hashes[1] = Hash(so_far, 0x200 | opcode << 12);
+    if (kOrders > 2) {
+      hashes[2] = Hash(so_far, 0x900);
+      hashes[3] = Hash(so_far, before);
+      hashes[4] = Hash(so_far, Hash(width_ == 4 ? opcode << 11 | Word(byte - phase - 4) >> 21 : four, 0x500));
+    }
   }
 
   void Contexts(const uint8_t* byte, uint64_t position, uint32_t* hashes) const {
     const uint32_t c4 = Word(byte);
     const uint32_t c56 = static_cast<uint32_t>(byte[-5]) | static_cast<uint32_t>(byte[-6]) << 8;
     hashes[0] = Hash(static_cast<uint32_t>(forward_) << 16 | static_cast<uint32_t>(byte[-1]) << 8 | (forward_hits_ & 3), 7);
+    if (width_ > 1) return WordContexts(byte, position, hashes);
     hashes[1] = Hash(c4 & 0xffff, 2);
     if (kOrders > 2) {
-      hashes[2] = HasWords() ? WordSoFar(c4, position) : Hash(c4 & 0xffffff, 3);
+      hashes[2] = Hash(c4 & 0xffffff, 3);
       hashes[3] = Hash(c4, 0x60000 | c56);
       hashes[4] = IsText() ? Hash(word_, 0x500 | byte[-1])
                            : Hash((c4 & 0xff00) | static_cast<uint32_t>(position & 3), 0x500 | backward_);
@@ -304,10 +318,17 @@ class LiteralModel {
   uint8_t CodeByte(Coder& coder, const uint8_t* byte, uint64_t position) {
     uint32_t hashes[5];
     Contexts(byte, position, hashes);
-    const size_t variant = kind_ == kText ? 1 : HasWords() ? 2 + (position & 3) : 0;  // of the mixer's weights
+    const size_t variant = Variant(byte, position);
     const uint32_t high = CodeNibble(coder, hashes, 1, *byte >> 4, variant);
     for (size_t index = 0; index < kOrders; index++) hashes[index] = Hash(hashes[index], high);
     return static_cast<uint8_t>(CodeNibble(coder, hashes, high, *byte & 15, variant));
+  }
+
+  /** Which of the mixer's weights: for each byte of a word, and after the first for what four bits of that say the instruction is. */
+  size_t Variant(const uint8_t* byte, uint64_t position) const {
+    if (width_ == 1) return kind_ == kText;
+    const size_t phase = static_cast<size_t>(position & (width_ - 1));
+    return 2 + phase * 16 + (phase == 0 ? 0 : *(byte - phase) >> (width_ == 4 ? 1 : 4) & 15);
   }
 
   /** A prediction of the next bit from an expected byte, when the bits so far agree with it. */
@@ -332,6 +353,7 @@ class LiteralModel {
     NibbleSlot* slots[kOrders];
     table_.template Find<kOrders>(hashes, slots);
     const int base = node == 1 ? 4 : 0;
+    const size_t refined_from = (variant + 14) / 16 * 256;  // 0, or one for each byte of a word
     uint32_t within = 1;
     for (int place = 3; place >= 0; place--) {
       Mixer::Inputs inputs;
@@ -345,8 +367,8 @@ class LiteralModel {
       else if (match_.expects()) inputs.values[kOrders + 2] = guesses[2].Input(&match_trust_[MatchGrade()], match_.expected(), node, base + place);
       const size_t selected = (guesses[2].state == nullptr ? 0 : excludes ? 3 : match_.length() == 0 ? 1 : match_.length() < 16 ? 2 : 3) * 4 +
                               (guesses[0].state != nullptr) * 2 + (guesses[1].state != nullptr);
-      const int mixed = mixer_.Mix(inputs, (selected * 8 + static_cast<size_t>(base + place)) * 6 + variant);
-      const uint32_t refined = refiner_.Refine(mixed, node);
+      const int mixed = mixer_.Mix(inputs, (selected * 8 + static_cast<size_t>(base + place)) * kVariants + variant);
+      const uint32_t refined = refiner_.Refine(mixed, refined_from + node);
       const uint32_t probability = (Squash(mixed) + refined + 1) >> 1;
       const int bit = coder.Code(static_cast<int>(value >> place) & 1, probability);
       surprises_ += (probability >= 32768) != (bit != 0);
@@ -374,6 +396,7 @@ class LiteralModel {
   std::array<AdaptiveBit, 16> long_;
   uint32_t kind_ = 0, word_ = 0, forward_hits_ = 0, backward_hits_ = 0, run_ = 0;
   uint32_t window_ = 0, surprises_ = 0, raw_left_ = 0, raw_run_ = kShortestRaw;
+  size_t width_ = 1;  // of words
   uint8_t forward_ = 0, backward_ = 0;
   std::vector<ByteGuess> long_guesses_ = std::vector<ByteGuess>(size_t{1} << kLongGuessBits);
   std::vector<ByteGuess> short_guesses_ = std::vector<ByteGuess>(size_t{1} << 16);

@@ -56,13 +56,13 @@ class ProfileDecoder : public Decoder {
       references_.reset();
       if (MayHaveReferences(kind, size, old_->size()) && ops_.CodeReferences(op_coder_, false)) {
         ReadReferences();
-        walker_.Begin(kind, size, old_.get(), &references_->rewriter, [this](Op& op) {
+        walker_.Begin(kind, size, old_.get(), &references_->rewriter, OldCode(kind, size), [this](Op& op) {
           if (next_op_ == file_ops_.size()) return false;
           op = file_ops_[next_op_++].Whole();
           return true;
         });
       } else {
-        walker_.Begin(kind, size, old_.get(), nullptr, [this](Op& op) { return ops_.Code(op_coder_, op, false); });
+        walker_.Begin(kind, size, old_.get(), nullptr, OldCode(kind, size), [this](Op& op) { return ops_.Code(op_coder_, op, false); });
       }
       page_used_ = page_size_ = 0;
     });
@@ -132,6 +132,14 @@ class ProfileDecoder : public Decoder {
       file_ops_.emplace_back(op);
     }
     references_->map.Build(references_->image, references_->shifts, file_ops_);
+  }
+
+  /** The old file's code that is made of words, references or not. */
+  CodeRanges OldCode(uint32_t kind, uint64_t size) {
+    if (!MayHaveWords(kind, size, old_->size())) return {};
+    if (references_ != nullptr) return FindCode(*old_, references_->image);
+    ElfImage image;
+    return ParseElf(*old_, image) ? FindCode(*old_, image) : CodeRanges();
   }
 
   void RequireFileEnd() {

@@ -125,10 +125,10 @@ async function readAll(decoder: { next(out: Buffer): Promise<number> }, sizeByte
 }
 
 /** Encodes one file, sees to it that it comes back the same, and gives what it took. */
-export async function roundTrip(file: ContentFile, one: PatchCase): Promise<Buffer> {
-  const [streams] = await encodeSegments(file, [[one]], { profile: 'small' });
+export async function roundTrip(file: ContentFile, one: PatchCase, profile: CodecProfile = 'small'): Promise<Buffer> {
+  const [streams] = await encodeSegments(file, [[one]], { profile });
   if (streams === undefined) throw new Error('no segment was made');
-  const [decoded] = await decodeSegments(file, [streams], [[one]], { profile: 'small' });
+  const [decoded] = await decodeSegments(file, [streams], [[one]], { profile });
   expect(decoded?.equals(Buffer.from(one.target))).toBe(true);
   return streams;
 }
