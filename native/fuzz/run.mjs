@@ -31,10 +31,13 @@ run(process.env.CXX ?? 'g++', [
 
 /** Two versions of a small program with Go's tables, written below `output`: whole, other than the pieces of large programs. */
 async function goPrograms() {
-  const { code } = transformSync(readFileSync(join(root, 'test', 'support', 'tiny-go.ts'), 'utf8'), { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'es6' } });
-  const module = join(output, 'tiny-go.mjs');
-  writeFileSync(module, code);
-  const { tinyGo } = await import(pathToFileURL(module).href);
+  for (const name of ['elf-parts', 'tiny-go']) {
+    const { code } = transformSync(readFileSync(join(root, 'test', 'support', `${name}.ts`), 'utf8'), { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'es6' } });
+    writeFileSync(join(output, `${name}.js`), code);
+  }
+  // The programs import each other as modules do.
+  writeFileSync(join(output, 'package.json'), '{"type":"module"}\n');
+  const { tinyGo } = await import(pathToFileURL(join(output, 'tiny-go.js')).href);
   return [[60, 0], [63, 3]].map(([count, shift]) => {
     const path = join(output, `go-${String(count)}`);
     const functions = Array.from({ length: count }, (_, at) => ({ codeBytes: 32 + 16 * ((at * 7 + shift) % 9), nameBytes: 3 + ((at * 5 + shift) % 20), valueBytes: 2 + ((at + shift) % 7) }));
@@ -43,7 +46,18 @@ async function goPrograms() {
   });
 }
 
+/** Programs that say they are for another machine, written below `output`: what code of it is made of is read as that. */
+function forMachine(machine) {
+  return ['whittle_server.node', 'whittle_device.node'].map((name) => {
+    const bytes = readFileSync(join(root, 'native', 'build', 'Release', name));
+    bytes.writeUInt16LE(machine, 18);
+    const path = join(output, `machine-${String(machine)}-${name}`);
+    writeFileSync(path, bytes);
+    return path;
+  });
+}
+
 // Old and new by turns: an executable against another, text against text.
-const pairs = [process.execPath, join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'native', 'build', 'Release', 'whittle_device.node'), join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'docs', 'format.md'), join(root, 'docs', 'format-codec.md'), ...(await goPrograms())];
+const pairs = [process.execPath, join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'native', 'build', 'Release', 'whittle_device.node'), join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'docs', 'format.md'), join(root, 'docs', 'format-codec.md'), ...(await goPrograms()), ...forMachine(183), ...forMachine(40)];
 run(program, [values.rounds, ...pairs], { WHITTLE_SEED: values.seed });
 if (!values['native-only']) run('npm', ['test', '--', 'test/property/fuzz-parsers.test.ts'], { WHITTLE_FUZZ_ROUNDS: values.rounds, WHITTLE_SEED: values.seed });
