@@ -90,7 +90,7 @@ class LiteralModel {
   LiteralModel()
       : table_(Profile::kOrderBits + 3),
         mixer_(8 * 16 * kVariants, kInputs, 16384 * 5 / 16),
-        refiner_(5 * 256),
+        refiner_(6 * 256),
         match_(Profile::kHistoryBits) {
     for (AdaptiveBit& bit : hits_) bit = AdaptiveBit(49152, 1);
   }
@@ -168,7 +168,7 @@ class LiteralModel {
   static constexpr size_t kObserved = 1024;
   static constexpr size_t kOrders = Profile::kOrders;
   static constexpr size_t kInputs = kOrders + 3;
-  static constexpr size_t kVariants = 2 + 4 * 16;
+  static constexpr size_t kVariants = 2 + 5 * 16;
   /** For the byte that seems likeliest: tables of bytes, and of histories of whether they were right. */
   static constexpr size_t kHitMaps = Profile::kHitMaps;
   static constexpr int kLongGuessBits = 17, kHitBits = 18;
@@ -299,15 +299,21 @@ class LiteralModel {
 
   void Contexts(const uint8_t* byte, uint64_t position, uint32_t* hashes) const {
     const uint32_t c4 = Word(byte);
-    const uint32_t c56 = static_cast<uint32_t>(byte[-5]) | static_cast<uint32_t>(byte[-6]) << 8;
     hashes[0] = Hash(static_cast<uint32_t>(forward_) << 16 | static_cast<uint32_t>(byte[-1]) << 8 | (forward_hits_ & 3), 7);
     if (width_ > 1) return WordContexts(byte, position, hashes);
     hashes[1] = Hash(c4 & 0xffff, 2);
     if (kOrders > 2) {
-      hashes[2] = Hash(c4 & 0xffffff, 3);
-      hashes[3] = Hash(c4, 0x60000 | c56);
-      hashes[4] = IsText() ? Hash(word_, 0x500 | byte[-1])
-                           : Hash((c4 & 0xff00) | static_cast<uint32_t>(position & 3), 0x500 | backward_);
+      if (IsText()) {
+        const uint32_t c56 = static_cast<uint32_t>(byte[-5]) | static_cast<uint32_t>(byte[-6]) << 8;
+        hashes[2] = Hash(c4 & 0xffffff, 3);
+        hashes[3] = Hash(c4, 0x60000 | c56);
+        hashes[4] = Hash(word_, 0x500 | byte[-1]);
+      } else {
+        // What code and tables are made of is short, and often apart: matches know the rest.
+        hashes[2] = Hash(c4 & 0xff, 3);
+        hashes[3] = Hash(c4 & 0xffff0000, 0x60000);
+        hashes[4] = Hash(c4 & 0xffff00, 0x500);
+      }
     }
   }
 
@@ -324,11 +330,14 @@ class LiteralModel {
     return static_cast<uint8_t>(CodeNibble(coder, hashes, high, *byte & 15, variant));
   }
 
-  /** Which of the mixer's weights: for each byte of a word, and after the first for what four bits of that say the instruction is. */
+  /**
+   * Which of the mixer's weights: where there are no words, those for the byte before; else for each byte of a word and, after
+   * the first, for what four bits of that say the instruction is.
+   */
   size_t Variant(const uint8_t* byte, uint64_t position) const {
-    if (width_ == 1) return kind_ == kText;
+    if (width_ == 1) return IsText() ? kind_ == kText : 2 + (byte[-1] >> 4);
     const size_t phase = static_cast<size_t>(position & (width_ - 1));
-    return 2 + phase * 16 + (phase == 0 ? 0 : *(byte - phase) >> (width_ == 4 ? 1 : 4) & 15);
+    return 18 + phase * 16 + (phase == 0 ? 0 : *(byte - phase) >> (width_ == 4 ? 1 : 4) & 15);
   }
 
   /** A prediction of the next bit from an expected byte, when the bits so far agree with it. */
@@ -353,7 +362,7 @@ class LiteralModel {
     NibbleSlot* slots[kOrders];
     table_.template Find<kOrders>(hashes, slots);
     const int base = node == 1 ? 4 : 0;
-    const size_t refined_from = (variant + 14) / 16 * 256;  // 0, or one for each byte of a word
+    const size_t refined_from = (variant + 14) / 16 * 256;  // one for text, one for other bytes, and one for each byte of a word
     uint32_t within = 1;
     for (int place = 3; place >= 0; place--) {
       Mixer::Inputs inputs;
