@@ -15,10 +15,10 @@ const onDisk = testUnlessWanting(wantingForHarness());
 const isCi = process.env['CI'] === 'true';
 
 onDisk('no crash state of ext4, xfs or btrfs breaks a promise', async () => {
-  const results = await runDisks({ states: isCi ? 1500 : 150, seed: 1, filesystems });
+  const results = await runDisks({ states: isCi ? 3000 : 150, seed: 1, filesystems });
   expect(results.flatMap(({ violations }) => violations)).toEqual([]);
   const states = results.reduce((sum, result) => sum + result.states, 0);
-  expect(states).toBeGreaterThanOrEqual(isCi ? 1500 : 150);
+  expect(states).toBeGreaterThanOrEqual(isCi ? 3000 : 150);
   // What cannot be mounted proves nothing: nearly all can.
   expect(results.reduce((sum, { unmountable }) => sum + unmountable, 0)).toBeLessThan(states / 20);
   for (const { secondCuts, filesystem, scenario, writes, flushes } of results) expect({ filesystem, scenario, secondCuts, recorded: writes > 0 && flushes > 0 }).toMatchObject({ recorded: true });
