@@ -14,7 +14,7 @@ afterEach(async () => {
 const oldSizes = Array.from({ length: 200 }, (_, index) => 64 + (index % 9) * 16);
 
 /** Between what it costs to learn where each function went, and what each call of one costs without: measured. */
-const mostLearnedBytes = { 'x86-64': 1180, aarch64: 950 } as const;
+const mostLearnedBytes = { 'x86-64': 1290, aarch64: 965 } as const;
 
 /** An executable in which some functions grew, each function that `isCopied` copied from where it was. */
 function grown(machine: TinyMachine, grows = (index: number): boolean => index % 40 === 11, isCopied = (_: number): boolean => true): PatchCase {
