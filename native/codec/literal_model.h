@@ -10,6 +10,7 @@
 
 #include "codec/byte_guess.h"
 #include "codec/mixing.h"
+#include "codec/range_coder.h"
 #include "codec/residue_model.h"
 
 namespace whittle::codec {
@@ -20,8 +21,9 @@ class MatchModel {
   /** From here on a match is trusted alone, and longer ones are not looked for. */
   static constexpr uint32_t kLong = 32;
 
-  explicit MatchModel(int history_bits)
-      : history_(size_t{1} << history_bits), mask_((1u << history_bits) - 1), heads_(size_t{1} << kHeadBits) {}
+  /** Of bytes that are appended many at once, each `sparse`th (a power of two) can be found again. */
+  MatchModel(int history_bits, int head_bits, uint32_t sparse)
+      : history_(size_t{1} << history_bits), mask_((1u << history_bits) - 1), heads_(size_t{1} << head_bits), head_shift_(32 - head_bits), sparse_mask_(sparse - 1) {}
 
   /** Forgets the current match: what follows does not follow what came before. */
   void Break() {
@@ -37,12 +39,42 @@ class MatchModel {
 
   /** Appends a byte that no match is wanted for. */
   void Insert(uint8_t byte) {
-    history_[size_ & mask_] = byte;
-    size_++;
-    recent_ = recent_ << 8 | byte;
-    uint32_t& head = heads_[Hash(static_cast<uint32_t>(recent_), static_cast<uint32_t>(recent_ >> 32) & 0xff) >> (32 - kHeadBits)];
+    Put(byte);
+    uint32_t& head = heads_[Head()];
     candidate_ = head;
     head = size_;
+  }
+
+  /** Appends `size` bytes, `byte(index)`, after which no match is wanted but after the last: only each `sparse`th place can be found again. */
+  template <class Byte>
+  void Insert(size_t size, const Byte& byte) {
+    if (size == 0) return;
+    for (size_t index = 0; index + 1 < size; index++) {
+      Put(byte(index));
+      if ((size_ & sparse_mask_) == 0) heads_[Head()] = size_;
+    }
+    Insert(byte(size - 1));
+  }
+
+  /** Whether a match of kLong bytes goes on for kLong more, `bytes`. */
+  bool GoesOn(const uint8_t* bytes) const {
+    const uint32_t distance = (size_ - pointer_) & mask_;
+    for (uint32_t index = 0; index < kLong; index++) {
+      const uint8_t expected = distance != 0 && index >= distance ? bytes[index - distance] : history_[(pointer_ + index) & mask_];
+      if (bytes[index] != expected) return false;
+    }
+    return true;
+  }
+
+  /** Appends the kLong bytes that the match expects, and writes them. */
+  void GoOn(uint8_t* bytes) {
+    for (uint32_t index = 0; index < kLong; index++) {
+      bytes[index] = history_[pointer_++ & mask_];
+      Put(bytes[index]);
+      if ((size_ & sparse_mask_) == 0) heads_[Head()] = size_;
+    }
+    length_ = std::min<uint32_t>(length_ + kLong, 65535);
+    candidate_ = 0;
   }
 
   /** Appends a byte and moves the match on. */
@@ -57,8 +89,14 @@ class MatchModel {
         pointer_ = (misses_ & 255) == 255 ? 0 : pointer_ + 1;
       }
     }
-    Insert(byte);
-    if (length_ == 0) Look();
+    if (length_ == 0) {
+      Insert(byte);
+      Look();
+    } else {
+      Put(byte);
+      heads_[Head()] = size_;
+      candidate_ = 0;
+    }
   }
 
   /** Takes up the match that the last bytes suggest, if they suggest one. */
@@ -73,11 +111,18 @@ class MatchModel {
   }
 
  private:
-  static constexpr int kHeadBits = 18;
 
-  std::vector<uint8_t> history_;
+  void Put(uint8_t byte) {
+    history_[size_++ & mask_] = byte;
+    recent_ = recent_ << 8 | byte;
+  }
+  size_t Head() const { return Hash(static_cast<uint32_t>(recent_), static_cast<uint32_t>(recent_ >> 32) & 0xff) >> head_shift_; }
+
+  LargeVector<uint8_t> history_;
   uint32_t mask_;
-  std::vector<uint32_t> heads_;
+  LargeVector<uint32_t> heads_;
+  int head_shift_;
+  uint32_t sparse_mask_;
   uint32_t size_ = 1;  // position 0 means none
   uint32_t pointer_ = 0, length_ = 0, misses_ = 0;
   uint32_t candidate_ = 0;  // where the last bytes were before
@@ -91,15 +136,17 @@ class LiteralModel {
       : table_(Profile::kOrderBits + 3),
         mixer_(8 * 16 * kVariants, kInputs, 16384 * 5 / 16),
         refiner_(6 * 256),
-        match_(Profile::kHistoryBits) {
+        match_(Profile::kHistoryBits, Profile::kHeadBits, Profile::kSparse) {
     for (AdaptiveBit& bit : hits_) bit = AdaptiveBit(49152, 1);
+    for (AdaptiveBit& bit : longer_) bit = AdaptiveBit(49152, 1);
+    for (uint32_t left = 2; left <= kLong; left++) long_[15 + left] = AdaptiveBit(65536 - 65536 / left, 4);
   }
 
   void BeginFile(uint32_t kind) {
     kind_ = kind;
     match_.Break();
     word_ = 0;
-    window_ = surprises_ = raw_left_ = 0;
+    window_ = surprises_ = raw_left_ = broken_ = 0;
     raw_run_ = kShortestRaw;
   }
 
@@ -119,11 +166,9 @@ class LiteralModel {
     const size_t tail = ends ? std::min(size - head, kObserved) : 0;
     // Of the words' bytes, how far the first lies from the stretch's start, and where the last word ends.
     const size_t first = (width - position % width) % width, last = size < first ? first : first + (size - first) / width * width;
-    const auto insert = [&](size_t index) {
-      match_.Insert(bytes[index < first || index >= last ? index : first + ((index - first) ^ (width - 1))]);
-    };
-    for (size_t index = 0; index < head; index++) insert(index);
-    for (size_t index = size - tail; index < size; index++) insert(index);
+    const auto turned = [&](size_t index) { return bytes[index < first || index >= last ? index : first + ((index - first) ^ (width - 1))]; };
+    match_.Insert(head, turned);
+    match_.Insert(tail, [&](size_t index) { return turned(size - tail + index); });
   }
 
   /** Starts a run of literals. */
@@ -132,50 +177,81 @@ class LiteralModel {
     match_.Look();
     word_ = 0;
     forward_hits_ = backward_hits_ = 0;
-    run_ = raw_left_ = 0;
+    run_ = raw_left_ = broken_ = 0;
   }
 
   /** Codes `size` bytes (encoder: given, decoder: written) of the run; with a `width` above 1 they are words, highest byte first. */
   template <class Coder>
   void Code(Coder& coder, uint8_t* bytes, size_t size, const Neighbours& neighbours, uint64_t position, size_t width) {
     width_ = width;
-    for (size_t index = 0; index < size; index++) {
+    for (size_t index = 0; index < size;) {
       uint8_t* byte = bytes + index;
-      if (raw_left_ == 0 && window_++ == kWindow) Judge();
+      if (raw_left_ == 0 && window_ >= kWindow) Judge();
       if (raw_left_ != 0) {
         *byte = CodeRaw(coder, *byte);
+        index++;
         continue;
       }
       forward_ = neighbours.forward[index];
       backward_ = neighbours.backward[index];
       excluded_ = kNone;
-      if (match_.length() >= MatchModel::kLong) {
-        const uint8_t expected = match_.expected();
-        const uint32_t grade = std::min<uint32_t>(match_.length() / 32, 15);
-        if (CodeAdaptive(coder, long_[grade], *byte == expected, 250)) {
-          *byte = expected;
-          Advance(expected);
-          continue;
-        }
-        excluded_ = expected;
+      if (match_.length() >= kLong) {
+        const size_t done = CodeLong(coder, byte, size - index, {neighbours.forward + index, neighbours.backward + index});
+        window_ += static_cast<uint32_t>(done);
+        index += done;
+        if (done != 0) continue;
       }
       CodeLikely(coder, byte, position + index);
       Advance(*byte);
+      window_++;
+      index++;
     }
   }
 
  private:
+  static constexpr uint32_t kLong = MatchModel::kLong;
   static constexpr size_t kObserved = 1024;
   static constexpr size_t kOrders = Profile::kOrders;
-  static constexpr size_t kInputs = kOrders + 3;
+  static constexpr size_t kInputs = kOrders + (Profile::kNeighbours ? 3 : 1);
   static constexpr size_t kVariants = 2 + 5 * 16;
   /** For the byte that seems likeliest: tables of bytes, and of histories of whether they were right. */
   static constexpr size_t kHitMaps = Profile::kHitMaps;
-  static constexpr int kLongGuessBits = 17, kHitBits = 18;
+  static constexpr int kLongGuessBits = Profile::kLongGuessBits, kHitBits = Profile::kHitBits;
+  static constexpr size_t kHits = 4;            // how many of the last hits are of use
   static constexpr uint32_t kNone = 256;        // as the excluded byte
   static constexpr size_t kExcludedTrust = 56;  // of match_trust_: those that follow are for excluded bytes
   /** What is compressed already cannot be predicted, and modelling it costs a decoder most of its time. */
   static constexpr uint32_t kWindow = 1024, kMostSurprises = kWindow * 8 * 31 / 64, kShortestRaw = 2048, kLongestRaw = 32768;
+
+  /**
+   * Codes what a long match expects: mostly one decision for as many bytes as made it long, then one for each up to the
+   * first that is another. Returns how many bytes were; with 0 the next is another, and excluded.
+   */
+  template <class Coder>
+  size_t CodeLong(Coder& coder, uint8_t* byte, size_t left, const Neighbours& neighbours) {
+    const uint32_t grade = std::min<uint32_t>(match_.length() / kLong, 15);
+    if (broken_ == 0 && left >= kLong) {
+      if (CodeAdaptive(coder, longer_[grade], Coder::kEncodes && match_.GoesOn(byte), 250)) {
+        match_.GoOn(byte);
+        if (IsText()) for (size_t index = 0; index < kLong; index++) AddToWord(byte[index]);
+        for (size_t index = kLong - kHits; index < kLong; index++) AddToHits(byte[index], neighbours.forward[index], neighbours.backward[index]);
+        run_ += kLong;
+        return kLong;
+      }
+      broken_ = kLong;
+    }
+    const uint8_t expected = match_.expected();
+    const bool hit = broken_ != 1 && CodeAdaptive(coder, long_[broken_ != 0 ? 15 + broken_ : grade], *byte == expected, 250);
+    if (broken_ != 0) broken_--;
+    if (hit) {
+      *byte = expected;
+      Advance(expected);
+      return 1;
+    }
+    broken_ = 0;
+    excluded_ = expected;
+    return 0;
+  }
 
   /** After each window of modelled bytes: when their bits came as by the toss of a coin, the next bytes are not modelled. */
   void Judge() {
@@ -183,21 +259,20 @@ class LiteralModel {
       raw_left_ = raw_run_;
       raw_run_ = std::min(raw_run_ * 2, kLongestRaw);
       match_.Break();
-      word_ = 0;
+      word_ = broken_ = 0;
     } else {
       raw_run_ = kShortestRaw;
     }
-    window_ = raw_left_ == 0 ? 1 : 0;
+    window_ = 0;
     surprises_ = 0;
   }
 
   template <class Coder>
   uint8_t CodeRaw(Coder& coder, uint8_t byte) {
-    uint32_t coded = 0;
-    for (int place = 7; place >= 0; place--) coded = coded * 2 + static_cast<uint32_t>(coder.Code(byte >> place & 1, 32768));
-    match_.Insert(static_cast<uint8_t>(coded));
+    byte = static_cast<uint8_t>(coder.CodeEven(byte, 8));
+    match_.Insert(byte);
     raw_left_--;
-    return static_cast<uint8_t>(coded);
+    return byte;
   }
 
   /** Codes a byte: mostly by one decision, that it is the one that seems likeliest; else by its nibbles. */
@@ -257,10 +332,16 @@ class LiteralModel {
     Mixer::Inputs inputs;
     inputs.values[0] = static_cast<int16_t>(Stretch(direct.probability()));
     for (size_t index = 0; index < kHitMaps; index++) inputs.values[1 + index] = static_cast<int16_t>(hit_maps_[index].Predict(*histories[index]));
-    const int mixed = hit_mixer_.Mix(inputs, (candidate.grade >> 4) * 16 + agreeing);
-    hit = coder.Code(hit, (Squash(mixed) + hit_refiner_.Refine(mixed, candidate.grade * 16 + agreeing)) >> 1);
-    hit_refiner_.Update(hit);
-    hit_mixer_.Update(inputs, hit, 1);
+    Mixer::Inputs& weights = hit_mixer_.Weights((candidate.grade >> 4) * 16 + agreeing);
+    const int mixed = Mixer::Mix(inputs, weights);
+    if (Profile::kRefinesHits) {
+      uint16_t* nearest;
+      hit = coder.Code(hit, (Squash(mixed) + hit_refiner_.Refine(mixed, candidate.grade * 16 + agreeing, nearest)) >> 1);
+      Refiner::Update(nearest, hit);
+    } else {
+      hit = coder.Code(hit, Squash(mixed));
+    }
+    Mixer::Update(inputs, weights, mixed, hit, 1);
     direct.Update(hit, 250);
     for (size_t index = 0; index < kHitMaps; index++) hit_maps_[index].Update(*histories[index], hit);
     return hit;
@@ -273,15 +354,23 @@ class LiteralModel {
 
   void Advance(uint8_t byte) {
     match_.Append(byte);
-    const bool letter = (byte | 32) >= 'a' && (byte | 32) <= 'z';
-    word_ = letter || (byte >= '0' && byte <= '9') || byte >= 128 ? Hash(word_, byte) : 0;
-    forward_hits_ = forward_hits_ * 2 + (byte == forward_);
-    backward_hits_ = backward_hits_ * 2 + (byte == backward_);
+    if (IsText()) AddToWord(byte);
+    AddToHits(byte, forward_, backward_);
     run_++;
   }
 
+  void AddToHits(uint8_t byte, uint8_t forward, uint8_t backward) {
+    forward_hits_ = forward_hits_ * 2 + (byte == forward);
+    backward_hits_ = backward_hits_ * 2 + (byte == backward);
+  }
+
+  void AddToWord(uint8_t byte) {
+    const bool letter = (byte | 32) >= 'a' && (byte | 32) <= 'z';
+    word_ = letter || (byte >= '0' && byte <= '9') || byte >= 128 ? Hash(word_, byte) : 0;
+  }
+
   /** Whether words tell much. */
-  bool IsText() const { return kind_ == kText || kind_ == kPyc; }
+  bool IsText() const { return kOrders > 2 && (kind_ == kText || kind_ == kPyc); }
 
   /** Of instructions: their bytes so far, which say what they are, and the instructions before. */
   void WordContexts(const uint8_t* byte, uint64_t position, uint32_t* hashes) const {
@@ -340,19 +429,23 @@ class LiteralModel {
     return 18 + phase * 16 + (phase == 0 ? 0 : *(byte - phase) >> (width_ == 4 ? 1 : 4) & 15);
   }
 
-  /** A prediction of the next bit from an expected byte, when the bits so far agree with it. */
+  /** A prediction of the next bit from an expected byte, as long as the bits so far agree with it. */
   struct Guess {
-    AdaptiveBit* state = nullptr;
-    int bit = 0;
-    int16_t Input(AdaptiveBit* chosen, uint8_t expected, uint32_t node, int place) {
-      if ((expected | 256u) >> (place + 1) != node) return 0;
-      state = chosen;
-      bit = (expected >> place) & 1;
-      const int stretched = Stretch(chosen->probability());
-      return static_cast<int16_t>(bit ? stretched : -stretched);
+    AdaptiveBit* state;
+    uint32_t expected;
+    bool agrees;
+    Guess(AdaptiveBit* trust, uint32_t byte, bool is_possible, uint32_t node, int base)
+        : state(trust), expected(byte), agrees(is_possible && (byte | 256) >> (base + 4) == node) {}
+    int Bit(int place) const { return static_cast<int>(expected >> place) & 1; }
+    int16_t Input(int place) const {
+      if (!agrees) return 0;
+      const int stretched = Stretch(state->probability());
+      return static_cast<int16_t>(Bit(place) ? stretched : -stretched);
     }
-    void Update(int actual) {
-      if (state != nullptr) state->Update(bit == actual, 250);
+    void Update(int place, int bit) {
+      if (!agrees) return;
+      agrees = bit == Bit(place);
+      state->Update(agrees, 250);
     }
   };
 
@@ -362,32 +455,48 @@ class LiteralModel {
     NibbleSlot* slots[kOrders];
     table_.template Find<kOrders>(hashes, slots);
     const int base = node == 1 ? 4 : 0;
+    const bool excludes = excluded_ != kNone;
+    // What is known to be wrong is no expectation.
+    Guess forward(&forward_trust_[Trust(forward_hits_)], forward_, Profile::kNeighbours && forward_ != excluded_, node, base);
+    Guess backward(&backward_trust_[Trust(backward_hits_)], backward_, Profile::kNeighbours && backward_ != excluded_, node, base);
+    Guess match(excludes ? &match_trust_[kExcludedTrust + static_cast<size_t>(base)] : &match_trust_[MatchGrade()],
+                excludes ? excluded_ : match_.expected(), excludes || match_.expects(), node, base);
+    const size_t grade = excludes ? 3 : match_.length() == 0 ? 1 : match_.length() < 16 ? 2 : 3;
+    AdaptiveBit* const match_state = match.state;
+    Mixer::Inputs* const weights_of_variant = &mixer_.Weights(variant * 128);
+    uint32_t surprises = 0;
     const size_t refined_from = (variant + 14) / 16 * 256;  // one for text, one for other bytes, and one for each byte of a word
     uint32_t within = 1;
+    Held<Coder> held(coder);
     for (int place = 3; place >= 0; place--) {
       Mixer::Inputs inputs;
       for (size_t index = 0; index < kOrders; index++) inputs.values[index] = static_cast<int16_t>(maps_[index].Predict(slots[index]->histories[within - 1]));
-      Guess guesses[3];
-      const bool excludes = excluded_ != kNone;
-      // What is known to be wrong is no expectation.
-      if (!excludes || forward_ != excluded_) inputs.values[kOrders] = guesses[0].Input(&forward_trust_[Trust(forward_hits_)], forward_, node, base + place);
-      if (!excludes || backward_ != excluded_) inputs.values[kOrders + 1] = guesses[1].Input(&backward_trust_[Trust(backward_hits_)], backward_, node, base + place);
-      if (excludes) inputs.values[kOrders + 2] = guesses[2].Input(&match_trust_[kExcludedTrust + static_cast<size_t>(base + place)], static_cast<uint8_t>(excluded_), node, base + place);
-      else if (match_.expects()) inputs.values[kOrders + 2] = guesses[2].Input(&match_trust_[MatchGrade()], match_.expected(), node, base + place);
-      const size_t selected = (guesses[2].state == nullptr ? 0 : excludes ? 3 : match_.length() == 0 ? 1 : match_.length() < 16 ? 2 : 3) * 4 +
-                              (guesses[0].state != nullptr) * 2 + (guesses[1].state != nullptr);
-      const int mixed = mixer_.Mix(inputs, (selected * 8 + static_cast<size_t>(base + place)) * kVariants + variant);
-      const uint32_t refined = refiner_.Refine(mixed, refined_from + node);
+      match.state = match_state + (excludes ? place : 0);
+      inputs.values[kInputs - 1] = match.Input(base + place);
+      if (Profile::kNeighbours) {
+        inputs.values[kOrders] = forward.Input(base + place);
+        inputs.values[kOrders + 1] = backward.Input(base + place);
+      }
+      const size_t selected = (match.agrees ? grade : 0) * 4 + forward.agrees * 2 + backward.agrees;
+      Mixer::Inputs& weights = weights_of_variant[selected * 8 + static_cast<size_t>(base + place)];
+      const int mixed = Mixer::Mix(inputs, weights);
+      uint16_t* nearest;
+      const uint32_t refined = refiner_.Refine(mixed, refined_from + node, nearest);
       const uint32_t probability = (Squash(mixed) + refined + 1) >> 1;
-      const int bit = coder.Code(static_cast<int>(value >> place) & 1, probability);
-      surprises_ += (probability >= 32768) != (bit != 0);
-      mixer_.Update(inputs, bit, 1);
-      refiner_.Update(bit);
-      for (Guess& guess : guesses) guess.Update(bit);
+      const int bit = held.Code(static_cast<int>(value >> place) & 1, probability);
+      surprises += static_cast<uint32_t>(probability >= 32768) ^ static_cast<uint32_t>(bit);
+      Mixer::Update(inputs, weights, mixed, bit, 1);
+      Refiner::Update(nearest, bit);
+      match.Update(base + place, bit);
+      if (Profile::kNeighbours) {
+        forward.Update(base + place, bit);
+        backward.Update(base + place, bit);
+      }
       for (size_t index = 0; index < kOrders; index++) maps_[index].Update(slots[index]->histories[within - 1], bit);
       node = node * 2 + static_cast<uint32_t>(bit);
       within = within * 2 + static_cast<uint32_t>(bit);
     }
+    surprises_ += surprises;
     return node;
   }
 
@@ -402,14 +511,16 @@ class LiteralModel {
   Refiner refiner_;
   MatchModel match_;
   std::array<AdaptiveBit, 64> forward_trust_, backward_trust_, match_trust_;
-  std::array<AdaptiveBit, 16> long_;
+  std::array<AdaptiveBit, 48> long_;
+  std::array<AdaptiveBit, 16> longer_;
   uint32_t kind_ = 0, word_ = 0, forward_hits_ = 0, backward_hits_ = 0, run_ = 0;
   uint32_t window_ = 0, surprises_ = 0, raw_left_ = 0, raw_run_ = kShortestRaw;
+  uint32_t broken_ = 0;  // how many of the next bytes, one of them, are not as a long match expects
   size_t width_ = 1;  // of words
   uint8_t forward_ = 0, backward_ = 0;
-  std::vector<ByteGuess> long_guesses_ = std::vector<ByteGuess>(size_t{1} << kLongGuessBits);
-  std::vector<ByteGuess> short_guesses_ = std::vector<ByteGuess>(size_t{1} << 16);
-  std::vector<History> hit_histories_ = std::vector<History>(kHitMaps << kHitBits);
+  LargeVector<ByteGuess> long_guesses_ = LargeVector<ByteGuess>(size_t{1} << kLongGuessBits);
+  LargeVector<ByteGuess> short_guesses_ = LargeVector<ByteGuess>(size_t{1} << 16);
+  LargeVector<History> hit_histories_ = LargeVector<History>(kHitMaps << kHitBits);
   std::array<HistoryMap, kHitMaps> hit_maps_;
   Refiner hit_refiner_{5 * 16 * 16};
   Mixer hit_mixer_{5 * 16, 1 + kHitMaps, 16384 * 5 / 16};

@@ -1,7 +1,5 @@
 #include "codec/mixing.h"
 
-#include <new>
-
 namespace whittle::codec {
 
 namespace {
@@ -82,13 +80,8 @@ Refiner::Refiner(size_t contexts) : points_(contexts * 33) {
   for (size_t index = 0; index < points_.size(); index++) points_[index] = kLogistic[index % 33];
 }
 
-NibbleTable::NibbleTable(int bits) : shift_(32 - bits) {
-  const size_t count = size_t{1} << bits;
-  // Aligned, so that both slots that a hash may be in share one cache line.
-  slots_.reset(static_cast<NibbleSlot*>(std::aligned_alloc(64, count * sizeof(NibbleSlot))));
-  if (!slots_) throw std::bad_alloc();
-  std::memset(static_cast<void*>(slots_.get()), 0, count * sizeof(NibbleSlot));
-}
+// Aligned by their allocator, so that all slots that a hash may be in share one cache line.
+NibbleTable::NibbleTable(int bits) : slots_(size_t{1} << bits), shift_(32 - bits) {}
 
 NibbleSlot* NibbleTable::FindOther(uint32_t hash) {
   const uint8_t check = static_cast<uint8_t>(hash);

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <vector>
+
+#include "codec/large_allocator.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -42,7 +42,7 @@ class AdaptiveBit {
   void Update(int bit, uint32_t limit) {
     const uint32_t count = state_ & 1023;
     const int32_t value = static_cast<int32_t>(state_ >> 10);
-    const int32_t goal = bit ? 4194303 : 0;
+    const int32_t goal = -bit & 4194303;
     const int32_t moved = value + static_cast<int32_t>((static_cast<int64_t>(goal - value) * kTables.reciprocal[count]) >> 16);
     state_ = (static_cast<uint32_t>(moved) << 10) | (count < limit ? count + 1 : count);
   }
@@ -84,7 +84,7 @@ class HistoryMap {
   /** Learns that `history` was followed by `bit`, and appends it. */
   void Update(History& history, int bit) {
     State& state = states_[history];
-    Set(state, static_cast<uint16_t>(state.probability + (((bit ? 65535 : 0) - state.probability) >> 6)));
+    Set(state, static_cast<uint16_t>(state.probability + (((-bit & 65535) - state.probability) >> 6)));
     history = kHistories.next[history][bit];
   }
 
@@ -108,19 +108,19 @@ class Mixer {
   };
 
   /** `weight` is the first weight of the first `used` inputs, 16384 being one. */
-  Mixer(size_t contexts, int used, int16_t weight) : weights_(contexts), chosen_(weights_.data()) {
+  Mixer(size_t contexts, int used, int16_t weight) : weights_(contexts) {
     for (Inputs& weights : weights_) std::fill(weights.values, weights.values + used, weight);
   }
 
+  /** The weights of a context. */
+  Inputs& Weights(size_t context) { return weights_[context]; }
   /** The mixed stretched prediction. */
-  int Mix(const Inputs& inputs, size_t context);
-  /** Learns what the bit was. `rate`: 1 slow, 4 quick. */
-  void Update(const Inputs& inputs, int bit, int rate);
+  static int Mix(const Inputs& inputs, const Inputs& weights);
+  /** Learns what the bit was that was predicted as `mixed`. `rate`: 1 slow, 4 quick. */
+  static void Update(const Inputs& inputs, Inputs& weights, int mixed, int bit, int rate);
 
  private:
   std::vector<Inputs> weights_;
-  Inputs* chosen_;
-  int stretched_ = 0;
 };
 
 #if defined(__SSE2__)
@@ -131,33 +131,32 @@ inline __m128i Lanes(const Mixer::Inputs& inputs) {
 }
 #endif
 
-inline int Mixer::Mix(const Inputs& inputs, size_t context) {
-  chosen_ = &weights_[context];
+inline int Mixer::Mix(const Inputs& inputs, const Inputs& weights) {
 #if defined(__SSE2__)
   const __m128i products = _mm_madd_epi16(Lanes(inputs),
-                                          _mm_load_si128(reinterpret_cast<const __m128i*>(chosen_->values)));
+                                          _mm_load_si128(reinterpret_cast<const __m128i*>(weights.values)));
   const __m128i pairs = _mm_add_epi32(products, _mm_shuffle_epi32(products, 0x4e));
   const int32_t sum = _mm_cvtsi128_si32(_mm_add_epi32(pairs, _mm_shuffle_epi32(pairs, 0xb1)));
 #else
   int32_t sum = 0;
-  for (int index = 0; index < kInputs; index++) sum += inputs.values[index] * chosen_->values[index];
+  for (int index = 0; index < kInputs; index++) sum += inputs.values[index] * weights.values[index];
 #endif
-  return stretched_ = ClampStretched(sum >> 14);
+  return ClampStretched(sum >> 14);
 }
 
-inline void Mixer::Update(const Inputs& inputs, int bit, int rate) {
+inline void Mixer::Update(const Inputs& inputs, Inputs& weights, int mixed, int bit, int rate) {
   // The error is of 32768, at most 15 bits and a sign; inputs have 12 bits, so that a rate of 4 fits 16 bits.
-  const int32_t error = ((bit ? 65535 : 0) - static_cast<int32_t>(Squash(stretched_))) >> 1;
+  const int32_t error = ((-bit & 65535) - static_cast<int32_t>(Squash(mixed))) >> 1;
 #if defined(__SSE2__)
   const __m128i scaled = _mm_mullo_epi16(Lanes(inputs), _mm_set1_epi16(static_cast<int16_t>(rate * 4)));
   const __m128i moves = _mm_srai_epi16(_mm_add_epi16(_mm_mulhi_epi16(scaled, _mm_set1_epi16(static_cast<int16_t>(error))), _mm_set1_epi16(1)), 1);
-  __m128i* weights = reinterpret_cast<__m128i*>(chosen_->values);
-  _mm_store_si128(weights, _mm_adds_epi16(_mm_load_si128(weights), moves));
+  __m128i* moved = reinterpret_cast<__m128i*>(weights.values);
+  _mm_store_si128(moved, _mm_adds_epi16(_mm_load_si128(moved), moves));
 #else
   for (int index = 0; index < kInputs; index++) {
     const int32_t move = (((inputs.values[index] * rate * 4 * error) >> 16) + 1) >> 1;
-    const int32_t weight = chosen_->values[index] + move;
-    chosen_->values[index] = static_cast<int16_t>(weight > 32767 ? 32767 : weight < -32768 ? -32768 : weight);
+    const int32_t weight = weights.values[index] + move;
+    weights.values[index] = static_cast<int16_t>(weight > 32767 ? 32767 : weight < -32768 ? -32768 : weight);
   }
 #endif
 }
@@ -167,23 +166,22 @@ class Refiner {
  public:
   explicit Refiner(size_t contexts);
 
-  /** The refined probability. */
-  uint32_t Refine(int stretched, size_t context) {
+  /** The refined probability; `nearest` is what is to learn the bit. */
+  uint32_t Refine(int stretched, size_t context, uint16_t*& nearest) {
     const uint32_t position = static_cast<uint32_t>(stretched + 2048);
     const uint32_t within = position & 127;
     uint16_t* points = &points_[context * 33 + (position >> 7)];
-    nearest_ = points + (within >> 6);
+    nearest = points + (within >> 6);
     return ((points[0] * (128 - within) + points[1] * within) >> 7) | 1;
   }
 
-  void Update(int bit) {
-    const int32_t goal = bit ? 65535 : 0;
-    *nearest_ = static_cast<uint16_t>(*nearest_ + (goal - *nearest_) / 64);
+  static void Update(uint16_t* nearest, int bit) {
+    const int32_t goal = -bit & 65535;
+    *nearest = static_cast<uint16_t>(*nearest + (goal - *nearest) / 64);
   }
 
  private:
   std::vector<uint16_t> points_;
-  uint16_t* nearest_ = nullptr;
 };
 
 /** A nibble's bits in one hashed context: a check value, then a history for each node of the nibble's binary tree. */
@@ -207,16 +205,13 @@ class NibbleTable {
   }
 
  private:
-  struct Release {
-    void operator()(void* memory) const { std::free(memory); }
-  };
   NibbleSlot* FindOne(uint32_t hash) {
     NibbleSlot* slot = &slots_[hash >> shift_];
     return slot->check == static_cast<uint8_t>(hash) ? slot : FindOther(hash);
   }
   NibbleSlot* FindOther(uint32_t hash);
 
-  std::unique_ptr<NibbleSlot[], Release> slots_;
+  LargeVector<NibbleSlot> slots_;
   int shift_;
 };
 

@@ -10,6 +10,7 @@
 #include "codec/byte_guess.h"
 #include "codec/mixing.h"
 #include "codec/op_model.h"
+#include "codec/range_coder.h"
 #include "codec/references.h"
 
 namespace whittle::codec {
@@ -28,6 +29,9 @@ struct SmallProfile {
   static constexpr int kOrderBits = 16;
   static constexpr int kHistoryBits = 22;
   static constexpr size_t kHitMaps = 5;
+  static constexpr int kHeadBits = 18, kHitBits = 18, kLongGuessBits = 17;
+  static constexpr bool kNeighbours = true, kRefinesHits = true;
+  static constexpr uint32_t kSparse = 1;
   static constexpr uint32_t kSureMatch = 6, kSureHits = 5;
 };
 struct FastProfile {
@@ -37,9 +41,12 @@ struct FastProfile {
   static constexpr int kValueInputs = 3;
   static constexpr int kValueBits = 12;
   static constexpr int kOrders = 2;
-  static constexpr int kOrderBits = 15;
+  static constexpr int kOrderBits = 12;
   static constexpr int kHistoryBits = 21;
   static constexpr size_t kHitMaps = 2;
+  static constexpr int kHeadBits = 16, kHitBits = 16, kLongGuessBits = 15;
+  static constexpr bool kNeighbours = false, kRefinesHits = false;
+  static constexpr uint32_t kSparse = 4;
   static constexpr uint32_t kSureMatch = 1, kSureHits = 1;
 };
 
@@ -288,11 +295,13 @@ class ResidueModel {
       histories[index] = &flag_histories_[(index << Profile::kFlagBits) + indexes[index]];
       inputs.values[index] = static_cast<int16_t>(flag_maps_[index].Predict(*histories[index]));
     }
-    const int mixed = flag_mixer_.Mix(inputs, mark != 0 ? 256 + mark * 8u + distance : (kind_ * 4 + (position & 3)) * 8 + distance);
-    const uint32_t refined = flag_refiner_.Refine(mixed, mark != 0 ? 256 + mark * 8 + (flags & 7) : flags & 255);
+    Mixer::Inputs& weights = flag_mixer_.Weights(mark != 0 ? 256 + mark * 8u + distance : (kind_ * 4 + (position & 3)) * 8 + distance);
+    const int mixed = Mixer::Mix(inputs, weights);
+    uint16_t* nearest;
+    const uint32_t refined = flag_refiner_.Refine(mixed, mark != 0 ? 256 + mark * 8 + (flags & 7) : flags & 255, nearest);
     differs = coder.Code(differs, Blend(Squash(mixed), refined));
-    flag_mixer_.Update(inputs, differs, 1);
-    flag_refiner_.Update(differs);
+    Mixer::Update(inputs, weights, mixed, differs, 1);
+    Refiner::Update(nearest, differs);
     for (size_t index = 0; index < kFlags; index++) flag_maps_[index].Update(*histories[index], differs);
     return differs;
   }
@@ -340,21 +349,23 @@ class ResidueModel {
   uint32_t CodeNibble(Coder& coder, uint32_t mark, const uint32_t* hashes, uint32_t prefix, uint32_t value) {
     NibbleSlot* slots[kValues];
     value_table_.template Find<kValues>(hashes, slots);
+    Mixer::Inputs* const weights = &value_mixer_.Weights((prefix == 0 ? 0 : 16) + 32 * (((flags_ >> 1) & 3) + 4 * mark));
+    Held<Coder> held(coder);
     uint32_t node = 1;
     for (int place = 3; place >= 0; place--) {
       Mixer::Inputs inputs;
       for (size_t index = 0; index < kValues; index++) inputs.values[index] = static_cast<int16_t>(value_maps_[index].Predict(slots[index]->histories[node - 1]));
       int bit = static_cast<int>(value >> place) & 1;
-      const int mixed = value_mixer_.Mix(inputs, (prefix == 0 ? 0 : 16) + node + 32 * (((flags_ >> 1) & 3) + 4 * mark));
-      bit = coder.Code(bit, Squash(mixed));
-      value_mixer_.Update(inputs, bit, 2);
+      const int mixed = Mixer::Mix(inputs, weights[node]);
+      bit = held.Code(bit, Squash(mixed));
+      Mixer::Update(inputs, weights[node], mixed, bit, 2);
       for (size_t index = 0; index < kValues; index++) value_maps_[index].Update(slots[index]->histories[node - 1], bit);
       node = node * 2 + static_cast<uint32_t>(bit);
     }
     return node & 15;
   }
 
-  std::vector<History> flag_histories_;
+  LargeVector<History> flag_histories_;
   std::array<HistoryMap, kFlags> flag_maps_;
   Mixer flag_mixer_;
   Refiner flag_refiner_;

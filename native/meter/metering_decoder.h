@@ -17,6 +17,11 @@ class MeteringRangeDecoder : public RangeDecoder {
     return bit;
   }
 
+  uint32_t CodeEven(uint32_t, int bits) {
+    bits_ += bits;
+    return RangeDecoder::CodeEven(0, bits);
+  }
+
   /** Bits of information read since the coder was made, over all streams. */
   double bits() const { return bits_; }
 
