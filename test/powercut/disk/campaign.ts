@@ -110,6 +110,7 @@ class StateRunner {
       // EUCLEAN from our own reading back is a fault of the harness, not of the filesystem.
       if (!(error instanceof BlockDeviceError) || !error.message.startsWith('mount:')) throw error;
       if (tally !== null) tally.unmountable++;
+      this.options.onMessage?.(`${filesystem.name}: a state could not be mounted (errno ${String(error.errno)}): ${error.message}`);
       return [];
     }
     let problems: string[];
