@@ -2,7 +2,6 @@ import { existsSync } from 'node:fs';
 import { lstat, mkdir, mkdtemp, open, readdir, readFile, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { runOk } from '../../bench/process.js';
@@ -17,6 +16,7 @@ import { startFlakyProxy, type Fault, type FlakyProxy } from '../support/flaky-p
 import { digestOf, type MadeImage } from '../support/images.js';
 import { makeMemoryRegistry, type MemoryRegistry } from '../support/memory-registry.js';
 import { hurried, pullInto } from '../support/pull-world.js';
+import { until } from '../support/until.js';
 
 /**
  * Rot: files below a store's root are flipped, cut, grown, emptied, deleted and replaced by other things, and then the device
@@ -70,11 +70,12 @@ async function withStore<T>(root: string, body: (store: Store) => Promise<T>): P
 
 /** Waits until a spooled file has so many bytes. */
 async function spooled(root: string, sizeBytes: number): Promise<void> {
-  for (;;) {
-    const paths = (await readdir(join(root, 'stages'), { recursive: true }).catch(() => [])).filter((path) => path.includes('/spool/'));
-    for (const path of paths) if (((await lstat(join(root, 'stages', path)).catch(() => null))?.size ?? 0) >= sizeBytes) return;
-    await sleep(2);
-  }
+  const stages = join(root, 'stages');
+  await until(async () => {
+    const paths = (await readdir(stages, { recursive: true }).catch(() => [])).filter((path) => path.includes('/spool/'));
+    const facts = await Promise.all(paths.map((path) => lstat(join(stages, path)).catch(() => null)));
+    return facts.some((each) => each !== null && each.size >= sizeBytes);
+  }, () => `no spooled file came to ${String(sizeBytes)} bytes`);
 }
 
 const wayOf = (scenario: Scenario): 'auto' | 'never' => (scenario === 'cut layers' || scenario === 'cut first' ? 'never' : 'auto');
