@@ -240,6 +240,8 @@ struct Failed {
 std::string loopPath;
 int loopFd = -1;
 std::string mountedAt;
+// Two minutes of 5 ms each.
+constexpr int unusedAttempts = 24000;
 
 int openLoop(int number) {
   loopPath = "/dev/loop" + std::to_string(number);
@@ -332,12 +334,26 @@ void mountDisk(const std::string& type, const std::string& target, std::string o
   mountedAt = target;
 }
 
+// A process that made a mount namespace of its own meanwhile, as container engines do, has a copy of the mount in it: until that is gone
+// the filesystem lives, goes on to write, and keeps its UUID from being mounted a second time.
+void waitUntilUnused() {
+  for (int attempt = 0; attempt < unusedAttempts; attempt++) {
+    const int fd = open(loopPath.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC);
+    if (fd >= 0) { close(fd); return; }
+    if (errno != EBUSY) fail("open the unmounted device");
+    usleep(5000);
+  }
+  errno = EBUSY;
+  fail("umount: another mount namespace still has the filesystem");
+}
+
 void unmountDisk() {
   if (!mountedAt.empty()) {
     int result = -1;
     for (int attempt = 0; attempt < 200 && (result = umount2(mountedAt.c_str(), 0)) != 0 && errno == EBUSY; attempt++) usleep(5000);
     if (result != 0) fail("umount");
     mountedAt.clear();
+    waitUntilUnused();
   }
   detach();
 }

@@ -1,12 +1,16 @@
-import { open } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { open, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { afterEach, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
 import { noise } from '../../support/images.js';
 import { testUnlessWanting } from '../../support/tools.js';
+import { until } from '../../support/until.js';
 import { BlockDevice, type LogEntry } from './block-device.js';
 import { runDisks } from './campaign.js';
 import { crashStates, piecesOf, sectorBytes, seeded, writesUnderWay } from './crash-states.js';
-import { filesystems } from './filesystems.js';
+import { filesystems, makeFilesystem } from './filesystems.js';
 import { barriers, wantingForHarness, withoutBarrier } from './index.js';
 
 jest.setTimeout(900_000);
@@ -92,6 +96,35 @@ async function readDevice(from: BlockDevice, sizeBytes: number): Promise<Buffer>
     await from.detach();
   }
 }
+
+onDisk('a mount namespace that another program made has a copy of the mount: it is not unmounted before that is gone', async () => {
+  const [filesystem] = filesystems;
+  if (filesystem === undefined) throw new Error('no filesystem');
+  device = await BlockDevice.start(filesystem.sizeBytes);
+  await makeFilesystem(device, filesystem);
+  await device.mount(filesystem.type, filesystem.options);
+  const { mountPoint } = device;
+  // As container engines do; it answers each line that it is told, and writes at the end.
+  const holder = spawn('unshare', ['--mount', 'sh', '-c', `while read line; do echo $line; [ $line != end ] || break; done; echo late > ${mountPoint}/late`], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const answers = createInterface(holder.stdout)[Symbol.asyncIterator]();
+  const tell = async (line: string): Promise<void> => {
+    holder.stdin.write(`${line}\n`);
+    expect((await answers.next()).value).toBe(line);
+  };
+  await tell('begin');
+  const events: string[] = [];
+  const unmounted = device.unmount().then(() => { events.push('unmounted'); });
+  await until(async () => !(await readFile('/proc/self/mountinfo', 'latin1')).includes(` ${mountPoint} `));
+  for (let round = 0; round < 100; round++) await tell('again');
+  events.push('end');
+  await tell('end');
+  await unmounted;
+  expect(events).toEqual(['end', 'unmounted']);
+  // All of it is on the disk, which nobody else writes to.
+  await device.mount(filesystem.type, filesystem.options);
+  expect(await readFile(join(mountPoint, 'late'), 'utf8')).toBe('late\n');
+  await device.unmount();
+});
 
 const logEntry: fc.Arbitrary<LogEntry> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('write' as const), offset: fc.nat(100).map((at) => at * sectorBytes), length: fc.integer({ min: 1, max: 40 }).map((sectors) => sectors * sectorBytes) }) },
