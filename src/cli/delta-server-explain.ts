@@ -1,6 +1,7 @@
-import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { formatBytes, formatExact, shortDigest } from '../core/format.js';
+import { bufferBlob } from '../registry/blob-input.js';
+import { replaceFile } from '../registry/new-file.js';
 import { kindLabels, partKinds, sumParts, type DeltaAccount, type FileAccount, type LayerAccount, type PartKind, type Parts } from '../server/explain/account.js';
 import { openDeltaFile } from '../server/delta-file.js';
 import { explainDelta } from '../server/explain/explain.js';
@@ -28,7 +29,7 @@ export async function runExplain(file: string, flags: ExplainFlags, output: Outp
     try {
       const account = await withWorkDirectory((directory) => explainDelta({ delta, basis: basis?.input ?? null, directory, signal }));
       const page = flags.html === undefined ? null : resolve(flags.html);
-      if (page !== null) await writeFile(page, await accountPage(account, file));
+      if (page !== null) await replaceFile(page, bufferBlob('text/html', Buffer.from(await accountPage(account, file))).open());
       output.json({ file, page, ...account });
       output.print(reportOf(account, top));
       if (page !== null) output.print(`\nwritten  ${page}`);

@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import { setImmediate } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { exitCodes } from '../core/error-codes.js';
 import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
@@ -108,7 +109,7 @@ export function formatTable(rows: readonly (readonly string[])[], options: { ind
 
 /**
  * Runs `main` as a whole program: SIGINT and SIGTERM abort `signal` (a second one ends the process at once), a
- * thrown error is said in one line, a closed stdout is no error. Sets `process.exitCode`; returns when all is done.
+ * thrown error is said in one line, a closed stdout is no error, one that cannot be written is said at the end. Sets `process.exitCode`; returns when all is done.
  */
 export async function runProgram(output: Output, main: (signal: AbortSignal) => Promise<number | undefined>): Promise<void> {
   const controller = new AbortController();
@@ -118,8 +119,7 @@ export async function runProgram(output: Output, main: (signal: AbortSignal) => 
     if (controller.signal.aborted) process.exit(exitCodes.interrupted);
     controller.abort(new WhittleError('INTERRUPTED', `stopped by ${name}`));
   };
-  ignoreClosedPipe(process.stdout);
-  ignoreClosedPipe(process.stderr);
+  const lost = watchOutput();
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
   try {
@@ -128,13 +128,33 @@ export async function runProgram(output: Output, main: (signal: AbortSignal) => 
     // What was thrown because of the signal is the signal's doing, however it was put.
     process.exitCode = output.fail(controller.signal.aborted ? controller.signal.reason : error);
   } finally {
+    const error = await lost();
+    if (error !== null && process.exitCode === exitCodes.ok) process.exitCode = output.fail(error);
     process.off('SIGINT', onSignal);
     process.off('SIGTERM', onSignal);
   }
 }
 
-function ignoreClosedPipe(stream: NodeJS.WriteStream): void {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
+/**
+ * What cannot be said must not stop what is being done: errors of stdout and stderr end no program. Returns what, at the
+ * end, gives the error for results that were lost; for a reader that closed its pipe there is none, it wanted no more.
+ */
+function watchOutput(): () => Promise<WhittleError | null> {
+  let lost: WhittleError | null = null;
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') lost ??= lostOutput(error);
+  });
+  process.stderr.on('error', () => undefined);
+  return async () => {
+    // The error of a write that has just been made comes with the next tick.
+    await setImmediate();
+    return lost;
+  };
+}
+
+function lostOutput(error: NodeJS.ErrnoException): WhittleError {
+  const full = error.code === 'ENOSPC' || error.code === 'EDQUOT';
+  return new WhittleError(full ? 'STORAGE_FULL' : 'STORAGE_IO', `standard output could not be written (${error.code ?? 'unknown error'})`, {
+    cause: error, hint: 'What was asked for is done; see to where the output goes, and ask again for what was to be read there.',
   });
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { open, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
 
@@ -60,11 +60,42 @@ export async function writeAll(handle: FileHandle, chunks: AsyncIterable<Buffer>
   }
 }
 
+/** Whether `path` is a device, a pipe or a socket: what takes bytes but is no file. */
+async function takesStream(path: string): Promise<boolean> {
+  const found = await stat(path).catch(() => null);
+  return found !== null && !found.isFile() && !found.isDirectory();
+}
+
+async function stream(path: string, chunks: AsyncIterable<Buffer>): Promise<void> {
+  const handle = await open(path, 'w');
+  try {
+    await writeAll(handle, chunks);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Through symbolic links, as a shell's redirection goes; a name that leads nowhere is itself the place. */
+async function placeOf(path: string): Promise<string> {
+  return realpath(path).catch(() => path);
+}
+
 /**
  * Writes a file under a temporary name beside `path` and renames it when it is whole and durable. A file that stands
- * there is replaced; on an error it stays and nothing else remains. Throws STORAGE_*, USAGE, and what `chunks` throws.
+ * there is replaced; on an error it stays and nothing else remains. Where `path` is a symbolic link, that is so for the
+ * file that it leads to. What is no file, such as /dev/null or a named pipe, is never replaced: the bytes are written
+ * into it. Throws STORAGE_*, USAGE, and what `chunks` throws.
  */
 export async function replaceFile(path: string, chunks: AsyncIterable<Buffer>): Promise<void> {
+  try {
+    if (await takesStream(path)) await stream(path, chunks);
+    else await replaceWhole(await placeOf(path), chunks);
+  } catch (error) {
+    throw writeError(error, path);
+  }
+}
+
+async function replaceWhole(path: string, chunks: AsyncIterable<Buffer>): Promise<void> {
   const temporary = temporaryName(path);
   try {
     await writeDurably(temporary, chunks);
@@ -72,6 +103,6 @@ export async function replaceFile(path: string, chunks: AsyncIterable<Buffer>): 
     await syncDirectory(dirname(path));
   } catch (error) {
     await rm(temporary, { force: true });
-    throw writeError(error, path);
+    throw error;
   }
 }

@@ -1,5 +1,5 @@
-import { execFile } from 'node:child_process';
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFile, spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, openSync, closeSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -63,4 +63,19 @@ test.each([['architecture', "Object.defineProperty(process, 'arch', { value: 'ar
 test('a program that was not built says so', async () => {
   rmSync(join(installed, 'dist'), { recursive: true });
   await expect(version()).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('npm run build') });
+});
+
+test.each(['device', 'delta-server'])('%s says in one line that its output could not be written, and a full disk behind its remarks changes nothing', (program) => {
+  const full = openSync('/dev/full', 'w');
+  try {
+    const command = [join(project, `bin/${program}.js`)];
+    const unheard = spawnSync(process.execPath, [...command, '--version'], { stdio: ['ignore', full, 'pipe'], encoding: 'utf8' });
+    expect([unheard.status, unheard.stderr.split('\n')[0]]).toEqual([7, `${program}: standard output could not be written (ENOSPC)`]);
+    expect(unheard.stderr.split('\n')).toHaveLength(3);
+    const silent = spawnSync(process.execPath, [...command, 'no-such-command', '--json'], { stdio: ['ignore', 'pipe', full], encoding: 'utf8' });
+    expect(silent.status).toBe(2);
+    expect(JSON.parse(silent.stdout)).toMatchObject({ error: { code: 'USAGE' } });
+  } finally {
+    closeSync(full);
+  }
 });

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { execFile } from 'node:child_process';
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -316,6 +316,22 @@ describe('writing', () => {
     await expectCode(writeArchive(join(into, 'no', 'a.tar'), good), 'USAGE');
     await expectCode(writeLayout(into, good), 'USAGE');
     expect(await readdir(into)).toEqual(['a.tar']);
+  });
+
+  test('a pipe or a device is written into and never replaced; a link is written through', async () => {
+    const into = await mkdtemp(join(dir, 'special-'));
+    await writeArchive(join(into, 'whole.tar'), await contents());
+    const whole = await readFile(join(into, 'whole.tar'));
+    await run('mkfifo', [join(into, 'pipe')]);
+    const [read] = await Promise.all([readFile(join(into, 'pipe')), writeArchive(join(into, 'pipe'), await contents())]);
+    expect(read.equals(whole)).toBe(true);
+    expect((await lstat(join(into, 'pipe'))).isFIFO()).toBe(true);
+    await symlink('old.tar', join(into, 'link'));
+    await writeFile(join(into, 'old.tar'), 'before');
+    await writeArchive(join(into, 'link'), await contents());
+    expect((await lstat(join(into, 'link'))).isSymbolicLink()).toBe(true);
+    expect((await readFile(join(into, 'old.tar'))).equals(whole)).toBe(true);
+    expect((await readdir(into)).sort()).toEqual(['link', 'old.tar', 'pipe', 'whole.tar']);
   });
 
   test('a file that grew or shrank since is noticed', async () => {
