@@ -59,6 +59,7 @@ export const errorCodes = {
   STORAGE_IO: { exitCode: exitCodes.storage, retryable: false, summary: 'The disk reported an error; nothing was committed.', hint: 'Check the disk and the kernel log, then run: device verify' },
   STORAGE_PERMISSION: { exitCode: exitCodes.denied, retryable: false, summary: 'The store may not be read or written by this user.', hint: 'Run as the user who owns the store, or choose another with --root DIR.' },
   STORAGE_READ_ONLY: { exitCode: exitCodes.storage, retryable: false, summary: 'The filesystem of the store is mounted read-only.', hint: 'Remount it writable, or choose another with --root DIR.' },
+  STORAGE_UNSUPPORTED: { exitCode: exitCodes.storage, retryable: false, summary: 'The filesystem of the store cannot hold what images hold, as FAT and exFAT cannot.', hint: 'Choose another with --root DIR: ext4, xfs, btrfs or f2fs.' },
 
   IMAGE_UNKNOWN: { exitCode: exitCodes.notFound, retryable: false, summary: 'The store has no such image or name.', hint: 'See: device images' },
   LAYER_MISMATCH: { exitCode: exitCodes.badInput, retryable: false, summary: 'A layer does not have the diffID that the image config declares.', hint: 'Pull again; if it stays so, the image is broken: rebuild or re-push it.' },

@@ -17,7 +17,7 @@ export async function mayMakeDevices(context: StoreContext): Promise<boolean> {
     await context.fs.unlink(path);
     return result?.attributeErrors.length === 0;
   } catch (error) {
-    if (isSystemError(error, 'EPERM', 'EACCES')) return false;
+    if (isSystemError(error, 'EPERM', 'EACCES', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS')) return false;
     throw error;
   }
 }

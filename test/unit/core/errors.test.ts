@@ -19,3 +19,9 @@ test('a quota error as Node makes it is a full filesystem', () => {
   expect(systemErrorCode(error)).toBe('EDQUOT');
   expect(storageError(error, 'writing')).toMatchObject({ code: 'STORAGE_FULL', message: 'writing: no space left on the filesystem of the store (EDQUOT)' });
 });
+
+test('a filesystem that makes no symbolic links is told as such, not as one of somebody else', () => {
+  const system = (code: string, syscall: string): Error => Object.assign(new Error(`${code}: ${syscall} 'fs/bin/sh'`), { code, syscall, path: 'fs/bin/sh' });
+  for (const code of ['EPERM', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS']) expect(storageError(system(code, 'symlink'), 'extracting a layer')).toMatchObject({ code: 'STORAGE_UNSUPPORTED', exitCode: 7 });
+  expect(storageError(system('EPERM', 'open'), 'extracting a layer')).toMatchObject({ code: 'STORAGE_PERMISSION' });
+});
