@@ -4,6 +4,7 @@ import { WhittleError } from '../core/errors.js';
 import { formatBytes, formatDuration, formatExact, formatMemory, formatRatio, parseBytes, shortDigest } from '../core/format.js';
 import { peakRssBytes } from '../core/memory.js';
 import type { DeltaProfile } from '../delta/index.js';
+import { checkPlace } from '../registry/new-file.js';
 import { computeArtifact, type ComputedArtifact, type ComputePhase } from '../server/compute.js';
 import { writeDeltaArchive } from '../server/delta-archive.js';
 import { openImage, type OpenedImage } from '../server/sources.js';
@@ -48,6 +49,8 @@ export async function runCompute(basisName: string, targetName: string, flags: C
   const startedMs = performance.now();
   const memoryLimitBytes = parseMemory(flags.memory);
   const threads = parseThreads(flags.threads);
+  const path = flags.output === undefined ? null : resolve(flags.output);
+  if (path !== null) await checkPlace(path);
   const progress = createProgress({ quiet: output.options.quiet === true || output.options.json === true });
   const open = { platform: flags.platform, creds: flags.creds, signal };
   const basis = await openImage(basisName, open);
@@ -59,7 +62,6 @@ export async function runCompute(basisName: string, targetName: string, flags: C
           basis: basis.input, target: target.input, directory, profile: flags.profile, memoryLimitBytes, threads, signal, onProgress: showPhases(progress),
         });
         progress.stop();
-        const path = flags.output === undefined ? null : resolve(flags.output);
         const archiveBytes = path === null ? null : await writeDeltaArchive(path, artifact, target, signal);
         const outcome = { basisName, targetName, basis, target, artifact, path, archiveBytes, totalMs: Math.round(performance.now() - startedMs) };
         output.json(jsonOf(outcome, { profile: flags.profile, memoryLimitBytes, threads }));

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { formatBytes, formatExact, shortDigest } from '../core/format.js';
 import { bufferBlob } from '../registry/blob-input.js';
-import { replaceFile } from '../registry/new-file.js';
+import { checkPlace, replaceFile } from '../registry/new-file.js';
 import { kindLabels, partKinds, sumParts, type DeltaAccount, type FileAccount, type LayerAccount, type PartKind, type Parts } from '../server/explain/account.js';
 import { openDeltaFile } from '../server/delta-file.js';
 import { explainDelta } from '../server/explain/explain.js';
@@ -23,12 +23,13 @@ export interface ExplainFlags {
 /** `delta-server explain`: tells where the bytes of a `.delta` file go, as a table, as JSON and as a page. */
 export async function runExplain(file: string, flags: ExplainFlags, output: Output, signal: AbortSignal): Promise<void> {
   const top = parseCount(flags.top, '--top', 999_999);
+  const page = flags.html === undefined ? null : resolve(flags.html);
+  if (page !== null) await checkPlace(page);
   const delta = await openDeltaFile(file);
   try {
     const basis = flags.basis === undefined ? null : await openImage(flags.basis, { platform: flags.platform, creds: flags.creds, signal });
     try {
       const account = await withWorkDirectory((directory) => explainDelta({ delta, basis: basis?.input ?? null, directory, signal }));
-      const page = flags.html === undefined ? null : resolve(flags.html);
       if (page !== null) await replaceFile(page, bufferBlob('text/html', Buffer.from(await accountPage(account, file))).open());
       output.json({ file, page, ...account });
       output.print(reportOf(account, top));

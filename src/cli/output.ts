@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { exitCodes } from '../core/error-codes.js';
-import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
+import { errorCodeOf, isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
 
 /** How a program was told to speak. */
 export interface OutputOptions {
@@ -63,7 +63,7 @@ export function toWhittleError(error: unknown): WhittleError {
   if (isAbort(error)) return new WhittleError('INTERRUPTED', 'interrupted', { cause: error });
   const system = systemErrorCode(error);
   const message = messageOf(error);
-  if (system !== undefined) return new WhittleError('INTERNAL', message, { cause: error, data: { system }, hint: systemHints[system] ?? defaultSystemHint });
+  if (system !== undefined) return new WhittleError(errorCodeOf(error), message, { cause: error, data: { system }, hint: systemHints[system] ?? defaultSystemHint });
   return new WhittleError('INTERNAL', message, { cause: error });
 }
 

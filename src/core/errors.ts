@@ -64,3 +64,11 @@ export function systemErrorCode(error: unknown): string | undefined {
   if (typeof code !== 'string') return undefined;
   return (typeof errno === 'number' ? unnamed[-errno] : undefined) ?? code;
 }
+
+const diskCodes: Readonly<Record<string, ErrorCode>> = { ENOSPC: 'STORAGE_FULL', EDQUOT: 'STORAGE_FULL', EROFS: 'STORAGE_READ_ONLY', EIO: 'STORAGE_IO', EACCES: 'STORAGE_PERMISSION', EPERM: 'STORAGE_PERMISSION' };
+
+/** The code of whatever was thrown: a WhittleError's own; what a disk says of itself, wherever that was; INTERNAL for the rest. */
+export function errorCodeOf(error: unknown): ErrorCode {
+  if (isWhittleError(error)) return error.code;
+  return diskCodes[systemErrorCode(error) ?? ''] ?? 'INTERNAL';
+}

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { open, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { access, constants, open, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
 
@@ -90,6 +90,18 @@ export async function replaceFile(path: string, chunks: AsyncIterable<Buffer>): 
   try {
     if (await takesStream(path)) await stream(path, chunks);
     else await replaceWhole(await placeOf(path), chunks);
+  } catch (error) {
+    throw writeError(error, path);
+  }
+}
+
+/** Whether `replaceFile` could write at `path` as things are, asked before the work whose result goes there. Throws what `replaceFile` would. */
+export async function checkPlace(path: string): Promise<void> {
+  try {
+    if (await takesStream(path)) return;
+    const place = await placeOf(path);
+    if ((await stat(place).catch(() => null))?.isDirectory() === true) throw new WhittleError('USAGE', `${path} is a directory`);
+    await access(dirname(place), constants.W_OK | constants.X_OK);
   } catch (error) {
     throw writeError(error, path);
   }

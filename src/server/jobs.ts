@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises';
-import { isWhittleError } from '../core/errors.js';
+import { errorCodeOf, isWhittleError } from '../core/errors.js';
 import type { ServedImage } from './catalog.js';
 import type { DeltaFacts } from './delta-record.js';
 import type { DeltaStore, FinishedDelta } from './delta-store.js';
@@ -166,7 +166,7 @@ export class DeltaJobs {
   }
 
   #remember(job: Job, error: unknown): void {
-    const code = isWhittleError(error) ? error.code : 'INTERNAL';
+    const code = errorCodeOf(error);
     const message = error instanceof Error || isWhittleError(error) ? error.message : String(error);
     const times = (this.#failures.get(job.key)?.times ?? 0) + 1;
     const memoryMs = Math.min(maxFailureMemoryMs, (this.options.failureMemoryMs ?? 600_000) * 2 ** (times - 1));

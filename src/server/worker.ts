@@ -1,5 +1,5 @@
 import { setPriority } from 'node:os';
-import { isWhittleError } from '../core/errors.js';
+import { errorCodeOf } from '../core/errors.js';
 import { peakRssBytes } from '../core/memory.js';
 import { computeArtifact, writeArtifactFiles, type ComputePhase } from './compute.js';
 import { inputOf, type WorkerAnswer, type WorkerJob } from './worker-protocol.js';
@@ -48,8 +48,6 @@ setPriority(10);
 process.on('disconnect', () => process.exit(1));
 process.once('message', (job: WorkerJob) => {
   work(job)
-    .catch((error: unknown) => answer(isWhittleError(error)
-      ? { kind: 'failed', code: error.code, message: error.message }
-      : { kind: 'failed', code: 'INTERNAL', message: error instanceof Error ? error.message : String(error) }))
+    .catch((error: unknown) => answer({ kind: 'failed', code: errorCodeOf(error), message: error instanceof Error ? error.message : String(error) }))
     .then(() => process.exit(0), () => process.exit(1));
 });

@@ -122,7 +122,9 @@ describe('delta-server compute', () => {
   plainTest('unknown tags, wrong platforms and unwritable outputs are said too', async () => {
     expectOneLineError(await run(compute(source('9'), source('1.1'))), 3, /no tag 9; it has 1\.0, 1\.1, 2\.0/);
     expectOneLineError(await run(compute(source('1.0'), source('1.1'), '--platform', 'linux/arm64')), 3, /linux\/arm64/);
-    expectOneLineError(await run(compute(source('1.0'), source('1.1'), '--quiet', '-o', join(folder, 'no/such/x.delta'))), 2, /folder does not exist/);
+    // Said before anything is read, not after minutes of computing.
+    expectOneLineError(await run(compute(source('none'), source('none'), '--quiet', '-o', join(folder, 'no/such/x.delta'))), 2, /folder does not exist/);
+    expectOneLineError(await run(compute(source('none'), source('none'), '--quiet', '-o', folder)), 2, /is a directory/);
   });
 
   plainTest('help has examples, the version is printed, and neither is an error', async () => {

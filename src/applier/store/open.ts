@@ -67,6 +67,7 @@ async function openIfThere(open: OpenFs, path: string): Promise<DurableFs | unde
     return await open(path);
   } catch (error) {
     if (isSystemError(error, 'ENOENT') && path !== dirname(path)) return undefined;
+    if (isSystemError(error, 'ENOTDIR')) throw new WhittleError('USAGE', `${path} is no directory, so no store can be there`, { cause: error, hint: 'Choose another with --root DIR.' });
     throw error;
   }
 }

@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isWhittleError, WhittleError } from '../../core/errors.js';
+import { errorCodeOf, WhittleError } from '../../core/errors.js';
 import { deltaFormatVersion } from '../../delta/format.js';
 import type { DeltaProfile } from '../../delta/index-blob.js';
 import { formatReference, isTag, type Reference } from '../../oci/index.js';
@@ -298,7 +298,7 @@ class Publication {
   #failed(basis: string, basisConfig: string | null, error: unknown): void {
     if (this.options.signal.aborted) throw error;
     this.#failure ??= error instanceof Error ? error : new Error(String(error));
-    const code = isWhittleError(error) ? error.code : 'INTERNAL';
+    const code = errorCodeOf(error);
     this.#report({ ...nothing, basis, basisConfig, result: 'failed', code, message: error instanceof Error ? error.message : String(error) });
   }
 

@@ -14,7 +14,8 @@ describe('what was thrown becomes one coded error', () => {
     expect(toWhittleError(coded)).toBe(coded);
     expect(toWhittleError(new DOMException('stop', 'AbortError')).code).toBe('INTERRUPTED');
     const system = toWhittleError(Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' }));
-    expect([system.code, system.hint]).toEqual(['INTERNAL', 'Free some space and run again.']);
+    expect([system.code, system.exitCode, system.hint]).toEqual(['STORAGE_FULL', 7, 'Free some space and run again.']);
+    expect(toWhittleError(Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' })).code).toBe('INTERNAL');
     expect(toWhittleError('just text').message).toBe('just text');
     expect(toWhittleError(null).message).toBe('null');
   });

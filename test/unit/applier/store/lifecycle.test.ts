@@ -62,6 +62,7 @@ test('a store opens again with what it had; other directories and newer formats 
   writeFileSync(join(other, 'holiday.jpg'), '');
   await expect(openStore(other, { create: true })).rejects.toMatchObject({ code: 'STORE_ABSENT' });
   await expect(openStore(join(other, 'none'))).rejects.toMatchObject({ code: 'STORE_ABSENT' });
+  for (const path of ['holiday.jpg', 'holiday.jpg/store']) await expect(openStore(join(other, path), { create: true })).rejects.toMatchObject({ code: 'USAGE' });
 });
 
 /** Plays a delta into the stage: entries whose content the basis has are copied, others written. */
