@@ -1,12 +1,15 @@
-import { isSystemError, joinPath, LinuxFs, storageError, type DurableFs } from '../../atomic/index.js';
+import { isSystemError, joinPath, LinuxFs, storageError, type DurableFs, type FileStat } from '../../atomic/index.js';
 import { isWhittleError, WhittleError } from '../../core/errors.js';
 import { LayerMetaBuilder, type LayerMeta } from '../../tar/index.js';
 import { ContentsBasis } from '../store/basis.js';
 import { LayerContents, throwIfAborted, unreadable, type ContentPlace } from '../store/layer-contents.js';
-import { LayerTree, pathOf } from '../store/layer-tree.js';
+import { LayerTree, pathOf, type NodeKind, type TreeNode } from '../store/layer-tree.js';
 import { sparseLayout } from '../store/sparse.js';
 import { readTarSplit } from './tar-split.js';
 import type { HeldBasis, HeldImage } from './types.js';
+
+const nodesPerHop = 256;
+const provenKinds: ReadonlySet<NodeKind> = new Set(['file', 'directory', 'symlink']);
 
 /** Where the metadata of layers is kept once it was proven, keyed by diffID. */
 export interface ProvenLayers {
@@ -46,6 +49,33 @@ export class ExtractedLayer extends LayerContents {
       throw unusable(this.meta.diffId, `content of ${shown(this.meta, entry)} is in no file: it was replaced within the layer, or is a sparse file whose map is in its data`);
     }
     return { path: joinPath('', pathOf(node)), extents: sparseLayout(header)?.extents ?? [{ offset: 0, lengthBytes: header.sizeBytes }], node };
+  }
+
+  /**
+   * Whether each name of the layer is there as its tar has it: kind, size, mode, owner, and the target of a symbolic link. The contents'
+   * digests do not prove these. Whiteouts and devices are left out: drivers keep them in forms of their own.
+   */
+  async hasItsNames(signal?: AbortSignal): Promise<boolean> {
+    this.#tree ??= treeOf(this.meta);
+    const nodes = [...this.#tree.nodes()].filter(({ inode }) => provenKinds.has(inode.kind));
+    for (let at = 0; at < nodes.length; at += nodesPerHop) {
+      throwIfAborted(signal);
+      const group = nodes.slice(at, at + nodesPerHop);
+      const stats = await this.fs.statMany(group.map(pathOf));
+      for (const [index, node] of group.entries()) if (!(await this.#isAsInTar(node, stats[index]))) return false;
+    }
+    return true;
+  }
+
+  async #isAsInTar(node: TreeNode, stat: FileStat | undefined): Promise<boolean> {
+    const { kind, entry } = node.inode;
+    if (stat?.kind !== kind) return false;
+    const header = this.meta.entries.at(entry)?.header;
+    // A directory that the tar only implies.
+    if (header === undefined) return true;
+    if (kind === 'symlink') return (await this.fs.readlink(pathOf(node))).toString('latin1') === node.target;
+    const sizeBytes = sparseLayout(header)?.sizeBytes ?? header.sizeBytes;
+    return (kind !== 'file' || stat.sizeBytes === sizeBytes) && stat.mode === (header.mode & 0o7777) && stat.uid === header.uid && stat.gid === header.gid;
   }
 
   /** Idempotent. */

@@ -105,6 +105,11 @@ export class ContainerdApi {
     await this.#send(service('content', 'Update'), messages.updateContentRequest.encode(request));
   }
 
+  /** Takes a blob out of the namespace, if it is there. Its bytes go when containerd collects its garbage, unless another namespace has it. */
+  async removeContent(digest: string): Promise<void> {
+    await orUndefined(() => this.#cleanUp(service('content', 'Delete'), messages.deleteContentRequest.encode({ digest })));
+  }
+
   /** Puts a small blob with its labels; one that is there already gets the labels. What a killed writer left under `ref` is dropped. */
   async putContent(lease: string, ref: string, digest: string, data: Buffer, labels: Labels): Promise<void> {
     await orUndefined(() => this.#send(service('content', 'Abort'), messages.abortRequest.encode({ ref }), lease));

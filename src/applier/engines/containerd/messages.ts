@@ -17,6 +17,7 @@ export const listContentRequest = new MessageType({ filters: texts(1) });
 export const listContentResponse = new MessageType({ info: nestedList(1, contentInfo) });
 export const readContentRequest = new MessageType({ digest: text(1), offset: integer(2), size: integer(3) });
 export const readContentResponse = new MessageType({ offset: integer(1), data: bytes(2) });
+export const deleteContentRequest = new MessageType({ digest: text(1) });
 export const abortRequest = new MessageType({ ref: text(1) });
 export const writeAction = { write: 1, commit: 2 } as const;
 export const writeContentRequest = new MessageType({ action: integer(1), ref: text(2), total: integer(3), expected: text(4), offset: integer(5), data: bytes(6), labels: textMap(7) });

@@ -1,8 +1,9 @@
+import { isWhittleError, WhittleError } from '../../../core/errors.js';
 import { parseReference, type Manifest } from '../../../oci/index.js';
 import { repositoryName } from '../../pull/options.js';
 import { hexOf } from '../../store/layout.js';
 import type { Target } from '../../store/target.js';
-import type { ContainerdApi } from './api.js';
+import type { ContainerdApi, ContentInfo, Labels } from './api.js';
 
 /** The namespace of Kubernetes. */
 const kubernetes = 'k8s.io';
@@ -28,10 +29,10 @@ export async function publishImage(api: ContainerdApi, lease: string, { target, 
   const { namespace, snapshotter } = api.scope;
   const top = chain.at(-1);
   const configLabels = new Map(top === undefined ? [] : [[`containerd.io/gc.ref.snapshot.${snapshotter}`, top]]);
-  await api.putContent(lease, `${lease}-config`, target.configDigest, target.config, configLabels);
-  await api.putContent(lease, `${lease}-manifest`, target.manifestDigest, target.manifest, new Map([['containerd.io/gc.ref.content.config', target.configDigest]]));
+  await putDocument(api, lease, 'config', { digest: target.configDigest, bytes: target.config, labels: configLabels });
+  await putDocument(api, lease, 'manifest', { digest: target.manifestDigest, bytes: target.manifest, labels: new Map([['containerd.io/gc.ref.content.config', target.configDigest]]) });
   const { index } = target;
-  if (index !== undefined) await api.putContent(lease, `${lease}-index`, index.digest, index.bytes, indexLabels(target));
+  if (index !== undefined) await putDocument(api, lease, 'index', { digest: index.digest, bytes: index.bytes, labels: indexLabels(target) });
   const one = descriptorOf(manifest.mediaType, target.manifestDigest, target.manifest);
   const whole = index === undefined ? one : descriptorOf(index.mediaType, index.digest, index.bytes);
   const labels = namespace === kubernetes ? kubernetesLabels : new Map<string, string>();
@@ -45,6 +46,53 @@ export async function publishImage(api: ContainerdApi, lease: string, { target, 
  */
 function indexLabels({ manifestDigest }: Target): ReadonlyMap<string, string> {
   return new Map([[`containerd.io/gc.ref.content.m.${hexOf(manifestDigest).slice(0, 16)}`, manifestDigest]]);
+}
+
+/** A small blob of an image, and what containerd's garbage collector is to know of it. */
+interface ImageDocument {
+  readonly digest: string;
+  readonly bytes: Buffer;
+  readonly labels: Labels;
+}
+
+/**
+ * Puts a document into containerd. One that is there already, from an interrupted pull or for another image, is read back: where the
+ * disk has changed it, it is put there anew. Throws ENGINE_FAILED when it stays as it is, since another namespace has it.
+ */
+async function putDocument(api: ContainerdApi, lease: string, kind: string, { digest, bytes, labels }: ImageDocument): Promise<void> {
+  const there = await api.contentInfo(digest);
+  const isDamaged = there !== undefined && !(await isThere(api, digest, bytes));
+  if (isDamaged) await removeDamaged(api, lease, there);
+  await api.putContent(lease, `${lease}-${kind}`, digest, bytes, isDamaged ? new Map([...there.labels, ...labels]) : labels);
+  if (isDamaged && !(await isThere(api, digest, bytes))) {
+    throw new WhittleError('ENGINE_FAILED', `containerd's blob ${digest} is damaged, and cannot be replaced while another namespace has it`, { hint: 'See docs/engines.md.' });
+  }
+}
+
+async function isThere(api: ContainerdApi, digest: string, bytes: Buffer): Promise<boolean> {
+  let at = 0;
+  try {
+    for await (const chunk of api.content(digest)) {
+      if (!chunk.equals(bytes.subarray(at, at + chunk.length))) return false;
+      at += chunk.length;
+    }
+  } catch (error) {
+    if (isWhittleError(error) && error.code === 'ENGINE_FAILED') return false;
+    throw error;
+  }
+  return at === bytes.length;
+}
+
+/** Its bytes go with the next collection only, and what its labels refer to must outlive that. */
+async function removeDamaged(api: ContainerdApi, lease: string, { digest, labels }: ContentInfo): Promise<void> {
+  for (const [label, id] of labels) {
+    const type = /^containerd\.io\/gc\.ref\.(content|snapshot\.[^./]+)(\.|$)/.exec(label)?.[1];
+    if (type !== undefined) await api.hold(lease, { id, type: type.replace('snapshot.', 'snapshots/') });
+  }
+  await api.removeContent(digest);
+  const collector = `${lease}-collect`;
+  await api.ensureLease(collector, new Map());
+  await api.deleteLease(collector, true);
 }
 
 type RecordTarget = Parameters<ContainerdApi['putImage']>[1];

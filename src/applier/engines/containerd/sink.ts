@@ -13,6 +13,7 @@ import type { BeginOptions, HeldBasis, HeldImage, LayerSink } from '../types.js'
 import type { ContainerdEngine } from './engine.js';
 import { grpcStatus, isStatus } from './grpc.js';
 import { layerLabel, type LayerAddress } from './images.js';
+import { snapshotKind } from './messages.js';
 import { publishImage } from './publish.js';
 import { layerDirectories } from './trees.js';
 
@@ -34,6 +35,8 @@ export class ContainerdSink extends BuildingSink implements LayerSink {
   readonly #elsewhere = new Map<string, LayerAddress | null>();
   /** Snapshots that the lease holds. */
   readonly #held = new Set<string>();
+  /** Settles when what an interrupted pull committed was looked at. */
+  #examined: Promise<void> | undefined;
   #leaseTaken = false;
   /** The lease was made by this sink, not by a pull that was interrupted. */
   #leaseIsNew = false;
@@ -70,9 +73,48 @@ export class ContainerdSink extends BuildingSink implements LayerSink {
 
   hasLayer(layer: number): Promise<boolean> {
     return this.guard('looking for a layer', async () => {
+      await (this.#examined ??= this.#examineChain());
       const diffId = this.builder.diffId(layer);
       return this.#staged.has(diffId) || (await this.#isInChain(layer)) || (await this.#isStaged(diffId)) || (await this.#findElsewhere(diffId)) !== null;
     });
+  }
+
+  /**
+   * Snapshots of this image that were filled here and that no image shows: a pull was cut off between their commit and its image's record, and
+   * nobody has read them since. When one is damaged, all that the pull left goes, since containerd keeps what others stand on.
+   */
+  async #examineChain(): Promise<void> {
+    const { engine, target } = this;
+    const left: LayerAddress[] = [];
+    for (const [layer, name] of this.#chain.entries()) {
+      const info = await engine.api.snapshot(name);
+      if (info?.kind === snapshotKind.committed && info.labels.get(layerLabel) === target.diffIds[layer]) left.push({ diffId: this.builder.diffId(layer), chain: this.#chain.slice(0, layer + 1), blob: undefined });
+    }
+    if (left.length === 0) return;
+    const shown = new Set((await engine.reader.all((name) => engine.isCommitted(name), () => undefined)).flatMap(({ chain }) => chain));
+    for (const address of left) {
+      const name = address.chain.at(-1) ?? '';
+      if (shown.has(name) || (await this.#isWholeSnapshot(address))) continue;
+      this.options.onNote(`containerd has layer ${address.diffId} from an interrupted pull, and it is not whole: what that pull left is removed`);
+      await engine.api.deleteLease(this.lease, true);
+      if (await engine.isCommitted(name)) throw new WhittleError('ENGINE_FAILED', `containerd keeps the snapshot ${name}, which is damaged: somebody else uses it`, { hint: 'See docs/engines.md.' });
+      return;
+    }
+  }
+
+  async #isWholeSnapshot(address: LayerAddress): Promise<boolean> {
+    try {
+      const basis = await this.engine.layers(this.#asHeld(), address.chain, [address]);
+      try {
+        for (const layer of basis.storeLayers) if ((await checkLayer(layer.fs, layer, { signal: this.options.signal })).damageCount > 0) return false;
+        return true;
+      } finally {
+        await basis.close();
+      }
+    } catch (error) {
+      if (isWhittleError(error) && error.code === 'BASIS_DAMAGED') return false;
+      throw error;
+    }
   }
 
   #isInChain(layer: number): Promise<boolean> {
@@ -183,6 +225,7 @@ export class ContainerdSink extends BuildingSink implements LayerSink {
    */
   async #commit(options: CommitOptions): Promise<HeldImage> {
     const { engine, target } = this;
+    await (this.#examined ??= this.#examineChain());
     await this.#takeLease();
     await this.#gather();
     this.builder.clear();

@@ -24,6 +24,8 @@ export class PodmanIntake {
   /** Layers that only unfinished images have, or none: a power cut may have torn their files. */
   readonly #doubtful = new Map<string, StoredLayer>();
   readonly #unfinished: ReadonlySet<string>;
+  /** Settles when what an interrupted pull left was looked at. */
+  #examined: Promise<void> | undefined;
   #feed: PodmanFeed | null = null;
   #temporary: TemporaryDirectory | null = null;
 
@@ -55,27 +57,48 @@ export class PodmanIntake {
     return this.#unfinished.has(image.id) || image.names.some((name) => name.startsWith(`${unfinishedRepository}:`));
   }
 
-  /** Whether podman has the layer, under whichever image. One that an interrupted pull left is read through and proven first. */
+  /** Whether podman has the layer, under whichever image. Those that an interrupted pull left are read through and proven first. */
   async hasLayer(layer: number): Promise<boolean> {
-    const diffId = this.#diffId(layer);
-    const doubtful = this.#doubtful.get(diffId);
-    if (this.#held.has(diffId) || doubtful === undefined) return this.#held.has(diffId);
-    this.#doubtful.delete(diffId);
-    if (await this.#isWhole(doubtful)) {
-      this.#held.set(diffId, doubtful);
-      return true;
-    }
-    this.options.onNote(`podman has layer ${diffId} from an interrupted pull, and it is not whole: it is removed`);
-    await this.removeUnfinished();
-    this.#look(await this.storage.view());
-    if (this.#doubtful.has(diffId)) await this.#removeOrphan(layer);
-    return this.#held.has(diffId);
+    await (this.#examined ??= this.#examine());
+    return this.#held.has(this.#diffId(layer));
   }
 
-  /** Podman removes a layer only with an image that has it, so a torn one that has none is given one, of which podman then asks no layer. */
-  async #removeOrphan(layer: number): Promise<void> {
-    const diffId = this.#diffId(layer);
-    const pull = await this.pullLayer(layer, null);
+  /**
+   * Proves what an interrupted pull left, all of it before anything is said of any layer: a damaged one goes with those that came with it, for
+   * podman removes layers only with an image that has them, and keeps one that others stand on.
+   */
+  async #examine(): Promise<void> {
+    const torn = await this.#proveDoubtful();
+    if (torn.length === 0) return;
+    this.options.onNote(`podman has ${torn.length === 1 ? 'layer' : 'layers'} ${torn.join(', ')} from an interrupted pull, not whole: what that pull left is removed`);
+    await this.removeUnfinished();
+    this.#look(await this.storage.view());
+    if ((await this.#proveDoubtful()).length === 0) return;
+    await this.#removeOrphans();
+    const [stays] = await this.#proveDoubtful();
+    if (stays !== undefined) throw new WhittleError('ENGINE_FAILED', `podman keeps layer ${stays}, which an interrupted pull left torn`, { hint: 'See docs/engines.md.' });
+  }
+
+  /** Counts on the doubtful layers of the target that are whole, and gives the diffIDs of those that are not. */
+  async #proveDoubtful(): Promise<string[]> {
+    const torn: string[] = [];
+    for (const diffId of new Set(this.target.diffIds)) {
+      const layer = this.#doubtful.get(diffId);
+      if (layer === undefined) continue;
+      if (await this.#isWhole(layer)) {
+        this.#doubtful.delete(diffId);
+        this.#held.set(diffId, layer);
+      } else {
+        torn.push(diffId);
+      }
+    }
+    return torn;
+  }
+
+  /** Layers of no image are given one, of all that are there, of which podman then asks no layer. */
+  async #removeOrphans(): Promise<void> {
+    const missing = this.target.diffIds.findIndex((diffId) => !this.#doubtful.has(diffId) && !this.#held.has(diffId));
+    const pull = await this.pullLayer((missing < 0 ? this.target.diffIds.length : missing) - 1, null);
     try {
       await pull.end();
     } finally {
@@ -83,7 +106,6 @@ export class PodmanIntake {
     }
     await this.removeUnfinished();
     this.#look(await this.storage.view());
-    if (this.#doubtful.has(diffId)) throw new WhittleError('ENGINE_FAILED', `podman keeps layer ${diffId}, which an interrupted pull left torn`, { hint: 'See docs/engines.md.' });
   }
 
   #diffId(layer: number): string {
@@ -96,8 +118,12 @@ export class PodmanIntake {
     const { known } = this;
     const anew: ProvenLayers = { get: () => Promise.resolve(undefined), put: (meta: LayerMeta) => known.put(meta) };
     try {
-      await (await this.storage.openLayer(layer, anew, this.options.signal)).close();
-      return true;
+      const proven = await this.storage.openLayer(layer, anew, this.options.signal);
+      try {
+        return (await proven.hasItsNames(this.options.signal)) && (await this.storage.isMountable(await this.storage.view(), layer));
+      } finally {
+        await proven.close();
+      }
     } catch (error) {
       if (isWhittleError(error) && error.code === 'BASIS_DAMAGED') return false;
       throw error;

@@ -8,6 +8,9 @@ import type { HeldImage } from '../types.js';
 
 /** Largest of podman's lists of images and layers that is read. */
 const maxListBytes = 64 * 1024 * 1024;
+/** Longest list of the layers below one that is read: short names have 26 characters. */
+const maxLineBytes = 64 * 1024;
+const shortNameForm = /^[A-Z0-9]{1,64}$/;
 const idForm = /^[0-9a-f]{64}$/;
 
 /** A layer as containers-storage lists it. */
@@ -124,6 +127,40 @@ export class ContainersStorage {
       directory: `${this.root}/overlay/${layer.id}/diff`, diffId: layer.diffId, known, signal,
       tarSplit: () => createReadStream(`${this.root}/overlay-layers/${layer.id}.tar-split.gz`),
     });
+  }
+
+  /**
+   * Whether podman can mount the layer upon those below: the short names that it gave them, and the list of them beside the layer. It
+   * syncs these as little as the layers' files, writes them once, and says of a broken one no more than that a link cannot be read.
+   */
+  async isMountable({ layers }: StorageView, layer: StoredLayer): Promise<boolean> {
+    const chain = chainOf({ layers, images: [] }, layer.id)?.reverse() ?? [];
+    const names: string[] = [];
+    for (const { id } of chain) {
+      const name = (await this.#line(`overlay/${id}/link`)) ?? '';
+      if (!shortNameForm.test(name) || (await this.#target(`overlay/l/${name}`)) !== `../${id}/diff`) return false;
+      names.push(name);
+    }
+    return (await this.#line(`overlay/${layer.id}/lower`) ?? '') === names.slice(1).map((name) => `l/${name}`).join(':');
+  }
+
+  async #line(path: string): Promise<string | undefined> {
+    try {
+      return (await this.fs.readFile(path, maxLineBytes))?.toString();
+    } catch (error) {
+      if (isSystemError(error, 'EFBIG', 'EISDIR', 'ELOOP', 'EIO', 'ENXIO', 'ENOTDIR')) return undefined;
+      throw storageError(error, 'reading how podman keeps a layer');
+    }
+  }
+
+  /** Where a symbolic link leads. */
+  async #target(path: string): Promise<string | undefined> {
+    try {
+      return (await this.fs.readlink(path)).toString();
+    } catch (error) {
+      if (isSystemError(error, 'ENOENT', 'ENOTDIR', 'EINVAL', 'ELOOP', 'EIO')) return undefined;
+      throw storageError(error, 'reading how podman keeps a layer');
+    }
   }
 
   /** Makes everything that podman wrote so far durable: it syncs its lists, not the files of layers. Throws STORAGE_IO. */
