@@ -107,8 +107,11 @@ export function formatTable(rows: readonly (readonly string[])[], options: { ind
   return rows.map(line).join('\n');
 }
 
+/** Ctrl-C, an order to end, and a terminal or a login that is gone. */
+const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 /**
- * Runs `main` as a whole program: SIGINT and SIGTERM abort `signal` (a second one ends the process at once), a
+ * Runs `main` as a whole program: SIGINT, SIGTERM and SIGHUP abort `signal` (a second one ends the process at once), a
  * thrown error is said in one line, a closed stdout is no error, one that cannot be written is said at the end. Sets `process.exitCode`; returns when all is done.
  */
 export async function runProgram(output: Output, main: (signal: AbortSignal) => Promise<number | undefined>): Promise<void> {
@@ -120,8 +123,7 @@ export async function runProgram(output: Output, main: (signal: AbortSignal) => 
     controller.abort(new WhittleError('INTERRUPTED', `stopped by ${name}`));
   };
   const lost = watchOutput();
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+  for (const name of stopSignals) process.on(name, onSignal);
   try {
     process.exitCode = (await main(controller.signal)) ?? exitCodes.ok;
   } catch (error) {
@@ -130,8 +132,7 @@ export async function runProgram(output: Output, main: (signal: AbortSignal) => 
   } finally {
     const error = await lost();
     if (error !== null && process.exitCode === exitCodes.ok) process.exitCode = output.fail(error);
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
+    for (const name of stopSignals) process.off(name, onSignal);
   }
 }
 

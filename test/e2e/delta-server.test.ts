@@ -34,12 +34,12 @@ const compute = (...args: string[]): string[] => [...program('delta-server'), 'c
 interface Report { readonly deltaBytes: number; readonly layerPullBytes: number; readonly computeMs: number; readonly applyMs: number; readonly peakRssBytes: number; readonly target: { readonly configDigest: string }; readonly delta: { readonly manifestDigest: string } }
 
 /** Interrupts a computation so long after it has set itself up, which it has when its first temporary file is there. */
-async function interrupt(child: ChildProcess, tmp: string, afterMs: number): Promise<void> {
+async function interrupt(child: ChildProcess, tmp: string, afterMs: number, signal: NodeJS.Signals): Promise<void> {
   let ended = false;
   child.once('close', () => { ended = true; });
   await until(async () => ended || (await readdir(tmp)).length > 0);
   await sleep(afterMs);
-  child.kill('SIGINT');
+  child.kill(signal);
 }
 
 /** Exactly one line that says what was wrong and one that says what to do; no stack. */
@@ -83,21 +83,21 @@ describe('delta-server compute', () => {
     }
   });
 
-  plainTest('Ctrl-C ends it with 130 and leaves nothing behind, wherever it comes', async () => {
+  plainTest('Ctrl-C, an order to end or a lost terminal ends it with 130 and leaves nothing behind, wherever it comes', async () => {
     let stopped = 0;
-    for (const afterMs of [0, 300, 1200]) {
+    for (const [afterMs, signal] of [[0, 'SIGINT'], [300, 'SIGHUP'], [1200, 'SIGTERM']] as const) {
       const work = join(folder, `interrupted-${String(afterMs)}`);
       const tmp = join(work, 'tmp');
       await mkdir(tmp, { recursive: true });
       const outcome = await run(compute(source('1.0'), source('2.0'), '-o', join(work, 'x.delta')), {
         env: { TMPDIR: tmp },
-        onStart: (child) => { interrupt(child, tmp, afterMs).catch(() => child.kill('SIGKILL')); },
+        onStart: (child) => { interrupt(child, tmp, afterMs, signal).catch(() => child.kill('SIGKILL')); },
       });
       // A fast machine may be done before the last of the signals.
       if (outcome.exitCode !== 0) {
         stopped++;
         expect(outcome.exitCode).toBe(130);
-        expect(outcome.stderr).toContain('delta-server: stopped by SIGINT\n');
+        expect(outcome.stderr).toContain(`delta-server: stopped by ${signal}\n`);
       }
       expect([await readdir(work), await readdir(tmp)]).toEqual([outcome.exitCode === 0 ? ['tmp', 'x.delta'] : ['tmp'], []]);
     }
