@@ -5,6 +5,7 @@ import type { LayerToPull } from './layers.js';
 import { askForDeltas, basisCandidates } from './offers.js';
 import { repositoryName, type PullOptions } from './options.js';
 import type { ResolvedImage } from './resolve.js';
+import { searchLimits } from './search-limits.js';
 import { left, searchWays, stepCost, type DeltaWay, type WayCost } from './ways.js';
 
 /** What a pull is going to do. */
@@ -26,6 +27,7 @@ export async function makePlan(context: PullContext, stage: PullStage, image: Re
   const without = (reason: string): PullPlan => ({ missing, ways: [], reason, layerPullBytes });
   if (missing.length === 0) return without('every layer is here');
   if (options.delta === 'never') return without('deltas are switched off');
+  if (sumBytes(missing) <= searchLimits.worthAskingBytes) return without('the layers are smaller than any delta');
   // Of this image itself there is nothing to start from: it is here, and damaged.
   const images = (await context.place.images()).filter((held) => held.configDigest !== image.manifest.config.digest);
   if (images.length === 0) return without(context.place.passing === null ? `${context.place.name} holds nothing that a delta could start from` : 'the store is empty, so there is nothing that a delta could start from');

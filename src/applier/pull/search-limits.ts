@@ -23,6 +23,8 @@ export const searchLimits = {
   chainShare: 1 / 8,
   /** Size of the manifest of a delta, and of an image within a chain. */
   manifestBytes: 256 * 1024,
+  /** Layers of so few bytes in all are fetched without a question: a delta's manifest alone is larger, and a server may take long to make one. */
+  worthAskingBytes: 1024,
   /** Ways tried before the layers are fetched in full. */
   waysTried: 3,
 } as const;

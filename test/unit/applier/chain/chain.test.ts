@@ -12,7 +12,7 @@ import { mediaTypes } from '../../../../src/oci/index.js';
 import { pushBundle } from '../../../../src/server/publish/push-bundle.js';
 import type { DeltaBundle } from '../../../../src/server/publish/bundle.js';
 import type { RemoteRepository } from '../../../../src/server/publish/repository.js';
-import { digestOf, type MadeImage } from '../../../support/images.js';
+import { digestOf, makeImage, type MadeImage } from '../../../support/images.js';
 import { startOciRegistry, type OciRegistry, type OciRegistryOptions } from '../../../support/oci-registry.js';
 import { madeUpBundle, makeVersions, publishReal, pushMade, realBundle, remoteAt, type Versions } from '../../../support/publish.js';
 import { pullHere, stateOf, type Pulled } from '../../../support/pull-world.js';
@@ -283,4 +283,14 @@ test('the store needs no other helper: a published delta of a real pair is found
   expect(pulled.result).toMatchObject({ outcome: 'committed', way: 'delta' });
   await there.client.close();
   await plain.close();
+});
+
+test('for layers smaller than any delta nobody is asked for one', async () => {
+  const tiny = await makeImage(join(scratch, 'tiny'), 'tiny', [[{ path: 'work/' }]]);
+  await pushMade(to, tiny);
+  const root = await storeWithV1();
+  const before = registry.requests.length;
+  const pulled = await pullHere(root, `${registry.host}/app:tiny`);
+  expect(pulled.result).toMatchObject({ outcome: 'committed', way: 'layers' });
+  expect(registry.requests.slice(before).filter(({ url }) => /referrers|sha256-/.test(url))).toEqual([]);
 });
