@@ -308,10 +308,11 @@
   });
   window.addEventListener('hashchange', () => { draw(known.get(location.hash) ?? pathOf(location.hash)); });
 
-  let width = 0;
+  let drawn = '';
   new ResizeObserver(() => {
-    if (mapElement.clientWidth === width) return;
-    width = mapElement.clientWidth;
+    const size = `${String(mapElement.clientWidth)} ${String(mapElement.clientHeight)}`;
+    if (size === drawn) return;
+    drawn = size;
     drawMap(here.path.at(-1));
   }).observe(mapElement);
   draw(pathOf(location.hash));
