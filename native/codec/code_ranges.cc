@@ -23,19 +23,24 @@ bool IsArmNotThumb(OldContent& old, const Table& code) {
 
 }  // namespace
 
-size_t CodeRanges::WidthAt(uint64_t offset) const {
+bool CodeRanges::Hold(uint64_t offset) const {
   for (const Table& range : ranges) {
-    if (offset < range.end) return offset >= range.start ? width : 1;
+    if (offset < range.end) return offset >= range.start;
   }
-  return 1;
+  return false;
 }
 
 CodeRanges FindCode(OldContent& old, const ElfImage& image) {
   CodeRanges code;
+  code.is_64 = image.is_64;
   Table longest;
   for (const Region& region : image.regions) {
-    if (region.kind != ReferenceKind::kArm64Code && region.kind != ReferenceKind::kArm32Code) continue;
-    code.width = region.kind == ReferenceKind::kArm64Code ? 4 : 2;
+    switch (region.kind) {
+      case ReferenceKind::kX86Code: code.is_x86 = true; break;
+      case ReferenceKind::kArm64Code: code.width = 4; break;
+      case ReferenceKind::kArm32Code: code.width = 2; break;
+      default: continue;
+    }
     code.ranges.push_back({region.start, region.end});
     if (region.end - region.start > longest.end - longest.start) longest = code.ranges.back();
   }

@@ -33,7 +33,7 @@ class Parser {
  public:
   Parser(OldContent& content, ElfImage& image) : content_(content), image_(image) {}
 
-  bool Parse() {
+  bool Parse(bool with_jump_tables) {
     content_.Fetch(0, sizeof header_, header_);
     if (std::memcmp(header_, "\x7f" "ELF", 4) != 0 || header_[5] != 1 || (header_[4] != 1 && header_[4] != 2)) return false;
     image_.is_64 = header_[4] == 2;
@@ -50,7 +50,7 @@ class Parser {
     ReadSections();
     if (image_.regions.empty()) RegionsFromSegments();
     Tidy();
-    if (image_.is_64 && code_ == ReferenceKind::kX86Code) FindTables();
+    if (with_jump_tables && image_.is_64 && code_ == ReferenceKind::kX86Code) FindTables();
     return !image_.segments.empty();
   }
 
@@ -243,6 +243,6 @@ size_t ElfImage::SegmentOfAddress(uint64_t address) const {
   return kNoSegment;
 }
 
-bool ParseElf(OldContent& content, ElfImage& image) { return Parser(content, image).Parse(); }
+bool ParseElf(OldContent& content, ElfImage& image, bool with_jump_tables) { return Parser(content, image).Parse(with_jump_tables); }
 
 }  // namespace whittle::codec

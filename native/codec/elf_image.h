@@ -49,7 +49,10 @@ struct ElfImage {
   size_t SegmentOfAddress(uint64_t address) const;
 };
 
-/** Parses the content; false when it is no little-endian ELF file of a known machine. */
-bool ParseElf(OldContent& content, ElfImage& image);
+/**
+ * Parses the content; false when it is no little-endian ELF file of a known machine. Jump tables take a look at all of the
+ * code: without `with_jump_tables` there are none.
+ */
+bool ParseElf(OldContent& content, ElfImage& image, bool with_jump_tables = true);
 
 }  // namespace whittle::codec

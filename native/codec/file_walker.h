@@ -25,11 +25,13 @@ class FileWalker {
   static constexpr size_t kPageBytes = 32 * 1024;
   using Residue = ResidueModel<Profile>;
   using Literals = LiteralModel<Profile>;
+  /** Bytes before a page that are looked at. */
+  static constexpr size_t kBack = std::max(kMargin, Literals::kCodeBefore);
 
   /** A null model leaves its stretches alone: the encoder runs one model per thread. All are borrowed. */
   FileWalker(Coder* residue_coder, Residue* residue, Coder* literal_coder, Literals* literals)
       : residue_coder_(residue_coder), literal_coder_(literal_coder), residue_(residue), literals_(literals),
-        page_(kMargin + kPageBytes), old_(ReferenceRewriter::kLead + kPageBytes + ReferenceRewriter::kTrail), backward_(kPageBytes), turned_(kMargin + kPageBytes), marks_(kPageBytes + 2) {}
+        page_(kBack + kPageBytes), old_(ReferenceRewriter::kLead + kPageBytes + ReferenceRewriter::kTrail), backward_(kPageBytes), turned_(kMargin + kPageBytes), marks_(kPageBytes + 2) {}
 
   /** Starts a file. `old` and `rewriter` (null: references stay as they are) are borrowed until the file ends. `code` is that of the old file. */
   void Begin(uint32_t kind, uint64_t size, OldContent* old, ReferenceRewriter* rewriter, CodeRanges code, NextOp next_op) {
@@ -58,8 +60,8 @@ class FileWalker {
 
   /** Codes the next page, given the bytes it has (encoder) or writing them (decoder); returns its bytes. */
   size_t CodePage(const std::function<void(uint8_t*, size_t)>& fill) {
-    uint8_t* page = page_.data() + kMargin;
-    std::memmove(page_.data(), page_.data() + last_page_bytes_, kMargin);
+    uint8_t* page = page_.data() + kBack;
+    std::memmove(page_.data(), page_.data() + last_page_bytes_, kBack);
     const size_t count = static_cast<size_t>(std::min<uint64_t>(kPageBytes, size_ - position_));
     if (fill) fill(page, count);
     const uint64_t end = position_ + count;
@@ -84,7 +86,7 @@ class FileWalker {
   }
 
   /** The bytes of the page coded last. */
-  const uint8_t* page() const { return page_.data() + kMargin; }
+  const uint8_t* page() const { return page_.data() + kBack; }
 
  private:
   void TakeOp() {
@@ -114,14 +116,11 @@ class FileWalker {
   }
 
   /** The width of words of the old code at an offset. */
-  size_t WordsAt(uint64_t old_offset) const { return code_.width == 1 ? 1 : code_.WidthAt(old_offset); }
+  size_t WordsAt(uint64_t old_offset) const { return code_.width > 1 && code_.Hold(old_offset) ? code_.width : 1; }
 
   void CodeLiteral(uint8_t* bytes, size_t span) {
     if (literals_ == nullptr) return;
-    if (position_ == previous_end_) {
-      literals_->BeginRun();
-      word_width_ = previous_end_ > 0 ? WordsAt(previous_old_end_ - 1) : has_op_ ? WordsAt(op_.old_position) : 1;
-    }
+    if (position_ == previous_end_) BeginRun(bytes);
     content_->Fetch(static_cast<int64_t>(previous_old_end_ + (position_ - previous_end_)), span, old_.data());
     const int64_t before = has_op_ ? static_cast<int64_t>(op_.old_position) - static_cast<int64_t>(op_.new_position - position_)
                                    : static_cast<int64_t>(content_->size()) - static_cast<int64_t>(size_ - position_);
@@ -133,6 +132,15 @@ class FileWalker {
     CodeBytes(bytes, 0, head);
     if (tail > head) CodeWords(bytes, head, tail);
     CodeBytes(bytes, tail, span);
+  }
+
+  /** Code is followed by code: what is before a run of literals, or after a file's first one, tells. */
+  void BeginRun(const uint8_t* bytes) {
+    const bool is_known = previous_end_ > 0 || has_op_;
+    const uint64_t old_offset = previous_end_ > 0 ? previous_old_end_ - 1 : op_.old_position;
+    word_width_ = is_known ? WordsAt(old_offset) : 1;
+    literals_->BeginRun();
+    if (code_.is_x86 && is_known && code_.Hold(old_offset)) literals_->BeginCode(code_.is_64, bytes);
   }
 
   void CodeBytes(uint8_t* bytes, size_t from, size_t to) {

@@ -1,5 +1,5 @@
 // Codes bytes that no copy covers: contexts of the bytes before, a match model over recent literals, and the old
-// bytes where the copies around would go on.
+// bytes where the copies around would go on. Of code, what an instruction has so far, and what those before it do.
 #pragma once
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include "codec/mixing.h"
 #include "codec/range_coder.h"
 #include "codec/residue_model.h"
+#include "codec/x86_code.h"
 
 namespace whittle::codec {
 
@@ -21,7 +22,7 @@ class LiteralModel {
   LiteralModel()
       : table_(Profile::kOrderBits + 3),
         mixer_(8 * 16 * kVariants, kInputs, 16384 * 5 / 16),
-        refiner_(6 * 256),
+        refiner_(kRefined * 256),
         match_(Profile::kHistoryBits, Profile::kHeadBits, Profile::kSparse) {
     for (AdaptiveBit& bit : hits_) bit = AdaptiveBit(49152, 1);
     for (AdaptiveBit& bit : longer_) bit = AdaptiveBit(49152, 1);
@@ -64,6 +65,17 @@ class LiteralModel {
     word_ = 0;
     forward_hits_ = backward_hits_ = 0;
     run_ = raw_left_ = broken_ = 0;
+    is_x86_ = false;
+  }
+
+  /** How many bytes before a run of x86 code are read, to know where in an instruction it begins. */
+  static constexpr size_t kCodeBefore = 64;
+
+  /** Says of the run that begins that it is x86 code. `bytes`: where it stands, with kCodeBefore bytes before. */
+  void BeginCode(bool is_64, const uint8_t* bytes) {
+    is_x86_ = true;
+    x86_.Begin(is_64);
+    x86_.Step(bytes - kCodeBefore, kCodeBefore);
   }
 
   /** Codes `size` bytes (encoder: given, decoder: written) of the run; with a `width` above 1 they are words, highest byte first. */
@@ -99,7 +111,8 @@ class LiteralModel {
   static constexpr size_t kObserved = 1024;
   static constexpr size_t kOrders = Profile::kOrders;
   static constexpr size_t kInputs = kOrders + (Profile::kNeighbours ? 3 : 1);
-  static constexpr size_t kVariants = 2 + 5 * 16;
+  /** The mixer's sets of weights: text and pyc, other bytes and those of words, those of x86 code. */
+  static constexpr size_t kX86Variant = 2 + 5 * 16, kVariants = kX86Variant + X86Code::kPlaces, kRefined = 7;
   /** For the byte that seems likeliest: tables of bytes, and of histories of whether they were right. */
   static constexpr size_t kHitMaps = Profile::kHitMaps;
   static constexpr int kLongGuessBits = Profile::kLongGuessBits, kHitBits = Profile::kHitBits;
@@ -120,6 +133,7 @@ class LiteralModel {
       if (CodeAdaptive(coder, longer_[grade], Coder::kEncodes && match_.GoesOn(byte), 250)) {
         match_.GoOn(byte);
         if (IsText()) for (size_t index = 0; index < kLong; index++) AddToWord(byte[index]);
+        if (is_x86_) x86_.Step(byte, kLong);
         for (size_t index = kLong - kHits; index < kLong; index++) AddToHits(byte[index], neighbours.forward[index], neighbours.backward[index]);
         run_ += kLong;
         return kLong;
@@ -157,6 +171,7 @@ class LiteralModel {
   uint8_t CodeRaw(Coder& coder, uint8_t byte) {
     byte = static_cast<uint8_t>(coder.CodeEven(byte, 8));
     match_.Insert(byte);
+    if (is_x86_) x86_.Step(byte);
     raw_left_--;
     return byte;
   }
@@ -241,6 +256,7 @@ class LiteralModel {
   void Advance(uint8_t byte) {
     match_.Append(byte);
     if (IsText()) AddToWord(byte);
+    if (is_x86_) x86_.Step(byte);
     AddToHits(byte, forward_, backward_);
     run_++;
   }
@@ -273,6 +289,7 @@ class LiteralModel {
   }
 
   void Contexts(const uint8_t* byte, uint64_t position, uint32_t* hashes) const {
+    if (is_x86_) return x86_.Contexts<kOrders>(byte[-1], hashes);
     const uint32_t c4 = Word(byte);
     hashes[0] = Hash(static_cast<uint32_t>(forward_) << 16 | static_cast<uint32_t>(byte[-1]) << 8 | (forward_hits_ & 3), 7);
     if (width_ > 1) return WordContexts(byte, position, hashes);
@@ -307,9 +324,10 @@ class LiteralModel {
 
   /**
    * Which of the mixer's weights: where there are no words, those for the byte before; else for each byte of a word and, after
-   * the first, for what four bits of that say the instruction is.
+   * the first, for what four bits of that say the instruction is. In x86 code those for the place in the instruction.
    */
   size_t Variant(const uint8_t* byte, uint64_t position) const {
+    if (is_x86_) return kX86Variant + x86_.place();
     if (width_ == 1) return IsText() ? kind_ == kText : 2 + (byte[-1] >> 4);
     const size_t phase = static_cast<size_t>(position & (width_ - 1));
     return 18 + phase * 16 + (phase == 0 ? 0 : *(byte - phase) >> (width_ == 4 ? 1 : 4) & 15);
@@ -351,7 +369,8 @@ class LiteralModel {
     AdaptiveBit* const match_state = match.state;
     Mixer::Inputs* const weights_of_variant = &mixer_.Weights(variant * 128);
     uint32_t surprises = 0;
-    const size_t refined_from = (variant + 14) / 16 * 256;  // one for text, one for other bytes, and one for each byte of a word
+    // One for text, one for other bytes, one for each byte of a word, and one for x86 code.
+    const size_t refined_from = std::min<size_t>((variant + 14) / 16, kRefined - 1) * 256;
     uint32_t within = 1;
     Held<Coder> held(coder);
     for (int place = 3; place >= 0; place--) {
@@ -403,6 +422,8 @@ class LiteralModel {
   uint32_t window_ = 0, surprises_ = 0, raw_left_ = 0, raw_run_ = kShortestRaw;
   uint32_t broken_ = 0;  // how many of the next bytes, one of them, are not as a long match expects
   size_t width_ = 1;  // of words
+  bool is_x86_ = false;  // the run
+  X86Code x86_;
   uint8_t forward_ = 0, backward_ = 0;
   LargeVector<ByteGuess> long_guesses_ = LargeVector<ByteGuess>(size_t{1} << kLongGuessBits);
   LargeVector<ByteGuess> short_guesses_ = LargeVector<ByteGuess>(size_t{1} << 16);

@@ -134,12 +134,12 @@ class ProfileDecoder : public Decoder {
     references_->map.Build(references_->image, references_->shifts, file_ops_);
   }
 
-  /** The old file's code that is made of words, references or not. */
+  /** The old file's code, references or not. */
   CodeRanges OldCode(uint32_t kind, uint64_t size) {
-    if (!MayHaveWords(kind, size, old_->size())) return {};
+    if (!MayHaveReferences(kind, size, old_->size())) return {};
     if (references_ != nullptr) return FindCode(*old_, references_->image);
     ElfImage image;
-    return ParseElf(*old_, image) ? FindCode(*old_, image) : CodeRanges();
+    return ParseElf(*old_, image, false) ? FindCode(*old_, image) : CodeRanges();
   }
 
   void RequireFileEnd() {

@@ -214,9 +214,4 @@ inline bool MayHaveReferences(uint32_t kind, uint64_t target_size, uint64_t old_
   return kind >= kX86 && kind <= kArm32 && target_size < (uint64_t{1} << 32) && old_size < (uint64_t{1} << 32) && old_size > 0;
 }
 
-/** Whether the code of a file of this kind and size can be made of words: that of its old file is looked for then. */
-inline bool MayHaveWords(uint32_t kind, uint64_t target_size, uint64_t old_size) {
-  return kind != kX86 && MayHaveReferences(kind, target_size, old_size);
-}
-
 }  // namespace whittle::codec
