@@ -64,6 +64,11 @@ export class ByteWriter {
     return this.#buffer.subarray(0, this.#length);
   }
 
+  /** Copies what was written into `target` at `offset`. */
+  copyTo(target: Buffer, offset: number): void {
+    this.#buffer.copy(target, offset, 0, this.#length);
+  }
+
   /** A copy of what was written. */
   finish(): Buffer {
     return Buffer.from(this.#buffer.subarray(0, this.#length));

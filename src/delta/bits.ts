@@ -185,11 +185,17 @@ function bitLength(value: number): number {
 
 const stringSlots = 1 << 16;
 const orderWeights = [1, 3, 12, 24] as const;
+const orders = orderWeights.length;
+/** What each order sees of the last three bytes, and a bit above them that tells the orders apart. */
+const orderMasks = [0, 0xff, 0xffff, 0xffffff] as const;
+const orderMarks = [0, 0x100, 0x10000, 0x1000000] as const;
 
 /** Byte strings (names, link targets, PAX values): orders 0 to 3 of the string's own bytes, weighted by how much each has seen. */
 export class StringModel {
   readonly #length = new NumberModel();
-  readonly #tables = orderWeights.map(() => new BitTable(stringSlots));
+  /** The tables of all orders, one behind the other. */
+  readonly #table = new BitTable(orders * stringSlots);
+  readonly #slots = new Uint32Array(orders);
 
   /** Codes a string of at most `maxBytes`; returns null when a decoded length is above it, or the stream ends long before its end. */
   code(port: BitPort, value: Uint8Array, maxBytes: number): Buffer | null {
@@ -208,24 +214,34 @@ export class StringModel {
   }
 
   #byte(port: BitPort, last: number, wanted: number): number {
-    const contexts = [0, (last & 0xff) + 0x100, (last & 0xffff) + 0x10000, last + 0x1000000];
     let node = 1;
     for (let bit = 7; bit >= 0; bit--) {
-      const slots = contexts.map((context) => (Math.imul(context * 256 + node, 0x9e3779b1) >>> 16) & (stringSlots - 1));
-      let sum = 0;
-      let weights = 0;
-      this.#tables.forEach((table, order) => {
-        const slot = slots[order] ?? 0;
-        const seen = Math.min(table.seen(slot), 20);
-        const weight = seen === 0 ? 0 : (orderWeights[order] ?? 1) * (seen + 1);
-        sum += weight * table.one16(slot);
-        weights += weight;
-      });
-      const one16 = weights === 0 ? 32768 : Math.min(65500, Math.max(36, Math.floor(sum / weights)));
-      const coded = port.code(one16, (wanted >>> bit) & 1);
-      this.#tables.forEach((table, order) => { table.update(slots[order] ?? 0, coded); });
+      this.#findSlots(last, node);
+      const coded = port.code(this.#one16(), (wanted >>> bit) & 1);
+      for (let order = 0; order < orders; order++) this.#table.update(this.#slots[order] ?? 0, coded);
       node = (node << 1) | coded;
     }
     return node - 256;
+  }
+
+  #findSlots(last: number, node: number): void {
+    for (let order = 0; order < orders; order++) {
+      const context = (last & (orderMasks[order] ?? 0)) + (orderMarks[order] ?? 0);
+      this.#slots[order] = order * stringSlots + (Math.imul(context * 256 + node, 0x9e3779b1) >>> 16);
+    }
+  }
+
+  /** The orders' probabilities of a 1, mixed. */
+  #one16(): number {
+    let sum = 0;
+    let weights = 0;
+    for (let order = 0; order < orders; order++) {
+      const slot = this.#slots[order] ?? 0;
+      const seen = Math.min(this.#table.seen(slot), 20);
+      const weight = seen === 0 ? 0 : (orderWeights[order] ?? 1) * (seen + 1);
+      sum += weight * this.#table.one16(slot);
+      weights += weight;
+    }
+    return weights === 0 ? 32768 : Math.min(65500, Math.max(36, Math.floor(sum / weights)));
   }
 }

@@ -68,14 +68,21 @@ export function paddingBytes(sizeBytes: number): number {
   return over === 0 ? 0 : blockBytes - over;
 }
 
+const { offset: checksumAt, widthBytes: checksumBytes } = fieldPlaces.checksum;
+/** A block in words: there is one sum to make for every header of every layer. */
+const words = new Uint32Array(blockBytes / 4);
+const wordBytes = Buffer.from(words.buffer);
+
 /** The checksum of the header block at `offset`, its own field counted as spaces; `signed` sums bytes as -128..127, as some old writers did. */
 export function blockChecksum(bytes: Buffer, offset: number, signed = false): number {
-  let sum = 8 * 0x20;
-  const { offset: from, widthBytes } = fieldPlaces.checksum;
-  for (let at = 0; at < blockBytes; at++) {
-    if (at === from) at += widthBytes;
-    const byte = bytes[offset + at] ?? 0;
-    sum += signed && byte >= 0x80 ? byte - 0x100 : byte;
+  bytes.copy(wordBytes, 0, offset, offset + blockBytes);
+  for (let at = 0; at < checksumBytes; at++) wordBytes[checksumAt + at] = 0x20;
+  if (signed) return wordBytes.reduce((sum, byte) => sum + (byte >= 0x80 ? byte - 0x100 : byte), 0);
+  // Two sums of 16 bits at once: 512 bytes are at most 130,560 in all, 65,280 in each half.
+  let pairs = 0;
+  for (let at = 0; at < blockBytes / 4; at++) {
+    const word = words[at] ?? 0;
+    pairs += (word & 0xff00ff) + ((word >>> 8) & 0xff00ff);
   }
-  return sum;
+  return (pairs & 0xffff) + (pairs >>> 16);
 }

@@ -1,4 +1,4 @@
-import { ByteReader, ByteWriter } from '../core/bytes.js';
+import { ByteWriter } from '../core/bytes.js';
 import { WhittleError } from '../core/errors.js';
 import { noBytes } from './block.js';
 import { readSigned, writeSigned } from './signed.js';
@@ -11,6 +11,16 @@ const has = { room: 1, digest: 2, linkPath: 4, pax: 8, residue: 16, padding: 32 
 
 /** What is nearly always equal to that of an earlier entry. */
 type Owner = Pick<TarHeader, 'uid' | 'gid' | 'uname' | 'gname' | 'devMajor' | 'devMinor' | 'style'>;
+
+function hasSameOwner(a: Owner, b: Owner): boolean {
+  return a.uid === b.uid && a.gid === b.gid && a.devMajor === b.devMajor && a.devMinor === b.devMinor
+    && isSame(a.uname, b.uname) && isSame(a.gname, b.gname) && isSame(a.style, b.style);
+}
+
+/** Whether two buffers hold the same; mostly they are the same. */
+function isSame(a: Buffer, b: Buffer): boolean {
+  return a === b || a.equals(b);
+}
 
 /** Equal values as one, numbered in order of first use. */
 class Table<T> {
@@ -33,6 +43,47 @@ class Table<T> {
   }
 }
 
+/** Reads rows out of their slabs. It is used for every entry several times over, and trusts what the list itself wrote. */
+class RowReader {
+  #slab = noBytes;
+  #at = 0;
+
+  start(slab: Buffer, at: number): this {
+    this.#slab = slab;
+    this.#at = at;
+    return this;
+  }
+
+  skip(count: number): void {
+    this.#at += count;
+  }
+
+  u8(): number {
+    return this.#slab[this.#at++] ?? 0;
+  }
+
+  varint(): number {
+    let byte = this.u8();
+    let value = byte & 0x7f;
+    for (let scale = 0x80; byte >= 0x80; scale *= 0x80) {
+      byte = this.u8();
+      value += (byte & 0x7f) * scale;
+    }
+    return value;
+  }
+
+  /** A view of the next `count` bytes. */
+  bytes(count: number): Buffer {
+    const start = this.#at;
+    this.#at += count;
+    return this.#slab.subarray(start, this.#at);
+  }
+
+  blob(): Buffer {
+    return this.bytes(this.varint());
+  }
+}
+
 /**
  * Tar entries in about a hundred bytes each, instead of the kilobyte that the objects take: a device holds those of two
  * images at once. `at` makes an entry anew; its buffers are views into the list and must not be changed.
@@ -43,10 +94,12 @@ export class PackedEntries implements EntryList {
   readonly #keys = new Table<Buffer>();
   readonly #names = new Table<Buffer>();
   readonly #row = new ByteWriter();
+  readonly #reader = new RowReader();
   #places = new Uint32Array(256);
   #used = slabBytes;
   #length = 0;
-  #lastOwner: Owner | null = null;
+  /** What `#lastOwnerNumber` was found for. */
+  #lastOwned: Owner | null = null;
   #lastOwnerNumber = 0;
   #lastRead: { index: number; entry: LayerEntry } | null = null;
 
@@ -56,7 +109,8 @@ export class PackedEntries implements EntryList {
 
   /** Appends an entry; copies its bytes. Throws LIMIT_EXCEEDED beyond 4 GiB in all. */
   push(entry: LayerEntry): void {
-    const row = this.#encode(entry);
+    this.#encode(entry);
+    const row = this.#row;
     if (this.#used + row.length > slabBytes) this.#newSlab(row.length);
     if (this.#length === this.#places.length) {
       const grown = new Uint32Array(this.#places.length * 2);
@@ -64,29 +118,26 @@ export class PackedEntries implements EntryList {
       this.#places = grown;
     }
     this.#places[this.#length++] = (this.#slabs.length - 1) * slabBytes + this.#used;
-    this.#slabs.at(-1)?.set(row, this.#used);
+    const slab = this.#slabs.at(-1);
+    if (slab !== undefined) row.copyTo(slab, this.#used);
     this.#used += row.length;
   }
 
   /** The entry at `index` from 0; undefined when there is none. */
   at(index: number): LayerEntry | undefined {
     if (this.#lastRead?.index === index) return this.#lastRead.entry;
-    const place = this.#place(index);
-    if (place === null) return undefined;
-    const entry = this.#decode(place);
+    const row = this.#rowAt(index);
+    if (row === null) return undefined;
+    const entry = this.#decode(row);
     this.#lastRead = { index, entry };
     return entry;
   }
 
   /** Size of the content of the entry at `index`, without making the entry; 0 when there is none. */
   sizeBytes(index: number): number {
-    const place = this.#place(index);
-    if (place === null) return 0;
-    const row = new ByteReader(place, broken);
-    const flags = row.u8();
-    if ((flags & has.room) === 0) return 0;
-    row.bytes(digestBytes);
-    row.u8();
+    const row = this.#rowAt(index);
+    if (row === null || (row.u8() & has.room) === 0) return 0;
+    row.skip(digestBytes + 1);
     row.varint();
     row.varint();
     return row.varint();
@@ -94,11 +145,13 @@ export class PackedEntries implements EntryList {
 
   /** Sets the digest (32 bytes) of an entry with content. */
   setDigest(index: number, digest: Buffer): void {
-    const place = this.#place(index);
-    const flags = place?.[0] ?? 0;
-    if (place === null || (flags & has.room) === 0 || digest.length !== digestBytes) throw new WhittleError('INTERNAL', 'only entries with content have a digest');
-    place[0] = flags | has.digest;
-    digest.copy(place, 1);
+    const place = this.#places[index];
+    const slab = index < this.#length && place !== undefined ? this.#slabs[Math.floor(place / slabBytes)] : undefined;
+    const at = (place ?? 0) % slabBytes;
+    const flags = slab?.[at] ?? 0;
+    if (slab === undefined || (flags & has.room) === 0 || digest.length !== digestBytes) throw new WhittleError('INTERNAL', 'only entries with content have a digest');
+    slab[at] = flags | has.digest;
+    digest.copy(slab, at + 1);
     this.#lastRead = null;
   }
 
@@ -113,11 +166,11 @@ export class PackedEntries implements EntryList {
     for (const [, entry] of this.entries()) yield entry;
   }
 
-  /** The row's bytes and what follows them in its slab. */
-  #place(index: number): Buffer | null {
-    const at = index < this.#length ? this.#places[index] : undefined;
-    if (at === undefined) return null;
-    return this.#slabs[Math.floor(at / slabBytes)]?.subarray(at % slabBytes) ?? null;
+  /** The reader, at the row of `index`; null when there is none. */
+  #rowAt(index: number): RowReader | null {
+    const place = index < this.#length ? this.#places[index] : undefined;
+    const slab = place === undefined ? undefined : this.#slabs[Math.floor(place / slabBytes)];
+    return place === undefined || slab === undefined ? null : this.#reader.start(slab, place % slabBytes);
   }
 
   /** Rows do not cross slabs; one that is larger has a slab to itself. */
@@ -127,7 +180,8 @@ export class PackedEntries implements EntryList {
     this.#used = 0;
   }
 
-  #encode({ header, digest, padding }: LayerEntry): Buffer {
+  /** Leaves the entry's row in `#row`. */
+  #encode({ header, digest, padding }: LayerEntry): void {
     const flags = (header.sizeBytes > 0 ? has.room : 0) | (digest === null ? 0 : has.digest | has.room) | (header.linkPath.length > 0 ? has.linkPath : 0)
       | (header.pax.length > 0 ? has.pax : 0) | (header.residue.length > 0 ? has.residue : 0) | (padding === null ? 0 : has.padding);
     const row = this.#row.clear().u8(flags);
@@ -140,7 +194,6 @@ export class PackedEntries implements EntryList {
     if (header.pax.length > 0) this.#writePax(row, header.pax);
     if (header.residue.length > 0) row.blob(header.residue);
     if (padding !== null) row.blob(padding);
-    return row.view();
   }
 
   #writePax(row: ByteWriter, records: readonly PaxRecord[]): void {
@@ -148,49 +201,43 @@ export class PackedEntries implements EntryList {
     for (const { key, value } of records) row.varint(this.#keys.number(key.toString('latin1'), () => Buffer.from(key))).blob(value);
   }
 
-  #owner({ uid, gid, uname, gname, devMajor, devMinor, style }: TarHeader): number {
-    const last = this.#lastOwner;
-    if (last !== null && last.uid === uid && last.gid === gid && last.devMajor === devMajor && last.devMinor === devMinor
-      && last.uname.equals(uname) && last.gname.equals(gname) && last.style.equals(style)) return this.#lastOwnerNumber;
+  #owner(header: TarHeader): number {
+    const last = this.#lastOwned;
+    if (last !== null && hasSameOwner(header, last)) return this.#lastOwnerNumber;
+    const { uid, gid, uname, gname, devMajor, devMinor, style } = header;
     const names = [uname, gname, style].map((name) => this.#names.number(name.toString('latin1'), () => Buffer.from(name)));
     const number = this.#owners.number([uid, gid, devMajor, devMinor, ...names].join(), () => ({
       uid, gid, devMajor, devMinor, uname: this.#names.get(names[0] ?? 0), gname: this.#names.get(names[1] ?? 0), style: this.#names.get(names[2] ?? 0),
     }));
-    this.#lastOwner = this.#owners.get(number);
+    this.#lastOwned = { uid, gid, uname, gname, devMajor, devMinor, style };
     this.#lastOwnerNumber = number;
     return number;
   }
 
-  #decode(place: Buffer): LayerEntry {
-    const row = new ByteReader(place, broken);
+  #decode(row: RowReader): LayerEntry {
     const flags = row.u8();
-    const room = (flags & has.room) === 0 ? null : row.bytes(digestBytes);
+    let digest: Buffer | null = null;
+    if ((flags & has.digest) !== 0) digest = row.bytes(digestBytes);
+    else if ((flags & has.room) !== 0) row.skip(digestBytes);
     const typeflag = row.u8();
     const { uid, gid, uname, gname, devMajor, devMinor, style } = this.#owners.get(row.varint());
     const mtimeNsec = row.varint();
     const sizeBytes = row.varint();
     const mode = readSigned(row);
     const mtimeSec = readSigned(row);
-    const path = row.blob(place.length);
-    const linkPath = (flags & has.linkPath) === 0 ? noBytes : row.blob(place.length);
-    const pax = (flags & has.pax) === 0 ? noRecords : this.#readPax(row, place.length);
-    const residue = (flags & has.residue) === 0 ? noBytes : row.blob(place.length);
-    const padding = (flags & has.padding) === 0 ? null : row.blob(place.length);
-    return {
-      header: { path, linkPath, typeflag, mode, uid, gid, sizeBytes, mtimeSec, mtimeNsec, uname, gname, devMajor, devMinor, pax, style, residue },
-      digest: (flags & has.digest) === 0 ? null : room, padding,
-    };
+    const path = row.blob();
+    const linkPath = (flags & has.linkPath) === 0 ? noBytes : row.blob();
+    const pax = (flags & has.pax) === 0 ? noRecords : this.#readPax(row);
+    const residue = (flags & has.residue) === 0 ? noBytes : row.blob();
+    const padding = (flags & has.padding) === 0 ? null : row.blob();
+    return { header: { path, linkPath, typeflag, mode, uid, gid, sizeBytes, mtimeSec, mtimeNsec, uname, gname, devMajor, devMinor, pax, style, residue }, digest, padding };
   }
 
-  #readPax(row: ByteReader, max: number): PaxRecord[] {
+  #readPax(row: RowReader): PaxRecord[] {
     const records: PaxRecord[] = [];
-    for (let left = row.varint(); left > 0; left--) records.push({ key: this.#keys.get(row.varint()), value: row.blob(max) });
+    for (let left = row.varint(); left > 0; left--) records.push({ key: this.#keys.get(row.varint()), value: row.blob() });
     return records;
   }
 }
 
 const noRecords: readonly PaxRecord[] = [];
-
-function broken(what: string): WhittleError {
-  return new WhittleError('INTERNAL', `a packed tar entry ${what}`);
-}

@@ -48,11 +48,13 @@ function copy(bytes: Buffer, known: Buffer | undefined): Buffer {
 }
 
 function assemble(fields: HeaderFields, written: Pick<TarHeader, 'style' | 'residue'>, previous: TarHeader | undefined): TarHeader {
-  return {
-    ...fields, ...written,
-    path: copy(fields.path, undefined), linkPath: copy(fields.linkPath, undefined),
-    uname: copy(fields.uname, previous?.uname), gname: copy(fields.gname, previous?.gname),
-  };
+  const { typeflag, mode, uid, gid, sizeBytes, mtimeSec, mtimeNsec, devMajor, devMinor, pax } = fields;
+  const { style, residue } = written;
+  const path = copy(fields.path, undefined);
+  const linkPath = copy(fields.linkPath, undefined);
+  const uname = copy(fields.uname, previous?.uname);
+  const gname = copy(fields.gname, previous?.gname);
+  return { path, linkPath, typeflag, mode, uid, gid, sizeBytes, mtimeSec, mtimeNsec, uname, gname, devMajor, devMinor, pax, style, residue };
 }
 
 /**

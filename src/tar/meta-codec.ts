@@ -221,7 +221,7 @@ class RowReader {
     const style = (bits & has.style) === 0 ? this.#previous.style : this.#of(this.styles, reader.varint());
     const typeflag = (bits & has.typeflag) === 0 ? this.#previous.typeflag : reader.u8();
     const mode = (bits & has.mode) === 0 ? this.#previous.mode : reader.varint();
-    const owner = this.#owner(bits);
+    const { uid, gid, uname, gname } = this.#owner(bits);
     const mtimeSec = (bits & has.mtime) === 0 ? this.#previous.mtimeSec : readSigned(reader);
     const mtimeNsec = (bits & has.nsec) === 0 ? 0 : reader.varint(maxNsec);
     const sizeBytes = (bits & has.content) === 0 ? 0 : reader.varint();
@@ -229,7 +229,7 @@ class RowReader {
     const linkPath = (bits & has.linkPath) === 0 ? noBytes : reader.blob(this.limits.maxPathBytes);
     const devMajor = (bits & has.devices) === 0 ? 0 : readSigned(reader);
     const devMinor = (bits & has.devices) === 0 ? 0 : readSigned(reader);
-    const fields: TarHeader = { path, linkPath, typeflag, mode, ...owner, sizeBytes, mtimeSec, mtimeNsec, devMajor, devMinor, pax: before.pax, style, residue: noBytes };
+    const fields: TarHeader = { path, linkPath, typeflag, mode, uid, gid, sizeBytes, mtimeSec, mtimeNsec, uname, gname, devMajor, devMinor, pax: before.pax, style, residue: noBytes };
     const pax = (bits & has.pax) === 0 ? before.pax : this.#pax(fields);
     const residue = (bits & has.residue) === 0 ? noBytes : reader.blob(2 * this.limits.maxEntryHeaderBytes);
     const padding = (bits & has.padding) === 0 ? null : reader.blob(maxPaddingBytes);

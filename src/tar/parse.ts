@@ -84,8 +84,8 @@ function prefixOf(bytes: Buffer, at: number): Buffer {
   }
 }
 
-/** The entry's own 512-byte block at `at` as fields, nothing overridden. Views into `bytes`. */
-function parseBlock(bytes: Buffer, at: number): Omit<HeaderFields, 'mtimeNsec' | 'pax'> {
+/** The entry's own 512-byte block at `at` as fields, nothing overridden, and its PAX records. Views into `bytes`. */
+function parseBlock(bytes: Buffer, at: number, pax: readonly PaxRecord[]): HeaderFields {
   const number = (key: 'mode' | 'uid' | 'gid' | 'size' | 'mtime' | 'devMajor' | 'devMinor'): number =>
     readNumeric(bytes, at + fieldPlaces[key].offset, fieldPlaces[key].widthBytes, key);
   const named = hasMagic(bytes, at, magics.ustar, 6) || isGnuBlock(bytes, at);
@@ -95,10 +95,10 @@ function parseBlock(bytes: Buffer, at: number): Omit<HeaderFields, 'mtimeNsec' |
     path: prefix.length === 0 ? name : Buffer.concat([prefix, Buffer.of(0x2f), name]),
     linkPath: text(bytes, at + fieldPlaces.linkname.offset, fieldPlaces.linkname.widthBytes),
     typeflag: bytes[at + fieldPlaces.typeflag.offset] ?? 0,
-    mode: number('mode'), uid: number('uid'), gid: number('gid'), sizeBytes: number('size'), mtimeSec: number('mtime'),
+    mode: number('mode'), uid: number('uid'), gid: number('gid'), sizeBytes: number('size'), mtimeSec: number('mtime'), mtimeNsec: 0,
     uname: named ? text(bytes, at + fieldPlaces.uname.offset, fieldPlaces.uname.widthBytes) : noBytes,
     gname: named ? text(bytes, at + fieldPlaces.gname.offset, fieldPlaces.gname.widthBytes) : noBytes,
-    devMajor: named ? number('devMajor') : 0, devMinor: named ? number('devMinor') : 0,
+    devMajor: named ? number('devMajor') : 0, devMinor: named ? number('devMinor') : 0, pax,
   };
 }
 
@@ -122,9 +122,9 @@ function recordMap(records: readonly PaxRecord[]): Map<string, Buffer> {
 }
 
 /** Overrides block fields by PAX records: the entry's own, else global ones (but never a global size). */
-function withPax(block: Omit<HeaderFields, 'mtimeNsec' | 'pax'>, pax: readonly PaxRecord[], globals: PaxGlobals): HeaderFields {
-  if (pax.length === 0 && globals.size === 0) return { ...block, mtimeNsec: 0, pax };
-  const own = recordMap(pax);
+function withPax(block: HeaderFields, globals: PaxGlobals): HeaderFields {
+  if (block.pax.length === 0 && globals.size === 0) return block;
+  const own = recordMap(block.pax);
   const value = (key: string): Buffer | undefined => {
     const found = own.get(key) ?? (key === 'size' ? undefined : globals.get(key));
     return found === undefined || found.length === 0 ? undefined : found;
@@ -136,7 +136,7 @@ function withPax(block: Omit<HeaderFields, 'mtimeNsec' | 'pax'>, pax: readonly P
   const time = value('mtime');
   const mtime = time === undefined ? { sec: block.mtimeSec, nsec: 0 } : parsePaxTime(time);
   return {
-    ...block, pax,
+    ...block,
     path: value('path') ?? block.path, linkPath: value('linkpath') ?? block.linkPath,
     uname: value('uname') ?? block.uname, gname: value('gname') ?? block.gname,
     uid: integer('uid', block.uid), gid: integer('gid', block.gid), sizeBytes: integer('size', block.sizeBytes),
@@ -166,11 +166,13 @@ export function parseHeader(raw: Buffer, inForce: PaxGlobals): ParsedHeader {
     else longLink = cut(data);
     at += blockBytes + dataBytes + paddingBytes(dataBytes);
   }
-  const merged = withPax(parseBlock(raw, at), pax, globals);
+  const merged = withPax(parseBlock(raw, at, pax), globals);
   // An empty long name is none, as in Go's reader.
   const path = longPath !== undefined && longPath.length > 0 ? longPath : merged.path;
   const linkPath = longLink !== undefined && longLink.length > 0 ? longLink : merged.linkPath;
   const sizeBytes = hasNoData(merged.typeflag, path) ? 0 : merged.sizeBytes;
   if (merged.sizeBytes < 0 || merged.mode < 0) throw tarCorrupt(merged.mode < 0 ? 'mode is negative' : 'size is negative');
-  return { fields: { ...merged, path, linkPath, sizeBytes }, metas, mainOffset: at, globals };
+  // Most headers say everything in their block: there is one for every file of an image, and a copy costs more than a look.
+  const isMerged = path === merged.path && linkPath === merged.linkPath && sizeBytes === merged.sizeBytes;
+  return { fields: isMerged ? merged : { ...merged, path, linkPath, sizeBytes }, metas, mainOffset: at, globals };
 }

@@ -1,4 +1,4 @@
-import type { ByteReader, ByteWriter } from '../core/bytes.js';
+import type { ByteWriter } from '../core/bytes.js';
 
 /** Writes a safe integer: sign in bit 0, the low six bits above, then the rest as a varint if bit 7 is set. */
 export function writeSigned(out: ByteWriter, value: number): void {
@@ -8,8 +8,14 @@ export function writeSigned(out: ByteWriter, value: number): void {
   if (rest > 0) out.varint(rest);
 }
 
+/** What `readSigned` needs of a reader. */
+export interface NumberReader {
+  u8(): number;
+  varint(max?: number): number;
+}
+
 /** Reads what `writeSigned` wrote; throws what `reader` throws. */
-export function readSigned(reader: ByteReader): number {
+export function readSigned(reader: NumberReader): number {
   const first = reader.u8();
   const rest = (first & 0x80) === 0 ? 0 : reader.varint(2 ** 47 - 1);
   const size = rest * 64 + ((first >> 1) & 63);

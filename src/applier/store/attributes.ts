@@ -37,14 +37,12 @@ export function hasUsableOwner(header: TarHeader): boolean {
  * the store must read back: files get u+rw, directories u+rwx.
  */
 export function attributesOf(header: TarHeader, kind: 'file' | 'directory' | 'other', privileged: boolean): Attributes {
-  const xattrs = xattrsOf(header);
+  const { uid, gid, mtimeSec, mtimeNsec } = header;
   const minimum = kind === 'file' ? 0o600 : kind === 'directory' ? 0o700 : 0;
-  return {
-    mode: privileged ? header.mode & 0o7777 : (header.mode & 0o7777) | minimum,
-    ...(privileged ? { uid: header.uid, gid: header.gid } : {}),
-    mtimeSec: header.mtimeSec, mtimeNsec: header.mtimeNsec,
-    ...(xattrs.length === 0 ? {} : { xattrs }),
-  };
+  const mode = privileged ? header.mode & 0o7777 : (header.mode & 0o7777) | minimum;
+  const attributes: Attributes = privileged ? { mode, uid, gid, mtimeSec, mtimeNsec } : { mode, mtimeSec, mtimeNsec };
+  const xattrs = xattrsOf(header);
+  return xattrs.length === 0 ? attributes : { ...attributes, xattrs };
 }
 
 /** Directories that the tar implies but does not have: those overlayfs would show with these attributes. */

@@ -138,8 +138,8 @@ export class LayerWriter {
       if (node.inode.kind !== 'directory') continue;
       const header = node.inode.entry < 0 ? undefined : meta.entries.at(node.inode.entry)?.header;
       const attributes = header === undefined ? impliedDirectoryAttributes(privileged) : this.#attributes(header, 'directory');
-      const xattrs = [...(attributes.xattrs ?? []), ...(node.opaque && privileged ? [opaqueXattr] : [])];
-      await this.#queue.add({ op: 'attributes', path: this.#pathIn(node), attributes: { ...attributes, ...(xattrs.length === 0 ? {} : { xattrs }), ...(fresh ? {} : { onlyTheseXattrs: true }) } });
+      const opaque = node.opaque && privileged ? { ...attributes, xattrs: [...(attributes.xattrs ?? []), opaqueXattr] } : attributes;
+      await this.#queue.add({ op: 'attributes', path: this.#pathIn(node), attributes: fresh ? opaque : { ...opaque, onlyTheseXattrs: true } });
     }
   }
 
