@@ -16,7 +16,8 @@ export const verifyCommand: Command = {
   name: 'verify', parameters: ['[IMAGE]'], summary: 'hash everything again; with --repair fetch what is damaged',
   description: [
     'Reads every file of every image (or of one) from the disk and compares it with what was published. With --repair, damaged',
-    'layers are fetched again from where the image came from (or --from) and exchanged. Exit code 7 when damage remains.',
+    'layers are fetched again from where the image came from (or --from) and exchanged. Exit code 7 when damage',
+    'remains; where it could not be fetched, that of the reason, such as 5 for the network.',
   ].join('\n'),
   flags: [{ name: 'repair', help: 'fetch damaged layers again' }, ...sourceFlags, { name: 'limit-rate', value: 'SIZE', help: 'bytes a second at most, such as 200kB' }],
   examples: ['device verify', 'device verify registry.example/app:2.0', 'device verify --repair'],
@@ -26,8 +27,8 @@ export const verifyCommand: Command = {
 async function runVerify(context: CommandContext, store: Store): Promise<undefined> {
   const text = context.positionals[0];
   const image = text === undefined ? undefined : (await findImage(store, text)).image;
-  let report = await verify(context, store, image);
-  report = context.has('repair') && report.damagedLayers.length > 0 ? await repaired(context, store, image, report) : report;
+  const found = await verify(context, store, image);
+  const report = context.has('repair') && found.damagedLayers.length > 0 ? await repaired(context, store, image, found) : found;
   const damaged = report.damagedLayers.length + report.damagedRecords.length;
   context.output.json({ event: 'verified', ...report });
   describe(context, report);
@@ -70,7 +71,7 @@ function describe(context: CommandContext, report: VerifyReport): void {
   for (const record of report.damagedRecords) context.output.print(`record ${record}: unreadable`);
 }
 
-/** Repairs image by image, as each names where its layers come from, and verifies again. */
+/** Repairs image by image, as each names where its layers come from, and verifies again. When nothing can be fetched, what was found is said all the same. */
 async function repaired(context: CommandContext, store: Store, only: StoredImage | undefined, report: VerifyReport): Promise<VerifyReport> {
   const left = new Set(report.damagedLayers.map((layer) => layer.diffId));
   let failure: WhittleError | null = null;
@@ -86,7 +87,12 @@ async function repaired(context: CommandContext, store: Store, only: StoredImage
       failure = toWhittleError(error);
     }
   }
-  if (left.size > 0 && failure !== null) throw failure;
+  if (left.size > 0 && failure !== null) {
+    const rest = { ...report, damagedLayers: report.damagedLayers.filter(({ diffId }) => left.has(diffId)) };
+    context.output.json({ event: 'verified', ...rest });
+    describe(context, rest);
+    throw failure;
+  }
   return verify(context, store, only);
 }
 

@@ -163,6 +163,9 @@ test('rollback, verify, repair, export and gc do what they say', async () => {
   await runOk(['sh', '-c', `f=$(find '${root}/layers' -name data -type f | head -1); printf X | dd of="$f" bs=1 seek=1000 conv=notrunc status=none`]);
   const damaged = await run([...program('device'), 'verify', '--root', root]);
   expect(damaged.exitCode).toBe(7);
+  // Where the repair finds no layers, what is damaged is said all the same.
+  const helpless = await run([...program('device'), 'verify', '--repair', '--from', `oci-archive:${target}.none`, '--root', root]);
+  expect([helpless.exitCode, helpless.stdout]).toEqual([3, expect.stringMatching(/^layer [0-9a-f]{12}: \d+ damaged\n {2}.*data: /)]);
   await device(root, 'verify', '--repair');
   await device(root, 'verify');
   await device(root, 'remove', image('v1'));
