@@ -1,4 +1,4 @@
-import { formatBytes, formatExact, formatRatio, shortDigest } from '../core/format.js';
+import { formatBytes, formatCount, formatExact, formatRatio, shortDigest } from '../core/format.js';
 import { WhittleError } from '../core/errors.js';
 import type { DeltaProfile } from '../delta/index.js';
 import { publish, type PublishEvent, type PublishOutcome, type PublishResult } from '../server/publish/publish.js';
@@ -71,7 +71,7 @@ class PublishView {
   on(event: PublishEvent): void {
     switch (event.event) {
       case 'target': this.#target(event); break;
-      case 'begin': if (event.deltas > 0 && !this.dryRun) this.#progress.start(`publishing ${counted(event.deltas)}`, 1000, { unit: 'steps' }); break;
+      case 'begin': if (event.deltas > 0 && !this.dryRun) this.#progress.start(`publishing ${formatCount(event.deltas, 'delta')}`, 1000, { unit: 'steps' }); break;
       case 'progress': this.#progress.update(Math.floor(event.share * 1000)); break;
       case 'delta': this.#delta(event.outcome); break;
     }
@@ -102,7 +102,7 @@ class PublishView {
     const [published, planned, failed] = [count('published'), count('planned'), count('failed')];
     const others = result.outcomes.length - published - planned - failed;
     const parts = [
-      this.dryRun ? `${counted(planned)} to publish` : `${counted(published)} published`,
+      this.dryRun ? `${formatCount(planned, 'delta')} to publish` : `${formatCount(published, 'delta')} published`,
       ...(others > 0 ? [`${String(others)} left as they are`] : []), ...(failed > 0 ? [`${String(failed)} failed`] : []),
     ];
     this.output.print(`${result.repository}: ${parts.join(', ')}`);
@@ -111,10 +111,6 @@ class PublishView {
   stop(): void {
     this.#progress.stop();
   }
-}
-
-function counted(deltas: number): string {
-  return deltas === 1 ? '1 delta' : `${String(deltas)} deltas`;
 }
 
 function describe({ basis, result, deltaBytes, layerPullBytes, deltaDigest, listedBy, replaced, left }: PublishOutcome): string {

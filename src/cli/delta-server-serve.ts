@@ -1,7 +1,7 @@
 import { homedir, hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { WhittleError } from '../core/errors.js';
-import { formatBytes, formatDuration, formatRatio, shortDigest } from '../core/format.js';
+import { formatBytes, formatCount, formatDuration, formatRatio, shortDigest } from '../core/format.js';
 import type { DeltaProfile } from '../delta/index.js';
 import type { Catalog } from '../server/catalog.js';
 import { startServer, type DeltaServer, type ServerEvent } from '../server/serve.js';
@@ -61,7 +61,7 @@ function announce({ service, catalog, store }: DeltaServer, root: string, output
   output.print(`listening on ${service.url}, deltas are kept in ${root}`);
   for (const name of names) output.note(`  ${name}  ${describeImage(catalog, name)}`);
   for (const line of suggestion(catalog, host)) output.note(line);
-  if (store.size > 0) output.note(`${String(store.size)} deltas from earlier runs are ready`);
+  if (store.size > 0) output.note(`${formatCount(store.size, 'delta')} of earlier runs kept`);
 }
 
 function describeImage(catalog: Catalog, name: string): string {
@@ -70,7 +70,7 @@ function describeImage(catalog: Catalog, name: string): string {
   const image = manifest === undefined ? undefined : catalog.imageByManifest(manifest.digest);
   if (image === undefined) return '(several platforms)';
   const sizeBytes = image.layers.reduce((sum, layer) => sum + layer.descriptor.size, 0);
-  return `image ${shortDigest(image.configDigest)}, ${String(image.layers.length)} layers, ${formatBytes(sizeBytes)}`;
+  return `image ${shortDigest(image.configDigest)}, ${formatCount(image.layers.length, 'layer')}, ${formatBytes(sizeBytes)}`;
 }
 
 /** The commands to try, for the first repository that has an image to go from and one to go to. */

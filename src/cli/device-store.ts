@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { WhittleError } from '../core/errors.js';
-import { formatBytes, formatExact, shortDigest } from '../core/format.js';
+import { formatBytes, formatCount, formatExact, shortDigest } from '../core/format.js';
 import type { Engine } from '../applier/engines/types.js';
 import { storeName } from '../applier/pull/options.js';
 import type { StoredImage, StoreReference, StoreStatus } from '../applier/store/types.js';
@@ -127,7 +127,7 @@ export const gcCommand: Command = {
     await sweepMemory(store.fs);
     const report = await store.gc({ signal: context.signal, ...(age === undefined ? {} : { stageMaxAgeMs: parseTime(age, '--unfinished') }) });
     context.output.json({ event: 'collected', ...report });
-    context.output.print(`${String(report.removedImages.length)} images, ${String(report.removedLayers.length)} layers and ${String(report.removedStages)} unfinished pulls removed; ${formatBytes(report.freedBytes)} freed`);
+    context.output.print(`${formatCount(report.removedImages.length, 'image')}, ${formatCount(report.removedLayers.length, 'layer')} and ${formatCount(report.removedStages, 'unfinished pull')} removed; ${formatBytes(report.freedBytes)} freed`);
     return undefined;
   }),
 };

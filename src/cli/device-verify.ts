@@ -1,5 +1,5 @@
 import { WhittleError } from '../core/errors.js';
-import { formatBytes, parseBytes, shortDigest } from '../core/format.js';
+import { formatBytes, formatCount, parseBytes, shortDigest } from '../core/format.js';
 import type { PullEvent } from '../applier/pull/events.js';
 import { pullDefaults } from '../applier/pull/options.js';
 import { repairImage } from '../applier/pull/repair.js';
@@ -33,7 +33,7 @@ async function runVerify(context: CommandContext, store: Store): Promise<undefin
   context.output.json({ event: 'verified', ...report });
   describe(context, report);
   if (damaged === 0) {
-    context.output.print(`${String(report.imageCount)} images, ${String(report.layerCount)} layers, ${formatBytes(report.checkedBytes)}: all as published`);
+    context.output.print(`${formatCount(report.imageCount, 'image')}, ${formatCount(report.layerCount, 'layer')}, ${formatBytes(report.checkedBytes)}: all as published`);
     return undefined;
   }
   throw new WhittleError('STORE_DAMAGED', `${String(report.damagedLayers.length)} damaged layers, ${String(report.damagedRecords.length)} damaged records`, {
@@ -116,7 +116,7 @@ async function repairOne(context: CommandContext, store: Store, image: StoredIma
     });
     progress.stop();
     context.output.json({ event: 'repaired', manifestDigest: image.manifestDigest, layers: damaged, receivedBytes });
-    context.output.note(`${String(damaged.length)} layers of ${image.names[0] ?? shortDigest(image.manifestDigest)} repaired, ${formatBytes(receivedBytes)} received`);
+    context.output.note(`${formatCount(damaged.length, 'layer')} of ${image.names[0] ?? shortDigest(image.manifestDigest)} repaired, ${formatBytes(receivedBytes)} received`);
   } finally {
     progress.stop();
     await source.close();

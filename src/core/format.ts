@@ -22,6 +22,11 @@ export function formatExact(count: number): string {
   return count.toLocaleString('en-US', { maximumFractionDigits: 0 });
 }
 
+/** How many of a thing there are: `1 layer`, `2 layers`. */
+export function formatCount(count: number, noun: string): string {
+  return `${formatExact(count)} ${count === 1 ? noun : `${noun}s`}`;
+}
+
 /** Memory in binary units, as limits are written: `512 MiB`, `1.50 GiB`. */
 export function formatMemory(sizeBytes: number): string {
   const mebibytes = sizeBytes / 1048576;

@@ -52,8 +52,8 @@ function start(root: string, name: string, layers: readonly string[], ids: { uid
   return { child, result };
 }
 
-async function expectWhole(root: string, name: string): Promise<void> {
-  const store = await openStore(root);
+async function expectWhole(root: string, name: string, readOnly = false): Promise<void> {
+  const store = await openStore(root, { readOnly });
   expect((await store.verify()).damagedLayers).toEqual([]);
   const image = await store.resolve(name);
   for (const diffId of image?.diffIds ?? []) {
@@ -61,7 +61,7 @@ async function expectWhole(root: string, name: string): Promise<void> {
     for await (const chunk of store.layerTar(diffId)) hash.update(chunk);
     expect(`sha256:${hash.digest('hex')}`).toBe(diffId);
   }
-  await store.gc({ stageMaxAgeMs: 0 });
+  if (!readOnly) await store.gc({ stageMaxAgeMs: 0 });
   expect([readdirSync(join(root, 'stages')), readdirSync(join(root, 'trash'))]).toEqual([[], []]);
   await store.close();
 }
@@ -119,7 +119,9 @@ testUnlessWanting(isRoot ? [] : ['root'])('without root: owners, devices and xat
   expect(lstatSync(join(fs, 'd/f'))).toMatchObject({ uid: 65534 });
   expect(readdirSync(join(fs, 'd'))).toEqual(['f']);
   expect((await start(root, 'n', [tars.odd], nobody).result)?.['code']).toBeUndefined();
-  await expectWhole(root, 'n');
+  // Root may look at what is theirs, and makes no changes in it.
+  await expectWhole(root, 'n', true);
+  expect(await start(root, 'x', [tars.odd]).result.catch((error: unknown) => String(error))).toMatch(/STORAGE_PERMISSION/);
   // A store of another user is not touched.
   expect(await start(join(scratch, 'two'), 'x', [tars.odd], nobody).result.catch((error: unknown) => String(error))).toMatch(/STORAGE_PERMISSION/);
   rmSync(home, { recursive: true });

@@ -74,7 +74,7 @@ async function openIfThere(open: OpenFs, path: string): Promise<DurableFs | unde
 
 async function prepare(fs: DurableFs, options: OpenStoreOptions): Promise<RecoveryReport> {
   const ready = await checkFormat(fs);
-  if (!ready) await requireEmptyOrOurs(fs, options);
+  await (ready ? requireSameOwner(fs) : requireEmptyOrOurs(fs, options));
   await makeStoreDirectories(fs);
   const lock = await acquireLock(fs, layout.storeLock, { mode: 'exclusive', waitMs: options.waitMs ?? STORE_LOCK_WAIT_MS, what: 'the store' });
   try {
@@ -83,6 +83,13 @@ async function prepare(fs: DurableFs, options: OpenStoreOptions): Promise<Recove
   } finally {
     await lock.release();
   }
+}
+
+/** Root may write into anybody's store, and what it leaves there its owner could neither read nor remove. */
+async function requireSameOwner(fs: DurableFs): Promise<void> {
+  const owner = process.geteuid?.() === 0 ? (await fs.stat(layout.format))?.uid : 0;
+  if (owner === undefined || owner === 0) return;
+  throw new WhittleError('STORAGE_PERMISSION', `the store at ${fs.root} belongs to the user with uid ${String(owner)}, who could not use it any more after root has`, { data: { owner } });
 }
 
 /** A directory full of other things is no place for a store; one that a cut left half made is. */

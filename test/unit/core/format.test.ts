@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { formatBytes, formatDuration, formatExact, formatMemory, formatRatio, parseBytes, shortDigest } from '../../../src/core/format.js';
+import { formatBytes, formatCount, formatDuration, formatExact, formatMemory, formatRatio, parseBytes, shortDigest } from '../../../src/core/format.js';
 
 describe('sizes', () => {
   test.each([[0, '0 B'], [999, '999 B'], [1000, '1.00 kB'], [9_994, '9.99 kB'], [9_996, '10.0 kB'], [999_499, '999 kB'], [999_500, '1.00 MB'], [28_296_789, '28.3 MB'], [5e12, '5.00 TB']])('%d is %s', (size, text) => {
@@ -40,4 +40,8 @@ test.each(['', '-1', '1e9', '1.2.3', 'MiB', '5 XB', '9999999999999999', '9999999
 test('digests are cut to what people compare; other text stays', () => {
   expect(shortDigest(`sha256:${'ab'.repeat(32)}`)).toBe('abababababab');
   expect(shortDigest('latest')).toBe('latest');
+});
+
+test('one thing is not called many', () => {
+  expect([0, 1, 2, 1234].map((count) => formatCount(count, 'layer'))).toEqual(['0 layers', '1 layer', '2 layers', '1,234 layers']);
 });

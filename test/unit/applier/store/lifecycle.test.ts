@@ -1,4 +1,4 @@
-import { chmodSync, lstatSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, lstatSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { openStore } from '../../../../src/applier/store/index.js';
@@ -314,8 +314,8 @@ test('recovery puts back a layer that was set aside, and deletes what is unfinis
   expect(readdirSync(join(root, 'trash'))).toEqual([]);
 });
 
-const testMount = isRoot ? test : test.skip;
-testMount('a mount shows the layers merged, whiteouts and opaque directories applied; a writable one forgets', async () => {
+const testAsRoot = isRoot ? test : test.skip;
+testAsRoot('a mount shows the layers merged, whiteouts and opaque directories applied; a writable one forgets', async () => {
   const lower = Buffer.concat([member({ name: 'd/', type: '5', mode: 0o755 }), member({ name: 'd/gone', data: Buffer.from('x') }), member({ name: 'o/old', data: Buffer.from('x') }), member({ name: 'both', data: Buffer.from('low') }), endOfTar]);
   const upper = Buffer.concat([member({ name: 'd/.wh.gone' }), member({ name: 'o/', type: '5', mode: 0o755 }), member({ name: 'o/.wh..wh..opq' }), member({ name: 'o/new', data: Buffer.from('y') }), goPax('both', { comment: 'x' }), member({ name: 'both', data: Buffer.from('high') }), endOfTar]);
   const root = temporaryDirectory();
@@ -337,4 +337,12 @@ testMount('a mount shows the layers merged, whiteouts and opaque directories app
     expect(readdirSync(point)).toEqual([]);
     expect((await store.verify()).damagedLayers).toEqual([]);
   });
+});
+
+testAsRoot('root makes no changes in the store of another user, and may look', async () => {
+  const root = temporaryDirectory();
+  await withStore(root, (store) => install(store, [base], 'n'));
+  chownSync(join(root, 'format'), 4242, 4242);
+  await expect(openStore(root)).rejects.toMatchObject({ code: 'STORAGE_PERMISSION', data: { owner: 4242 } });
+  await withStore(root, async (store) => { expect(await store.references()).toHaveLength(1); }, { readOnly: true });
 });
