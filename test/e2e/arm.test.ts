@@ -9,10 +9,10 @@ const script = [process.execPath, join(projectRoot, 'test/arm/run.mjs')];
 testWithTools('aarch64-linux-gnu-g++', 'arm-linux-gnueabihf-g++', 'qemu-aarch64-static', 'qemu-arm-static')(
   'the decoder built for arm64 and armv7 gives the bytes that it gives here, from deltas of both profiles',
   async () => {
-    const { stdout } = await runOk([...script, '--parts', 'decoder', '--pairs', 'alpine,esbuild']);
+    const { stdout } = await runOk([...script, '--parts', 'decoder', '--pairs', 'alpine,esbuild,tinycore']);
     expect(stdout).toContain('Everything is the same as on x86-64.');
-    const rows = stdout.split('\n').filter((line) => /^(arm64|armv7) +decoder +(alpine|esbuild) +(small|fast) .* same$/.test(line));
-    expect(rows).toHaveLength(8);
+    const rows = stdout.split('\n').filter((line) => /^(arm64|armv7) +decoder +(alpine|esbuild|tinycore) +(small|fast) .* same$/.test(line));
+    expect(rows).toHaveLength(12);
   },
   // Two optimized builds of the decoder, on a machine that may be busy.
   600_000,
