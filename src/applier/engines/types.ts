@@ -51,6 +51,8 @@ export interface ImagePlace {
   basis(image: HeldImage, options?: BasisOptions): Promise<HeldBasis>;
   /** Takes the lock for `target` and opens its spool. Changes nothing that a user of the place could see. STORE_BUSY. */
   stage(target: TargetImage, options?: StageOptions): Promise<PullStage>;
+  /** Whether an interrupted pull of the image with this manifest digest left a stage that nobody works on now. */
+  hasLeftStage(manifestDigest: string): Promise<boolean>;
 }
 
 /**

@@ -12,6 +12,7 @@ export function storePlace(store: Store): ImagePlace {
     name: 'the store', fs: store.fs, passing: store,
     images: () => store.images(), resolve: (name) => store.resolve(name), damagedLayers: (image) => store.damagedLayers(image),
     basis: (image, options) => store.basis(image, options), stage: (target, options) => store.stage(target, options),
+    hasLeftStage: (manifestDigest) => store.hasLeftStage(manifestDigest),
   };
 }
 
@@ -46,6 +47,10 @@ class EnginePlace implements ImagePlace {
 
   basis(image: HeldImage, options?: BasisOptions): Promise<HeldBasis> {
     return this.engine.basis(image, options);
+  }
+
+  hasLeftStage(manifestDigest: string): Promise<boolean> {
+    return this.store.hasLeftStage(manifestDigest);
   }
 
   async stage(target: TargetImage, options: StageOptions = {}): Promise<PullStage> {

@@ -68,8 +68,8 @@ class Pull {
     const resolved = await resolveManifest(this.#context, this.options);
     const held = await this.#held(resolved);
     const damaged = held === null ? [] : await this.#damaged(held);
-    if (held !== null && damaged.length === 0) {
-      // A pull that was killed at its very end may have left something.
+    // A pull that was cut off at its very end may have left something: its stage, and what an engine holds for it, go below.
+    if (held !== null && damaged.length === 0 && !(await this.place.hasLeftStage(resolved.served.digest))) {
       await this.#collect();
       return this.#current(held, resolved.served.digest);
     }

@@ -6,7 +6,7 @@ import { checkLayer } from './check.js';
 import type { StoreContext } from './context.js';
 import { collectGarbage, type GcOptions } from './gc.js';
 import { throwIfAborted, unreadable, type Layer } from './layer.js';
-import { hexName, layerPath, layout, stageLockPath } from './layout.js';
+import { hexName, layerPath, layout, stageLockPath, stagePath } from './layout.js';
 import { liveMounts, mountImage, unmountImage } from './mounts.js';
 import { readImage, readImages, References, type ImageRecord } from './records.js';
 import { DiskStage } from './stage.js';
@@ -130,6 +130,11 @@ export class DiskStore implements Store {
     if (this.context.readOnly) throw new WhittleError('STORAGE_READ_ONLY', `the store at ${this.root} was opened for reading only`);
     const parsed = parseTarget(target);
     return withStorageErrors('opening a stage', () => DiskStage.open(this.context, parsed, options));
+  }
+
+  hasLeftStage(manifestDigest: string): Promise<boolean> {
+    return withStorageErrors('looking for a stage', async () =>
+      (await this.fs.stat(stagePath(manifestDigest))) !== undefined && !(await this.#isHeld(stageLockPath(manifestDigest))));
   }
 
   verify(options: VerifyOptions = {}): Promise<VerifyReport> {

@@ -41,6 +41,8 @@ export interface Store {
    * when another process holds it and `waitMs` (default 0) has passed. On disk when it returns: the stage's record.
    */
   stage(target: TargetImage, options?: StageOptions): Promise<Stage>;
+  /** Whether an interrupted pull left a stage for the image with this manifest digest that nobody works on now. */
+  hasLeftStage(manifestDigest: string): Promise<boolean>;
   /** Re-hashes everything of all images (or of `image`): damaged layers are listed, and marked for `damagedLayers`; nothing else is changed. */
   verify(options?: VerifyOptions): Promise<VerifyReport>;
   /**

@@ -10,7 +10,7 @@ import { pullInto } from '../../../../src/applier/pull/pull.js';
 import { registrySource } from '../../../../src/applier/pull/registry-source.js';
 import { openStore } from '../../../../src/applier/store/open.js';
 import type { Store } from '../../../../src/applier/store/types.js';
-import { parseReference } from '../../../../src/oci/index.js';
+import { mediaTypes, parseReference } from '../../../../src/oci/index.js';
 import type { RemoteRepository } from '../../../../src/server/publish/repository.js';
 import { makeImage, noise, type ImageFile, type MadeImage } from '../../../support/images.js';
 import { startOciRegistry, type OciRegistry, type OciRegistryOptions } from '../../../support/oci-registry.js';
@@ -148,4 +148,18 @@ test('cut off at any fetch, it leaves the old image and nothing else, and the ne
     expect(again.filter((url) => spooled.includes(url))).toEqual([]);
   }
   delete options.intercept;
+});
+
+test('what a pull left that was cut off after its image became visible goes with the next pull, and what another is at stays', async () => {
+  const root = await deviceWithV1();
+  const store = await openStore(root);
+  const { manifest, config } = version(1);
+  const stage = await store.stage({ manifest, manifestMediaType: mediaTypes.ociManifest, config });
+  expect((await pull(root, 1, asEngine)).result?.outcome).toBe('current');
+  expect((await store.status()).stages).toMatchObject([{ active: true }]);
+  await stage.close();
+  expect((await store.status()).stages).toMatchObject([{ active: false }]);
+  expect((await pull(root, 1, asEngine)).result?.outcome).toBe('current');
+  expect((await store.status()).stages).toEqual([]);
+  await store.close();
 });
