@@ -26,6 +26,8 @@ export class PodmanIntake {
   readonly #unfinished: ReadonlySet<string>;
   /** Settles when what an interrupted pull left was looked at. */
   #examined: Promise<void> | undefined;
+  /** What podman had when it was looked at last. */
+  #view: StorageView = { images: [], layers: new Map<string, StoredLayer>() };
   #feed: PodmanFeed | null = null;
   #temporary: TemporaryDirectory | null = null;
 
@@ -39,11 +41,12 @@ export class PodmanIntake {
   /** Looks at what podman has. Asks nothing of it. `fs`: the device's root. Throws ENGINE_FAILED, ENGINE_DENIED. */
   static async open(command: PodmanCommand, storage: ContainersStorage, target: Target, known: ProvenLayers, options: BeginOptions, fs: DurableFs): Promise<PodmanIntake> {
     const intake = new PodmanIntake(command, storage, target, known, options, fs);
-    intake.#look(await storage.view());
+    await intake.#look();
     return intake;
   }
 
-  #look(view: StorageView): void {
+  async #look(): Promise<void> {
+    const view = this.#view = await this.storage.view();
     this.#held.clear();
     this.#doubtful.clear();
     for (const image of view.images) {
@@ -72,7 +75,7 @@ export class PodmanIntake {
     if (torn.length === 0) return;
     this.options.onNote(`podman has ${torn.length === 1 ? 'layer' : 'layers'} ${torn.join(', ')} from an interrupted pull, not whole: what that pull left is removed`);
     await this.removeUnfinished();
-    this.#look(await this.storage.view());
+    await this.#look();
     if ((await this.#proveDoubtful()).length === 0) return;
     await this.#removeOrphans();
     const [stays] = await this.#proveDoubtful();
@@ -105,7 +108,7 @@ export class PodmanIntake {
       await pull.abort();
     }
     await this.removeUnfinished();
-    this.#look(await this.storage.view());
+    await this.#look();
   }
 
   #diffId(layer: number): string {
@@ -120,7 +123,7 @@ export class PodmanIntake {
     try {
       const proven = await this.storage.openLayer(layer, anew, this.options.signal);
       try {
-        return (await proven.hasItsNames(this.options.signal)) && (await this.storage.isMountable(await this.storage.view(), layer));
+        return (await proven.hasItsNames(this.options.signal)) && (await this.storage.isMountable(this.#view, layer));
       } finally {
         await proven.close();
       }

@@ -133,8 +133,8 @@ export class ContainersStorage {
    * Whether podman can mount the layer upon those below: the short names that it gave them, and the list of them beside the layer. It
    * syncs these as little as the layers' files, writes them once, and says of a broken one no more than that a link cannot be read.
    */
-  async isMountable({ layers }: StorageView, layer: StoredLayer): Promise<boolean> {
-    const chain = chainOf({ layers, images: [] }, layer.id)?.reverse() ?? [];
+  async isMountable(view: StorageView, layer: StoredLayer): Promise<boolean> {
+    const chain = chainOf(view, layer.id)?.reverse() ?? [];
     const names: string[] = [];
     for (const { id } of chain) {
       const name = (await this.#line(`overlay/${id}/link`)) ?? '';
