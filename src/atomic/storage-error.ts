@@ -1,9 +1,9 @@
 import type { ErrorCode } from '../core/error-codes.js';
-import { isWhittleError, systemErrorCode, WhittleError, type ErrorData } from '../core/errors.js';
+import { diskCodes, isWhittleError, systemErrorCode, WhittleError, type ErrorData } from '../core/errors.js';
 
 const codes: Readonly<Record<string, ErrorCode>> = {
-  ENOSPC: 'STORAGE_FULL', EDQUOT: 'STORAGE_FULL', EFBIG: 'STORAGE_FULL', EROFS: 'STORAGE_READ_ONLY', EACCES: 'STORAGE_PERMISSION', EPERM: 'STORAGE_PERMISSION',
-  EIO: 'STORAGE_IO', EUCLEAN: 'STORAGE_IO', ENXIO: 'STORAGE_IO', ENODEV: 'STORAGE_IO', ENOMEDIUM: 'STORAGE_IO', EREMOTEIO: 'STORAGE_IO',
+  ...diskCodes, EFBIG: 'STORAGE_FULL',
+  EUCLEAN: 'STORAGE_IO', ENXIO: 'STORAGE_IO', ENODEV: 'STORAGE_IO', ENOMEDIUM: 'STORAGE_IO', EREMOTEIO: 'STORAGE_IO',
   EOPNOTSUPP: 'STORAGE_UNSUPPORTED', ENOTSUP: 'STORAGE_UNSUPPORTED', ENOSYS: 'STORAGE_UNSUPPORTED',
   ENOENT: 'STORE_DAMAGED', ELOOP: 'STORE_DAMAGED', EISDIR: 'STORE_DAMAGED', ENOTDIR: 'STORE_DAMAGED',
 };

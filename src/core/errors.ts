@@ -65,7 +65,8 @@ export function systemErrorCode(error: unknown): string | undefined {
   return (typeof errno === 'number' ? unnamed[-errno] : undefined) ?? code;
 }
 
-const diskCodes: Readonly<Record<string, ErrorCode>> = { ENOSPC: 'STORAGE_FULL', EDQUOT: 'STORAGE_FULL', EROFS: 'STORAGE_READ_ONLY', EIO: 'STORAGE_IO', EACCES: 'STORAGE_PERMISSION', EPERM: 'STORAGE_PERMISSION' };
+/** What a disk says of itself, whatever was asked of it: the codes of such system errors. */
+export const diskCodes: Readonly<Record<string, ErrorCode>> = { ENOSPC: 'STORAGE_FULL', EDQUOT: 'STORAGE_FULL', EROFS: 'STORAGE_READ_ONLY', EIO: 'STORAGE_IO', EACCES: 'STORAGE_PERMISSION', EPERM: 'STORAGE_PERMISSION' };
 
 /** The code of whatever was thrown: a WhittleError's own; what a disk says of itself, wherever that was; INTERNAL for the rest. */
 export function errorCodeOf(error: unknown): ErrorCode {
