@@ -82,6 +82,11 @@ class RowReader {
   blob(): Buffer {
     return this.bytes(this.varint());
   }
+
+  /** A view of what is left of the slab. */
+  rest(): Buffer {
+    return this.#slab.subarray(this.#at);
+  }
 }
 
 /**
@@ -137,6 +142,7 @@ export class PackedEntries implements EntryList {
   sizeBytes(index: number): number {
     const row = this.#rowAt(index);
     if (row === null || (row.u8() & has.room) === 0) return 0;
+    // The digest and the type; then the owner and the nanoseconds.
     row.skip(digestBytes + 1);
     row.varint();
     row.varint();
@@ -145,13 +151,11 @@ export class PackedEntries implements EntryList {
 
   /** Sets the digest (32 bytes) of an entry with content. */
   setDigest(index: number, digest: Buffer): void {
-    const place = this.#places[index];
-    const slab = index < this.#length && place !== undefined ? this.#slabs[Math.floor(place / slabBytes)] : undefined;
-    const at = (place ?? 0) % slabBytes;
-    const flags = slab?.[at] ?? 0;
-    if (slab === undefined || (flags & has.room) === 0 || digest.length !== digestBytes) throw new WhittleError('INTERNAL', 'only entries with content have a digest');
-    slab[at] = flags | has.digest;
-    digest.copy(slab, at + 1);
+    const row = this.#rowAt(index)?.rest();
+    const flags = row?.[0] ?? 0;
+    if (row === undefined || (flags & has.room) === 0 || digest.length !== digestBytes) throw new WhittleError('INTERNAL', 'only entries with content have a digest');
+    row[0] = flags | has.digest;
+    digest.copy(row, 1);
     this.#lastRead = null;
   }
 
