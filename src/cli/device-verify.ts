@@ -30,8 +30,7 @@ async function runVerify(context: CommandContext, store: Store): Promise<undefin
   const found = await verify(context, store, image);
   const report = context.has('repair') && found.damagedLayers.length > 0 ? await repaired(context, store, image, found) : found;
   const damaged = report.damagedLayers.length + report.damagedRecords.length;
-  context.output.json({ event: 'verified', ...report });
-  describe(context, report);
+  tell(context, report);
   if (damaged === 0) {
     context.output.print(`${formatCount(report.imageCount, 'image')}, ${formatCount(report.layerCount, 'layer')}, ${formatBytes(report.checkedBytes)}: all as published`);
     return undefined;
@@ -63,7 +62,9 @@ function newProgress(context: CommandContext): Progress {
   return createProgress({ quiet: quiet === true || json === true });
 }
 
-function describe(context: CommandContext, report: VerifyReport): void {
+/** Says what was found, to machines and to people. */
+function tell(context: CommandContext, report: VerifyReport): void {
+  context.output.json({ event: 'verified', ...report });
   for (const layer of report.damagedLayers) {
     context.output.print(`layer ${shortDigest(layer.diffId)}: ${String(layer.damageCount)} damaged`);
     for (const damage of layer.damages) context.output.print(`  ${damage.kind} ${damage.path}: ${damage.detail}`);
@@ -89,8 +90,7 @@ async function repaired(context: CommandContext, store: Store, only: StoredImage
   }
   if (left.size > 0 && failure !== null) {
     const rest = { ...report, damagedLayers: report.damagedLayers.filter(({ diffId }) => left.has(diffId)) };
-    context.output.json({ event: 'verified', ...rest });
-    describe(context, rest);
+    tell(context, rest);
     throw failure;
   }
   return verify(context, store, only);
