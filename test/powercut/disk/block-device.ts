@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { KernelLog } from './kernel-log.js';
 
 const execute = promisify(execFile);
 
@@ -25,7 +26,8 @@ export interface Piece {
 
 /** A refusal of the block server: the errno of the system call that failed, 0 when it was none. */
 export class BlockDeviceError extends Error {
-  constructor(readonly errno: number, message: string) {
+  /** `kernel`: what the kernel said of the device meanwhile. */
+  constructor(readonly errno: number, message: string, readonly kernel: readonly string[] = []) {
     super(message);
   }
 }
@@ -80,6 +82,7 @@ function builtServer(): Promise<string> {
  */
 export class BlockDevice {
   readonly #answers: AsyncIterator<string>;
+  readonly #kernel = new KernelLog();
   #last: Promise<unknown> = Promise.resolve();
 
   private constructor(private readonly server: ChildProcessWithoutNullStreams, lines: Interface, private readonly folder: string) {
@@ -142,9 +145,17 @@ export class BlockDevice {
     await this.#do('detach');
   }
 
-  /** Compares what the device shows with what it holds, then mounts it. Throws BlockDeviceError with mount's errno. */
+  /** Compares what the device shows with what it holds, then mounts it. Throws BlockDeviceError with mount's errno and the kernel's words. */
   async mount(type: string, options: string): Promise<void> {
-    await this.#do(`mount ${type} ${this.mountPoint} ${options === '' ? '-' : options}`);
+    this.#kernel.news();
+    try {
+      await this.#do(`mount ${type} ${this.mountPoint} ${options === '' ? '-' : options}`);
+    } catch (error) {
+            if (!(error instanceof BlockDeviceError)) throw error;
+      // Other disks have their say in between.
+      const name = /\bloop\d+\b/.exec(error.message)?.[0] ?? 'no device';
+      throw new BlockDeviceError(error.errno, error.message, this.#kernel.news().filter((text) => text.includes(name)));
+    }
   }
 
   /** Unmounts and disconnects; fine when it is not mounted. */
@@ -202,6 +213,7 @@ export class BlockDevice {
     const gone = new Promise((resolve) => this.server.once('close', resolve));
     this.server.stdin.end();
     if (this.server.exitCode === null && this.server.signalCode === null) await gone;
+    this.#kernel.close();
     await rm(this.folder, { recursive: true, force: true, maxRetries: 5 });
   }
 }

@@ -326,7 +326,7 @@ void mountDisk(const std::string& type, const std::string& target, std::string o
     // The pages just read are dropped with the last user of the device.
     ioctl(loopFd, BLKFLSBUF);
     const auto flags = mountFlags(options);
-    if (mount(loopPath.c_str(), target.c_str(), type.c_str(), flags, options.c_str()) != 0) fail("mount");
+    if (mount(loopPath.c_str(), target.c_str(), type.c_str(), flags, options.c_str()) != 0) fail("mount " + loopPath);
   } catch (...) {
     detach();
     throw;

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { BlockDevice, BlockDeviceError } from './block-device.js';
 import { checkStore, pullNext, type Expectation } from './check-state.js';
-import { below, crashStates, describeState, piecesOf, seeded, type CrashState, type Random } from './crash-states.js';
+import { below, crashStates, describeState, isTornWithinBlocks, piecesOf, seeded, type CrashState, type Random } from './crash-states.js';
 import type { Filesystem } from './filesystems.js';
 import { makeWorld, type World } from './fixtures.js';
 import { recordScenarios, type Names, type Recorded, type Wrapper } from './scenarios.js';
@@ -34,8 +34,8 @@ export interface DiskResult {
   /** Of these, states from which the next pull was made. */
   readonly nextPulls: number;
   readonly violations: readonly string[];
-  /** States that the filesystem itself refused to mount. */
-  readonly unmountable: number;
+  /** For each state that the filesystem itself refused to mount, why, in words that are the same for the same reason. */
+  readonly unmountable: readonly string[];
   /** Bytes and writes that the device received during the scenario, and its flushes. */
   readonly writtenBytes: number;
   readonly writes: number;
@@ -59,13 +59,22 @@ interface Tally {
   states: number;
   secondCuts: number;
   nextPulls: number;
-  unmountable: number;
+  unmountable: string[];
   violations: string[];
+}
+
+/** Why a state was not mounted: the kernel's first complaint, without names of devices and numbers, and how the state came to be. */
+function reasonOf({ errno, kernel }: BlockDeviceError, isTorn: boolean): string {
+  const complaint = kernel.find((text) => /invalid|mismatch|corrupt|error/i.test(text)) ?? kernel.at(-1) ?? '';
+  const plain = complaint.replaceAll(/\bloop\d+\b|\b0x[0-9a-f]+\b/g, '#').trim();
+  return `errno ${String(errno)}, "${plain}", ${isTorn ? 'a write torn within 4 KiB' : 'no write torn within 4 KiB'}`;
 }
 
 /** One filesystem with its disk: makes states and checks them, one after the other. */
 class StateRunner {
   readonly #root: string;
+  /** Whether in the state that the disk was brought to, or one before it, a write is torn within 4 KiB. */
+  #isTorn = false;
 
   constructor(private readonly disk: BlockDevice, private readonly world: World, private readonly options: DiskOptions) {
     this.#root = join(disk.mountPoint, 'store');
@@ -74,7 +83,7 @@ class StateRunner {
   async run(recorded: Recorded, count: number, onStates: (count: number) => void): Promise<DiskResult> {
     const startedMs = performance.now();
     const random = seeded(hashOf(`${String(this.options.seed)}/${recorded.name}`));
-    const tally: Tally = { states: 0, secondCuts: 0, nextPulls: 0, unmountable: 0, violations: [] };
+    const tally: Tally = { states: 0, secondCuts: 0, nextPulls: 0, unmountable: [], violations: [] };
     for (const state of crashStates(recorded.log, count, random)) {
       if (this.options.signal?.aborted === true || tally.states >= count || (tally.violations.length > 0 && this.options.stopAtFirst === true)) break;
       const thenPull = below(random, pullEvery) === 0;
@@ -96,6 +105,7 @@ class StateRunner {
   async #check(recorded: Recorded, state: CrashState, tally: Tally | null, thenPull: boolean, depth: number, random: Random): Promise<string[]> {
     const { count, pieces } = piecesOf(recorded.log, state);
     await this.disk.become(recorded.name, count, pieces);
+    this.#isTorn = isTornWithinBlocks(recorded.log, state);
     const said = recorded.saidAt >= 0 && recorded.saidAt < state.cut;
     const names: Names[] = said ? [recorded.after] : [recorded.before, recorded.after];
     return this.#recover(recorded.filesystem, { names, damaged: said ? null : recorded.damaged }, tally, thenPull, depth, random);
@@ -108,9 +118,10 @@ class StateRunner {
       await this.disk.mount(filesystem.type, filesystem.options);
     } catch (error) {
       // EUCLEAN from our own reading back is a fault of the harness, not of the filesystem.
-      if (!(error instanceof BlockDeviceError) || !error.message.startsWith('mount:')) throw error;
-      if (tally !== null) tally.unmountable++;
-      this.options.onMessage?.(`${filesystem.name}: a state could not be mounted (errno ${String(error.errno)}): ${error.message}`);
+      if (!(error instanceof BlockDeviceError) || !error.message.startsWith('mount ')) throw error;
+      const reason = reasonOf(error, this.#isTorn);
+      tally?.unmountable.push(reason);
+      this.options.onMessage?.(`${filesystem.name}: a state could not be mounted: ${reason}`);
       return [];
     }
     let problems: string[];
@@ -132,9 +143,11 @@ class StateRunner {
   /** A cut within the recovery that was recorded: what it leaves must hold, too. */
   async #cutAgain(filesystem: Filesystem, recording: string, expected: Expectation, tally: Tally | null, depth: number, random: Random): Promise<string[]> {
     const log = await this.disk.log(recording);
+    const wasTorn = this.#isTorn;
     for (const state of crashStates(log, 2, random)) {
       const { count, pieces } = piecesOf(log, state);
       await this.disk.become(recording, count, pieces);
+      this.#isTorn = wasTorn || isTornWithinBlocks(log, state);
       if (tally !== null) tally.secondCuts++;
       const problems = await this.#recover(filesystem, expected, tally, false, depth < maxDepth && random() < 0.5 ? depth + 1 : 0, random);
       if (problems.length > 0) return problems.map((problem) => `after a cut within recovery (${describeState(log, state)}): ${problem}`);

@@ -2,6 +2,8 @@ import type { LogEntry, Piece } from './block-device.js';
 
 /** Bytes that a disk writes whole or not at all. */
 export const sectorBytes = 512;
+/** Sectors of 4 KiB, which other disks write whole or not at all. */
+const blockSectors = 8;
 
 /** A write that was under way at the cut and did not reach the disk whole; `kept` are the sectors that did, as [from, to). */
 export interface Loss {
@@ -66,6 +68,12 @@ function sectorsOf(log: readonly LogEntry[], index: number): number {
   return entry?.kind === 'write' ? Math.ceil(entry.length / sectorBytes) : 0;
 }
 
+/** Whether 4 KiB of some write reached the disk in part, which is possible only where sectors are smaller. */
+export function isTornWithinBlocks(log: readonly LogEntry[], { losses }: CrashState): boolean {
+  const isWithin = (sector: number, index: number): boolean => sector % blockSectors !== 0 && sector !== sectorsOf(log, index);
+  return losses.some(({ index, kept }) => kept.some((edges) => edges.some((edge) => isWithin(edge, index))));
+}
+
 /** Sectors of a write that survive when it is torn in units of `unit` sectors: its beginning, its end, or some units. */
 function tear(random: Random, sectors: number, unit: number): [number, number][] {
   const units = Math.ceil(sectors / unit);
@@ -95,7 +103,7 @@ function subset(random: Random, log: readonly LogEntry[]): CrashState {
 
 function torn(random: Random, log: readonly LogEntry[]): CrashState {
   const cut = randomCut(random, log);
-  const unit = random() < 0.5 ? 1 : 8;
+  const unit = random() < 0.5 ? 1 : blockSectors;
   const underWay = writesUnderWay(log, cut);
   const last = underWay.at(-1);
   // Either the write that the cut hit, or any that were under way.

@@ -11,7 +11,7 @@ export function wantingForHarness(): string[] {
 }
 
 function rowOf(result: DiskResult): CampaignRow {
-  return { faultClass: `${result.filesystem}: ${result.scenario}`, states: result.states, violations: result.violations.length, unmountable: result.unmountable };
+  return { faultClass: `${result.filesystem}: ${result.scenario}`, states: result.states, violations: result.violations.length, unmountable: result.unmountable.length };
 }
 
 async function run(options: CampaignOptions): Promise<CampaignRow[]> {
@@ -24,7 +24,11 @@ async function run(options: CampaignOptions): Promise<CampaignRow[]> {
     onProgress: (done, total) => { options.onProgress(done, total, 'crash states'); },
     onMessage: (text) => { options.onMessage(text); },
   });
-  for (const { name } of filesystems) options.onMessage(summaryOf(name, results.filter(({ filesystem }) => filesystem === name)));
+  for (const { name } of filesystems) {
+    const of = results.filter(({ filesystem }) => filesystem === name);
+    options.onMessage(summaryOf(name, of));
+    for (const [reason, count] of countsOf(of.flatMap(({ unmountable }) => unmountable))) options.onMessage(`${name}: not mountable: ${String(count)} of ${reason}`);
+  }
   return results.map(rowOf);
 }
 
@@ -33,6 +37,13 @@ function summaryOf(name: string, results: readonly DiskResult[]): string {
   const sum = (field: 'states' | 'secondCuts' | 'nextPulls' | 'elapsedMs' | 'writes' | 'flushes'): number => results.reduce((total, result) => total + result[field], 0);
   return `${name}: ${String(sum('states'))} states (${String(sum('secondCuts'))} of them cuts within recovery, ${String(sum('nextPulls'))} with a next pull), `
     + `${(sum('states') / Math.max(0.001, sum('elapsedMs') / 1000)).toFixed(1)} a second, of ${String(sum('writes'))} recorded writes and ${String(sum('flushes'))} flushes`;
+}
+
+/** How often each text is there. */
+function countsOf(texts: readonly string[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const text of texts) counts.set(text, (counts.get(text) ?? 0) + 1);
+  return counts;
 }
 
 /** Barriers that strace can take out of the program: the system calls never reach the kernel and seem to succeed. */
