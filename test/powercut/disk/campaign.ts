@@ -23,6 +23,14 @@ export interface DiskOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** A state that the filesystem refused to mount. */
+export interface Unmountable {
+  /** In words that are the same for the same reason. */
+  readonly reason: string;
+  /** Whether in it, or in one before it, a write is torn within 4 KiB. */
+  readonly isTorn: boolean;
+}
+
 /** What came of one filesystem's crash states of one scenario. */
 export interface DiskResult {
   readonly filesystem: string;
@@ -34,8 +42,8 @@ export interface DiskResult {
   /** Of these, states from which the next pull was made. */
   readonly nextPulls: number;
   readonly violations: readonly string[];
-  /** For each state that the filesystem itself refused to mount, why, in words that are the same for the same reason. */
-  readonly unmountable: readonly string[];
+  /** The states that the filesystem itself refused to mount. */
+  readonly unmountable: readonly Unmountable[];
   /** Bytes and writes that the device received during the scenario, and its flushes. */
   readonly writtenBytes: number;
   readonly writes: number;
@@ -59,15 +67,14 @@ interface Tally {
   states: number;
   secondCuts: number;
   nextPulls: number;
-  unmountable: string[];
+  unmountable: Unmountable[];
   violations: string[];
 }
 
-/** Why a state was not mounted: the kernel's first complaint, without names of devices and numbers, and how the state came to be. */
-function reasonOf({ errno, kernel }: BlockDeviceError, isTorn: boolean): string {
+/** The kernel's first complaint, without names of devices and numbers. */
+function reasonOf({ errno, kernel }: BlockDeviceError): string {
   const complaint = kernel.find((text) => /invalid|mismatch|corrupt|error/i.test(text)) ?? kernel.at(-1) ?? '';
-  const plain = complaint.replaceAll(/\bloop\d+\b|\b0x[0-9a-f]+\b/g, '#').trim();
-  return `errno ${String(errno)}, "${plain}", ${isTorn ? 'a write torn within 4 KiB' : 'no write torn within 4 KiB'}`;
+  return `errno ${String(errno)}, "${complaint.replaceAll(/\bloop\d+\b|\b0x[0-9a-f]+\b/g, '#').trim()}"`;
 }
 
 /** One filesystem with its disk: makes states and checks them, one after the other. */
@@ -119,8 +126,8 @@ class StateRunner {
     } catch (error) {
       // EUCLEAN from our own reading back is a fault of the harness, not of the filesystem.
       if (!(error instanceof BlockDeviceError) || !error.message.startsWith('mount ')) throw error;
-      const reason = reasonOf(error, this.#isTorn);
-      tally?.unmountable.push(reason);
+      const reason = reasonOf(error);
+      tally?.unmountable.push({ reason, isTorn: this.#isTorn });
       this.options.onMessage?.(`${filesystem.name}: a state could not be mounted: ${reason}`);
       return [];
     }

@@ -24,8 +24,10 @@ onDisk('no crash state of ext4, xfs or btrfs breaks a promise', async () => {
   expect(results.flatMap(({ violations }) => violations)).toEqual([]);
   const states = results.reduce((sum, result) => sum + result.states, 0);
   expect(states).toBeGreaterThanOrEqual(isCi ? 3000 : 150);
-  // What cannot be mounted proves nothing: nearly all can.
-  expect(results.reduce((sum, { unmountable }) => sum + unmountable.length, 0)).toBeLessThan(states / 20);
+  // What cannot be mounted proves nothing: nearly all can. What a disk leaves that writes 4 KiB in one step is sound.
+  const unmountable = results.flatMap((result) => result.unmountable);
+  expect(unmountable.length).toBeLessThan(states / 20);
+  expect(unmountable.filter(({ isTorn, reason }) => !isTorn && /checksum|CRC|corrupt/i.test(reason))).toEqual([]);
   for (const { secondCuts, filesystem, scenario, writes, flushes } of results) expect({ filesystem, scenario, secondCuts, recorded: writes > 0 && flushes > 0 }).toMatchObject({ recorded: true });
 });
 

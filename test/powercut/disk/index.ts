@@ -27,7 +27,7 @@ async function run(options: CampaignOptions): Promise<CampaignRow[]> {
   for (const { name } of filesystems) {
     const of = results.filter(({ filesystem }) => filesystem === name);
     options.onMessage(summaryOf(name, of));
-    for (const [reason, count] of countsOf(of.flatMap(({ unmountable }) => unmountable))) options.onMessage(`${name}: not mountable: ${String(count)} of ${reason}`);
+    for (const [reason, count] of countsOf(of.flatMap(({ unmountable }) => unmountable.map(({ reason, isTorn }) => `${reason}, ${isTorn ? 'a write' : 'no write'} torn within 4 KiB`)))) options.onMessage(`${name}: not mountable: ${String(count)} of ${reason}`);
   }
   return results.map(rowOf);
 }
