@@ -9,7 +9,12 @@ interface TargetName {
 }
 
 /** In some containers root may make no devices; whiteouts are devices, so such a root extracts as any user does. */
-export async function mayMakeDevices(context: StoreContext): Promise<boolean> {
+export function mayMakeDevices(context: StoreContext): Promise<boolean> {
+  // Another process that opens the store empties the trash: without its lock it could take the device away between the steps.
+  return context.exclusively(() => probeDevices(context));
+}
+
+async function probeDevices(context: StoreContext): Promise<boolean> {
   // Processes of two containers may have the same id: a name made of it would tell one of them that it may not.
   const path = `${layout.trash}/probe-${randomBytes(8).toString('hex')}`;
   try {

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { openStore } from '../../../../src/applier/store/index.js';
 import type { DurableFile, DurableFs } from '../../../../src/atomic/index.js';
@@ -142,4 +143,36 @@ test.each([['EIO', 0], ['ENOSPC', 1]])('after %s a stage that is closed keeps %i
     expect([await again.hasLayer(0), await again.hasLayer(1)].filter(Boolean)).toHaveLength(kept);
     await again.discard();
   });
+});
+
+testAsRoot('a process that opens the store meanwhile, and empties its trash, takes nothing that a pull tries out there', async () => {
+  const root = temporaryDirectory();
+  await withStore(root, (store) => install(store, [small], 'n'));
+  const real = await LinuxFs.open(root);
+  let other: Promise<void> | undefined;
+  const fs = new Proxy<DurableFs>(real, {
+    get: (inner, key) => {
+      const value: unknown = Reflect.get(inner, key);
+      if (typeof value !== 'function') return value;
+      return async (...args: unknown[]): Promise<unknown> => {
+        const result: unknown = await (value as (...all: unknown[]) => unknown).apply(inner, args);
+        const made = key === 'batch' ? (args[0] as readonly { readonly op: string; readonly path: string }[])[0] : undefined;
+        if (made?.op === 'mknod' && made.path.startsWith('trash/')) {
+          other = openStore(root).then((store) => store.close());
+          // It ends at once, or waits until this one is done.
+          await Promise.race([other, sleep(300)]);
+        }
+        return result;
+      };
+    },
+  });
+  const store = await openStore(root, { fs });
+  try {
+    const stage = await store.stage(target([medium]));
+    await stage.discard();
+    expect(other).toBeDefined();
+    await other;
+  } finally {
+    await store.close();
+  }
 });
