@@ -149,7 +149,7 @@ export function splitResults(results: Buffer): RawResult[] {
 export function systemError(errno: number, syscall: string, path: FsPath): NodeJS.ErrnoException {
   const code = errnoName(errno);
   const shown = typeof path === 'string' ? path : path.toString();
-  const error: NodeJS.ErrnoException = new Error(`${code}: ${syscall} '${shown}'`);
+  const error: NodeJS.ErrnoException = new Error(`${code}: ${syscall} '${shown === '' ? '.' : shown}'`);
   return Object.assign(error, { code, errno: -errno, syscall, path: shown });
 }
 

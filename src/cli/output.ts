@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { exitCodes } from '../core/error-codes.js';
-import { errorCodeOf, isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
+import { errorCodeOf, isShortage, isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
 
 /** How a program was told to speak. */
 export interface OutputOptions {
@@ -64,8 +64,10 @@ export function toWhittleError(error: unknown): WhittleError {
   const system = systemErrorCode(error);
   const message = messageOf(error);
   if (system !== undefined) return new WhittleError(errorCodeOf(error), message, { cause: error, data: { system }, hint: systemHints[system] ?? defaultSystemHint });
-  return new WhittleError('INTERNAL', message, { cause: error });
+  return new WhittleError('INTERNAL', message, { cause: error, ...(isShortage(error) ? { hint: memoryHint } : {}) });
 }
+
+const memoryHint = 'Not enough memory or address space; allow more (ulimit -v, or the memory limit of the service or container).';
 
 const defaultSystemHint = 'The operating system refused this; run again with --debug for details.';
 const systemHints: Readonly<Record<string, string>> = {
@@ -77,6 +79,8 @@ const systemHints: Readonly<Record<string, string>> = {
   EROFS: 'The filesystem is read-only; choose another place or remount it.',
   EADDRINUSE: 'Something listens there already; choose another address with --listen.',
   EMFILE: 'Too many open files; raise the limit (ulimit -n).',
+  ENFILE: 'Too many open files on this machine; close some, or raise fs.file-max.',
+  ENOMEM: memoryHint,
 };
 
 function isAbort(error: unknown): boolean {
@@ -93,12 +97,15 @@ export function oneLine(text: string): string {
   return text.replace(/\s*\n\s*/g, ' ').replace(/\p{Cc}/gu, '\uFFFD');
 }
 
-/** Rows as a table for people: the first column to the left, the others right-aligned when they look like numbers. */
+/** What stands to the right in a table: `12`, `-3`, `1,234`, `34.5x smaller`, `98.1%`, or nothing known; digests and dates are names. */
+const quantity = /^(?:|-|\?|[-+]?\d[\d,.]*(?:[ x%].*)?)$/;
+
+/** Rows as a table for people: the first column to the left, the others right-aligned when all of them are quantities. */
 export function formatTable(rows: readonly (readonly string[])[], options: { indent?: string; header?: boolean } = {}): string {
   const widths: number[] = [];
   for (const row of rows) row.forEach((cell, column) => { widths[column] = Math.max(widths[column] ?? 0, cell.length); });
   const body = options.header === true ? rows.slice(1) : rows;
-  const numeric = widths.map((_, column) => column > 0 && body.length > 0 && body.every((row) => /^[-+\d?]|^$/.test(row[column] ?? '')));
+  const numeric = widths.map((_, column) => column > 0 && body.some((row) => /\d/.test(row[column] ?? '')) && body.every((row) => quantity.test(row[column] ?? '')));
   const line = (row: readonly string[]): string =>
     (options.indent ?? '') + widths.map((width, column) => {
       const cell = row[column] ?? '';

@@ -62,14 +62,21 @@ class Phase {
     return this.total > 0 ? Math.min(100, Math.floor((this.done / this.total) * 100)) : 100;
   }
 
-  /** `12.3 MB of 45.6 MB, 1.2 MB/s, 27 s left`. */
-  get facts(): string {
-    if (this.unit === 'steps') return `${String(this.percent)}%`;
+  /** `12.3 MB of 45.6 MB, 1.2 MB/s, 27 s left`: as many of these as `room` has columns for. */
+  facts(room = Infinity): string {
+    if (this.unit === 'steps') return '';
+    return this.#parts.reduce((line, part) => {
+      const longer = line === '' ? part : `${line}, ${part}`;
+      return longer.length <= room ? longer : line;
+    }, '');
+  }
+
+  get #parts(): string[] {
     const perSecond = this.elapsedMs > 200 ? ((this.done - this.#initial) / this.elapsedMs) * 1000 : 0;
     const parts = [`${formatBytes(this.done)} of ${formatBytes(this.total)}`];
     if (perSecond > 0) parts.push(formatRate(perSecond));
     if (perSecond > 0 && this.done < this.total) parts.push(`${formatDuration(((this.total - this.done) / perSecond) * 1000)} left`);
-    return parts.join(', ');
+    return parts;
   }
 }
 
@@ -95,7 +102,7 @@ class LineProgress implements Progress {
     if (this.now() - this.#lastMs < this.intervalMs) return;
     this.#lastMs = this.now();
     this.#said = true;
-    this.#write(`${phase.label}: ${String(phase.percent)}%${phase.unit === 'bytes' ? ` (${phase.facts})` : ''}`);
+    this.#write(`${phase.label}: ${String(phase.percent)}%${phase.unit === 'bytes' ? ` (${phase.facts()})` : ''}`);
   }
 
   log(line: string): void {
@@ -114,6 +121,11 @@ class LineProgress implements Progress {
   }
 }
 
+/** Columns of the longest facts: `1.06 MB of 2.32 MB, 1.21 MB/s, 59 min left`. */
+const factsColumns = 42;
+/** Columns of what stands around label, bar and facts: three spaces and `100%`. */
+const fixedColumns = 7;
+
 class BarProgress implements Progress {
   #phase: Phase | null = null;
   #bar: cliProgress.SingleBar | null = null;
@@ -126,9 +138,24 @@ class BarProgress implements Progress {
     this.#draw(this.#phase);
   }
 
+  /** Serial consoles say that they have no columns at all. */
+  get #columns(): number {
+    return this.stream.columns > 0 ? this.stream.columns : 80;
+  }
+
+  /** The bar gives way to the facts, and the facts to a bar of eight columns. */
+  #barColumns(phase: Phase): number {
+    const besides = this.#columns - phase.label.length - fixedColumns;
+    return Math.max(1, Math.min(24, besides, Math.max(8, besides - factsColumns)));
+  }
+
+  #roomFor(phase: Phase): number {
+    return this.#columns - phase.label.length - fixedColumns - this.#barColumns(phase);
+  }
+
   #draw(phase: Phase): void {
     this.#bar = new cliProgress.SingleBar({
-      stream: this.stream, format: '{label} {bar} {percentage}% {facts}', barsize: 24, hideCursor: true, clearOnComplete: true,
+      stream: this.stream, format: '{label} {bar} {percentage}% {facts}', barsize: this.#barColumns(phase), hideCursor: true, clearOnComplete: true,
       barCompleteChar: '█', barIncompleteChar: '░', fps: 5, etaBuffer: 1, gracefulExit: false, linewrap: false,
     });
     this.#bar.start(Math.max(1, phase.total), phase.done, { label: phase.label, facts: '' });
@@ -142,7 +169,7 @@ class BarProgress implements Progress {
       phase.total = total;
       this.#bar.setTotal(Math.max(1, total));
     }
-    this.#bar.update(phase.total > 0 ? Math.min(done, phase.total) : 1, { facts: phase.unit === 'bytes' ? phase.facts : '' });
+    this.#bar.update(phase.total > 0 ? Math.min(done, phase.total) : 1, { facts: phase.facts(this.#roomFor(phase)) });
   }
 
   log(line: string): void {

@@ -65,6 +65,13 @@ export function systemErrorCode(error: unknown): string | undefined {
   return (typeof errno === 'number' ? unnamed[-errno] : undefined) ?? code;
 }
 
+/** True when the system gave this process no more memory or open files: a limit (`ulimit`), not the fault of what was being done. */
+export function isShortage(error: unknown): boolean {
+  if (['EMFILE', 'ENFILE', 'ENOMEM'].includes(systemErrorCode(error) ?? '')) return true;
+  const { name, message } = (typeof error === 'object' ? error ?? {} : {}) as { name?: unknown; message?: unknown };
+  return name === 'RangeError' && typeof message === 'string' && /out of memory|allocation failed/i.test(message);
+}
+
 /** What a disk says of itself, whatever was asked of it: the codes of such system errors. */
 export const diskCodes: Readonly<Record<string, ErrorCode>> = { ENOSPC: 'STORAGE_FULL', EDQUOT: 'STORAGE_FULL', EROFS: 'STORAGE_READ_ONLY', EIO: 'STORAGE_IO', EACCES: 'STORAGE_PERMISSION', EPERM: 'STORAGE_PERMISSION' };
 

@@ -21,6 +21,20 @@ describe('what was thrown becomes one coded error', () => {
   });
 });
 
+test('what this process has not enough of is said with the limit to raise', () => {
+  const memory = toWhittleError(new RangeError('WebAssembly.Instance(): Out of memory: Cannot allocate Wasm memory for new instance'));
+  expect([memory.code, memory.hint]).toEqual(['INTERNAL', expect.stringContaining('ulimit -v')]);
+  expect(toWhittleError(new RangeError('Invalid array length')).hint).not.toContain('ulimit');
+  expect(toWhittleError(Object.assign(new Error('EMFILE: open'), { code: 'EMFILE' })).hint).toContain('ulimit -n');
+});
+
+test('tables align alike whatever digits a digest has', () => {
+  const table = (digest: string): string[] => formatTable([['NAME', 'IMAGE ID', 'WHEN', 'SIZE', 'SAVING'], ['a', digest, '2026-11-22T05:41:21.497Z', '1,234', '34.5x smaller'], ['b', digest, '2026-11-22T05:41:21.497Z', '-', '-']], { header: true }).split('\n');
+  const [digits, letters] = [table('235f3e1c784f'), table('a35f3e1c784f')];
+  expect(digits[0]).toBe(letters[0]);
+  expect(digits[0]).toBe('NAME  IMAGE ID      WHEN                       SIZE         SAVING');
+});
+
 test('tables align, numbers to the right', () => {
   expect(formatTable([['name', 'size'], ['a', '1'], ['long name', '12345']], { header: true })).toBe('name        size\na              1\nlong name  12345');
 });
@@ -64,5 +78,33 @@ describe('progress without a terminal', () => {
       progress.update(1500);
     });
     expect(said).toEqual(['fetching: 75% (1.50 kB of 2.00 kB, 100 B/s, 5.00 s left)']);
+  });
+});
+
+describe('progress on a terminal', () => {
+  /** Every line that a terminal of so many columns gets to show. */
+  function drawn(columns: number): string[] {
+    const stream = Object.assign(new PassThrough(), { isTTY: true, columns }) as unknown as NodeJS.WriteStream & PassThrough;
+    let nowMs = 0;
+    const progress = createProgress({ stream, now: () => nowMs });
+    for (let megabyte = 0; megabyte < 10; megabyte++) {
+      nowMs = megabyte * 59_000;
+      if (megabyte === 0) progress.start('downloading', 999_000_000);
+      else progress.update(megabyte * 100_100_000);
+      // The bar draws by its own clock; a remark draws it anew at once.
+      progress.log(`${String(megabyte)} of ten`);
+      progress.update(megabyte * 100_100_000 + 1);
+    }
+    progress.stop();
+    // eslint-disable-next-line no-control-regex -- what is looked at are the words between the control sequences
+    return String(stream.read()).split(/\u001b(?:\[[?0-9;]*[A-Za-z]|[78])|\n/).filter((line) => line.includes('downloading'));
+  }
+
+  test.each([0, 80, 60, 40, 20])('of %i columns: the line fits, the bar gives way to what is said beside it', (columns) => {
+    const lines = drawn(columns);
+    expect(lines.length).toBeGreaterThan(5);
+    expect(Math.max(...lines.map((line) => line.trimEnd().length))).toBeLessThanOrEqual(columns === 0 ? 80 : columns);
+    expect(lines.some((line) => /\d{2}%/.test(line))).toBe(true);
+    expect(lines.some((line) => / of 999 MB, .*MB\/s, .* left$/.test(line.trimEnd()))).toBe(columns === 0 || columns === 80);
   });
 });
