@@ -7,7 +7,7 @@ import { isIndexType, isManifestType, manifestAccept, mediaTypes } from '../oci/
 import { isRepository, isTag } from '../oci/reference.js';
 import { blobRange, type BlobRange } from './blob-range.js';
 import { blobBytes } from './blob-stream.js';
-import { badResponse } from './failures.js';
+import { badResponse, printable } from './failures.js';
 import { collectStrings } from './paging.js';
 import { Transport, type TransportOptions, type TransportRequest } from './transport.js';
 import { collectVerified, verifiedBytes } from './verify.js';
@@ -195,9 +195,14 @@ function contentType(response: WireResponse): string | undefined {
   return type === '' ? undefined : type;
 }
 
-/** What the content says it is, when the registry's Content-Type does not. */
-function claimedType(bytes: Buffer, what: string): string {
-  const type = parseJsonObject(bytes, what, maxManifestBytes)['mediaType'];
+/** What the content says it is, when the registry's Content-Type does not. A page of a proxy or a login is no broken image. */
+function claimedType(bytes: Buffer, response: WireResponse, what: string): string {
+  let type: unknown;
+  try {
+    type = parseJsonObject(bytes, what, maxManifestBytes)['mediaType'];
+  } catch {
+    throw badResponse(response.url, what, `the answer is no manifest (its type is ${printable(contentType(response) ?? 'not said')})`);
+  }
   return typeof type === 'string' ? type : mediaTypes.ociManifest;
 }
 
@@ -208,7 +213,7 @@ function manifestDescriptor(response: WireResponse, request: TransportRequest, b
   if (expected !== undefined && isDigest(expected)) verifyDigest(bytes, expected, subject);
   const type = contentType(response);
   const known = type !== undefined && (isManifestType(type) || isIndexType(type));
-  return { mediaType: known ? type : claimedType(bytes, subject), digest: expected !== undefined && isDigest(expected) ? expected : sha256Digest(bytes), size: bytes.length };
+  return { mediaType: known ? type : claimedType(bytes, response, subject), digest: expected !== undefined && isDigest(expected) ? expected : sha256Digest(bytes), size: bytes.length };
 }
 
 function asMissingBlob(error: unknown): unknown {

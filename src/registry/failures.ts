@@ -1,4 +1,4 @@
-import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
+import { isShortage, isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
 import type { ErrorCode } from '../core/error-codes.js';
 import { isJsonObject } from '../oci/json.js';
 import { redactUrl } from './endpoint.js';
@@ -77,10 +77,12 @@ export function interruption(signal: AbortSignal): WhittleError {
   return isWhittleError(reason) ? reason : new WhittleError('INTERRUPTED', 'stopped', { cause: reason });
 }
 
-/** Turns what the HTTP client threw into the project's error. */
-export function transportError(error: unknown, url: URL, subject: Subject, signal: AbortSignal | undefined): WhittleError {
+/** Turns what the HTTP client threw into the project's error; what this process itself lacks is returned as it is. */
+export function transportError(error: unknown, url: URL, subject: Subject, signal: AbortSignal | undefined): unknown {
   if (isWhittleError(error)) return error;
   if (signal?.aborted === true) return interruption(signal);
+  // No link and no server broke: this process gets no more memory or files.
+  if (isShortage(error)) return error;
   const code = systemErrorCode(error) ?? 'unknown error';
   const data = { url: redactUrl(url), systemCode: code };
   if (tlsCodes.test(code)) return new WhittleError('REGISTRY_TLS', `${url.host}: no trusted TLS connection (${code})`, { cause: error, data });

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { gzipSync } from 'node:zlib';
 import { mediaTypes, sha256Digest, type Descriptor } from '../../../src/oci/index.js';
-import { parseRetryAfter } from '../../../src/registry/failures.js';
+import { parseRetryAfter, transportError } from '../../../src/registry/failures.js';
 import { RegistryClient } from '../../../src/registry/index.js';
 import { noise } from '../../support/images.js';
 import { sendJson, startScriptedServer, type ScriptedServer } from '../../support/scripted-server.js';
@@ -250,6 +250,20 @@ describe('what a server says', () => {
     await expectCode(client.getManifest('app', 'v1'), 'DIGEST_MISMATCH');
     server.handler = (_request, response) => { response.writeHead(200).end(Buffer.alloc(5_000_000, 0x20)); };
     await expectCode(client.getManifest('app', 'v1'), 'REGISTRY_BAD_RESPONSE');
+  });
+
+  test.each([['text/html; charset=utf-8', '<html>Please log in</html>'], ['text/plain', ''], ['application/json', '[]']])('a page of type %s in place of a manifest is the doing of whoever answers, not of the image', async (type, text) => {
+    server.handler = (_request, response) => { response.writeHead(200, { 'content-type': type }).end(text); };
+    const error = await expectCode(client.getManifest('app', 'v1'), 'REGISTRY_BAD_RESPONSE');
+    expect(error.message).toContain(type.split(';')[0]);
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test('what this process lacks is no broken connection', () => {
+    const shortage = new RangeError('WebAssembly.Instance(): Out of memory: Cannot allocate Wasm memory for new instance');
+    expect(transportError(shortage, new URL('http://registry.test/v2/'), 'a manifest', undefined)).toBe(shortage);
+    expect(transportError(Object.assign(new Error('connect EMFILE'), { code: 'EMFILE' }), new URL('http://registry.test/v2/'), 'a manifest', undefined)).toMatchObject({ code: 'EMFILE' });
+    expect(transportError(new RangeError('other'), new URL('http://registry.test/v2/'), 'a manifest', undefined)).toMatchObject({ code: 'REGISTRY_UNREACHABLE' });
   });
 
   test('names that are no names never reach the network', async () => {
