@@ -2,10 +2,12 @@ import { rmSync } from 'node:fs';
 import { access, constants, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { systemErrorCode, WhittleError } from '../core/errors.js';
 
 /** Where large temporary files go: $TMPDIR when it is set, else /var/tmp, which unlike /tmp is seldom memory. */
 async function temporaryBase(): Promise<string> {
-  if (process.env['TMPDIR'] !== undefined && process.env['TMPDIR'] !== '') return tmpdir();
+  const { TMPDIR } = process.env;
+  if (TMPDIR !== undefined && TMPDIR !== '') return TMPDIR;
   try {
     await access('/var/tmp', constants.W_OK | constants.X_OK);
     return '/var/tmp';
@@ -14,9 +16,18 @@ async function temporaryBase(): Promise<string> {
   }
 }
 
+async function makeWorkDirectory(base: string): Promise<string> {
+  try {
+    return await mkdtemp(join(base, 'whittle-'));
+  } catch (error) {
+    if (!['ENOENT', 'ENOTDIR'].includes(systemErrorCode(error) ?? '')) throw error;
+    throw new WhittleError('USAGE', `temporary files have no place: ${base} is no directory`, { cause: error, hint: 'Make it, or set TMPDIR to another.' });
+  }
+}
+
 /** Runs `task` with a fresh directory and removes the directory whatever happens, also when the process is told to exit. */
 export async function withWorkDirectory<T>(task: (directory: string) => Promise<T>): Promise<T> {
-  const directory = await mkdtemp(join(await temporaryBase(), 'whittle-'));
+  const directory = await makeWorkDirectory(await temporaryBase());
   const onExit = (): void => { rmSync(directory, { recursive: true, force: true }); };
   process.on('exit', onExit);
   try {

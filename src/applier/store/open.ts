@@ -40,6 +40,7 @@ async function openRoot(root: string, options: OpenStoreOptions): Promise<Durabl
     return await open(root);
   } catch (error) {
     if (!isSystemError(error, 'ENOENT', 'ENOTDIR')) throw error;
+    if (options.create === true && options.readOnly !== true) throw noPlace(`${root} is a link that leads nowhere`, error);
     throw new WhittleError('STORE_ABSENT', `there is no store at ${root}`, { cause: error });
   }
 }
@@ -57,6 +58,9 @@ async function makeRoot(open: OpenFs, root: string): Promise<void> {
       const path = missing.slice(0, depth + 1).join('/');
       await makeDirectoryDurably(fs, path, 'root.name', depth + 1 === missing.length ? 0o700 : 0o755);
     }
+  } catch (error) {
+    // Such are /proc and /sys; a link that leads nowhere, above the root, is another.
+    throw isSystemError(error, 'ENOENT', 'ENOTDIR', 'ELOOP') ? noPlace(`no directory can be made at ${root}`, error) : error;
   } finally {
     await fs.close();
   }
@@ -67,9 +71,13 @@ async function openIfThere(open: OpenFs, path: string): Promise<DurableFs | unde
     return await open(path);
   } catch (error) {
     if (isSystemError(error, 'ENOENT') && path !== dirname(path)) return undefined;
-    if (isSystemError(error, 'ENOTDIR')) throw new WhittleError('USAGE', `${path} is no directory, so no store can be there`, { cause: error, hint: 'Choose another with --root DIR.' });
+    if (isSystemError(error, 'ENOTDIR')) throw noPlace(`${path} is no directory`, error);
     throw error;
   }
+}
+
+function noPlace(why: string, cause: unknown): WhittleError {
+  return new WhittleError('USAGE', `${why}, so no store can be there`, { cause, hint: 'Choose another with --root DIR.' });
 }
 
 async function prepare(fs: DurableFs, options: OpenStoreOptions): Promise<RecoveryReport> {
@@ -98,7 +106,7 @@ async function requireEmptyOrOurs(fs: DurableFs, options: OpenStoreOptions): Pro
   const ours = new Set<string>([...Object.values(layout), 'lost+found']);
   for (const entry of await fs.readdir('')) {
     const name = entry.name.toString();
-    if (!ours.has(name) && !name.startsWith('.tmp-')) throw new WhittleError('STORE_ABSENT', `${fs.root} is no store, and ${JSON.stringify(name)} is in the way of making one there`);
+    if (!ours.has(name) && !name.startsWith('.tmp-')) throw new WhittleError('STORE_ABSENT', `${fs.root} is no store, and ${JSON.stringify(name)} is in the way of making one there`, { hint: 'Choose another with --root DIR: an empty directory, or one that is not there yet.' });
   }
 }
 

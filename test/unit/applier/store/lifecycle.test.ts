@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, lstatSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, lstatSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { openStore } from '../../../../src/applier/store/index.js';
@@ -62,7 +62,9 @@ test('a store opens again with what it had; other directories and newer formats 
   writeFileSync(join(other, 'holiday.jpg'), '');
   await expect(openStore(other, { create: true })).rejects.toMatchObject({ code: 'STORE_ABSENT' });
   await expect(openStore(join(other, 'none'))).rejects.toMatchObject({ code: 'STORE_ABSENT' });
-  for (const path of ['holiday.jpg', 'holiday.jpg/store']) await expect(openStore(join(other, path), { create: true })).rejects.toMatchObject({ code: 'USAGE' });
+  symlinkSync('nowhere', join(other, 'link'));
+  for (const path of ['holiday.jpg', 'holiday.jpg/store', 'link', 'link/store']) await expect(openStore(join(other, path), { create: true })).rejects.toMatchObject({ code: 'USAGE' });
+  await expect(openStore('/proc/whittle', { create: true })).rejects.toMatchObject({ code: 'USAGE' });
 });
 
 /** Plays a delta into the stage: entries whose content the basis has are copied, others written. */
