@@ -1,5 +1,5 @@
 import { realpath, readFile } from 'node:fs/promises';
-import { discardTree, readRecord, sealRecord } from '../../atomic/index.js';
+import { discardTree, isSystemError, readRecord, sealRecord } from '../../atomic/index.js';
 import { systemErrorCode, WhittleError } from '../../core/errors.js';
 import { deviceAddon } from '../../core/native.js';
 import type { StoreContext } from './context.js';
@@ -27,7 +27,7 @@ export async function mountImage(context: StoreContext, image: StoredImage, moun
   const path = `${layout.mounts}/${nameKey(target)}`;
   const { fs } = context;
   await context.exclusively(async () => {
-    if ((await mountPoints()).has(target)) throw new WhittleError('MOUNT_FAILED', `something is mounted at ${target} already`);
+    if ((await mountPoints()).has(target)) throw new WhittleError('MOUNT_FAILED', `something is mounted at ${target} already`, { hint: 'Unmount it first, or name another directory.' });
     await discardTree(fs, path, layout.trash);
     // No syncs: a cut ends the mount, and a record without its mount says nothing.
     await fs.mkdir(path);
@@ -37,7 +37,9 @@ export async function mountImage(context: StoreContext, image: StoredImage, moun
     ]);
     try {
       const own = (name: string): string => (writable ? `${fs.root}/${path}/${name}` : '');
-      await deviceAddon().mountOverlay(target, lowers, own('upper'), own('work'));
+      // Without an upper directory an overlay needs two lower ones, and an image without layers has only the empty one.
+      const trees = writable || lowers.length > 1 ? lowers : [...lowers, `${fs.root}/${path}/upper`];
+      await deviceAddon().mountOverlay(target, trees, own('upper'), own('work'));
     } catch (error) {
       await discardTree(fs, path, layout.trash);
       throw mountError(error, `cannot mount ${image.configDigest} at ${target}`);
@@ -45,7 +47,7 @@ export async function mountImage(context: StoreContext, image: StoredImage, moun
   });
 }
 
-/** The layers' trees, topmost first, each once; an overlay needs two, so an empty one lies at the bottom. */
+/** The layers' trees, topmost first, each once; an overlay needs two, so an empty one lies below them. */
 async function lowerDirectories(context: StoreContext, image: StoredImage): Promise<string[]> {
   const order = [...new Set([...image.diffIds].reverse())];
   if (order.length + 1 > storeLimits.maxMountLayers) throw new WhittleError('MOUNT_FAILED', `the image has ${String(order.length)} layers, the kernel mounts ${String(storeLimits.maxMountLayers - 1)}`);
@@ -66,7 +68,7 @@ export async function unmountImage(context: StoreContext, mountPoint: string): P
   const target = await resolvePoint(mountPoint);
   const path = `${layout.mounts}/${nameKey(target)}`;
   const record = await readRecord(context.fs, `${path}/mount`);
-  if (record === 'absent') throw new WhittleError('MOUNT_FAILED', `this store has nothing mounted at ${target}`);
+  if (record === 'absent') throw new WhittleError('MOUNT_FAILED', `this store has nothing mounted at ${target}`, { hint: 'See: device status' });
   await context.exclusively(async () => {
     try {
       if ((await mountPoints()).has(target)) await deviceAddon().unmount(target);
@@ -107,6 +109,8 @@ async function resolvePoint(mountPoint: string): Promise<string> {
   try {
     return await realpath(mountPoint);
   } catch (error) {
+    const absent = isSystemError(error, 'ENOENT', 'ENOTDIR');
+    if (absent) throw new WhittleError('MOUNT_FAILED', `there is no directory ${mountPoint}`, { cause: error, hint: 'Make the directory first, or name another.' });
     throw mountError(error, `cannot use ${mountPoint} as a mount point`);
   }
 }

@@ -341,6 +341,21 @@ testAsRoot('a mount shows the layers merged, whiteouts and opaque directories ap
   });
 });
 
+testAsRoot('an image without layers is mounted too, and what cannot be mounted says what to do', async () => {
+  const point = temporaryDirectory();
+  await withStore(temporaryDirectory(), async (store) => {
+    const image = await install(store, [], 'n');
+    for (const writable of [false, true]) {
+      await store.mount(image, point, { writable });
+      expect(readdirSync(point)).toEqual([]);
+      await expect(store.mount(image, point)).rejects.toMatchObject({ code: 'MOUNT_FAILED', hint: 'Unmount it first, or name another directory.' });
+      await store.umount(point);
+    }
+    await expect(store.umount(point)).rejects.toMatchObject({ code: 'MOUNT_FAILED', hint: 'See: device status' });
+    await expect(store.mount(image, `${point}/none`)).rejects.toMatchObject({ code: 'MOUNT_FAILED', message: `there is no directory ${point}/none` });
+  });
+});
+
 testAsRoot('root makes no changes in the store of another user, and may look', async () => {
   const root = temporaryDirectory();
   await withStore(root, (store) => install(store, [base], 'n'));
