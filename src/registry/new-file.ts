@@ -8,19 +8,19 @@ export function temporaryName(path: string): string {
   return join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
 }
 
-/** The error for a file that could not be written: STORAGE_FULL, STORAGE_PERMISSION, STORAGE_READ_ONLY or STORAGE_IO. */
+/** The error for a file that could not be written: STORAGE_FULL, STORAGE_PERMISSION, STORAGE_READ_ONLY, USAGE or STORAGE_IO. Its hints are of that file's place, not of a store. */
 export function writeError(error: unknown, path: string): WhittleError {
   if (isWhittleError(error)) return error;
   const systemCode = systemErrorCode(error) ?? 'unknown error';
   const options = { cause: error, data: { systemCode } };
   switch (systemCode) {
     case 'ENOSPC':
-    case 'EDQUOT': return new WhittleError('STORAGE_FULL', `${path}: no space left (${systemCode})`, options);
+    case 'EDQUOT': return new WhittleError('STORAGE_FULL', `${path}: no space left (${systemCode})`, { ...options, hint: 'Free some space there, or name another place.' });
     case 'EACCES':
-    case 'EPERM': return new WhittleError('STORAGE_PERMISSION', `${path}: may not be written (${systemCode})`, options);
-    case 'EROFS': return new WhittleError('STORAGE_READ_ONLY', `${path}: read-only filesystem`, options);
+    case 'EPERM': return new WhittleError('STORAGE_PERMISSION', `${path}: may not be written (${systemCode})`, { ...options, hint: 'Name a place that this user may write to.' });
+    case 'EROFS': return new WhittleError('STORAGE_READ_ONLY', `${path}: read-only filesystem`, { ...options, hint: 'Name a place on a filesystem that is not read-only.' });
     case 'ENOENT':
-    case 'ENOTDIR': return new WhittleError('USAGE', `${path}: the folder does not exist`, options);
+    case 'ENOTDIR': return new WhittleError('USAGE', `${path}: the folder does not exist`, { ...options, hint: 'Make the folder first, or name another place.' });
     case 'EISDIR':
     case 'EEXIST':
     case 'ENOTEMPTY': return new WhittleError('USAGE', `${path} exists already`, options);
