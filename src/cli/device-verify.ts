@@ -35,8 +35,9 @@ async function runVerify(context: CommandContext, store: Store): Promise<undefin
     context.output.print(`${formatCount(report.imageCount, 'image')}, ${formatCount(report.layerCount, 'layer')}, ${formatBytes(report.checkedBytes)}: all as published`);
     return undefined;
   }
-  throw new WhittleError('STORE_DAMAGED', `${String(report.damagedLayers.length)} damaged layers, ${String(report.damagedRecords.length)} damaged records`, {
-    hint: context.has('repair') ? 'What is left could not be repaired; pull the image again, or replace the disk.' : 'Run: device verify --repair',
+  throw new WhittleError('STORE_DAMAGED', `${formatCount(report.damagedLayers.length, 'damaged layer')}, ${formatCount(report.damagedRecords.length, 'damaged record')}`, {
+    // A repair fetches layers; where they come from is in the records.
+    hint: context.has('repair') || report.damagedLayers.length === 0 ? 'What is left could not be repaired; pull the image again, or replace the disk.' : 'Run: device verify --repair',
   });
 }
 
@@ -69,7 +70,7 @@ function tell(context: CommandContext, report: VerifyReport): void {
     context.output.print(`layer ${shortDigest(layer.diffId)}: ${String(layer.damageCount)} damaged`);
     for (const damage of layer.damages) context.output.print(`  ${damage.kind} ${damage.path}: ${damage.detail}`);
   }
-  for (const record of report.damagedRecords) context.output.print(`record ${record}: unreadable`);
+  for (const record of report.damagedRecords) context.output.print(`record ${record}: unreadable or gone`);
 }
 
 /** Repairs image by image, as each names where its layers come from, and verifies again. When nothing can be fetched, what was found is said all the same. */

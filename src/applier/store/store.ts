@@ -6,9 +6,9 @@ import { checkLayer } from './check.js';
 import type { StoreContext } from './context.js';
 import { collectGarbage, type GcOptions } from './gc.js';
 import { throwIfAborted, unreadable, type Layer } from './layer.js';
-import { hexName, layerPath, layout, stageLockPath, stagePath } from './layout.js';
+import { hexName, imagePath, layerPath, layout, stageLockPath, stagePath } from './layout.js';
 import { liveMounts, mountImage, unmountImage } from './mounts.js';
-import { readImage, readImages, References, type ImageRecord } from './records.js';
+import { readImage, readImages, References, type ImageRecord, type Readable } from './records.js';
 import { DiskStage } from './stage.js';
 import { parseTarget } from './target.js';
 import type { HeldImage } from '../engines/types.js';
@@ -70,7 +70,7 @@ export class DiskStore implements Store {
       return {
         root: this.root, privileged: this.privileged, imageCount: images.values.length, layerCount: layers.length,
         layerBytes: await sizeOnDisk(this.fs, layout.layers), freeBytes: await this.freeBytes(), references: references.values,
-        stages: await this.#stages(), damagedRecords: [...images.damaged, ...references.damaged], mounts: await liveMounts(this.context),
+        stages: await this.#stages(), damagedRecords: await this.#damagedRecords(images, references), mounts: await liveMounts(this.context),
       };
     });
   }
@@ -170,7 +170,18 @@ export class DiskStore implements Store {
       await this.#mark(diffId, found.damageCount > 0);
       if (found.damageCount > 0) damagedLayers.push({ diffId, ...found, images: images.filter((image) => image.diffIds.includes(diffId)).map((image) => image.manifestDigest) });
     }
-    return { imageCount: images.length, layerCount: diffIds.length, checkedBytes, damagedLayers, damagedRecords: [...all.damaged, ...references.damaged] };
+    return { imageCount: images.length, layerCount: diffIds.length, checkedBytes, damagedLayers, damagedRecords: await this.#damagedRecords(all, references) };
+  }
+
+  /** Records that cannot be read, and those of images that names mean and that are not there, as after a check of the filesystem. */
+  async #damagedRecords(images: Readable<ImageRecord>, references: Readable<StoreReference>): Promise<string[]> {
+    const known = new Set(images.values.map((image) => image.manifestDigest));
+    const gone = new Set<string>();
+    for (const digest of new Set(references.values.flatMap(({ current, previous }) => (previous === null ? [current] : [current, previous])))) {
+      // Asked again: a pull may have committed since the images were read, and writes an image's record before its name.
+      if (!known.has(digest) && (await readImage(this.fs, digest)) === undefined) gone.add(imagePath(digest));
+    }
+    return [...images.damaged, ...references.damaged, ...gone];
   }
 
   /** Lets the next pull know. Only a hint: where it cannot be written, the report says what there is to say. */

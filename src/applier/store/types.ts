@@ -196,7 +196,7 @@ export interface VerifyReport {
   readonly layerCount: number;
   readonly checkedBytes: number;
   readonly damagedLayers: readonly LayerDamage[];
-  /** Records (references, images) that could not be read. */
+  /** Records (references, images) that could not be read, and those of named images that are gone. */
   readonly damagedRecords: readonly string[];
 }
 

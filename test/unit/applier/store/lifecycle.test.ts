@@ -272,6 +272,21 @@ test('a damaged image record is reported, and a pull mends it', async () => {
   });
 });
 
+test('the record of a named image that is gone is reported, and a pull mends it', async () => {
+  const root = temporaryDirectory();
+  await withStore(root, async (store) => {
+    const image = await install(store, [oldApp], 'n');
+    await install(store, [newApp], 'n');
+    expect((await store.verify()).damagedRecords).toEqual([]);
+    const record = `images/${image.manifestDigest.slice(7)}`;
+    rmSync(join(root, record));
+    expect((await store.verify()).damagedRecords).toEqual([record]);
+    expect((await store.status()).damagedRecords).toEqual([record]);
+    await install(store, [oldApp], 'n');
+    expect((await store.verify()).damagedRecords).toEqual([]);
+  });
+});
+
 test('one holder per stage, no gc while one is held, and a wait that ends', async () => {
   const root = temporaryDirectory();
   const first = await openStore(root, { create: true });
