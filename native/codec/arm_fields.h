@@ -23,6 +23,17 @@ inline uint32_t WithThumbDistance(uint32_t word, uint32_t distance) {
   return (word & 0xd000f800) | sign << 10 | ((distance >> 12) & 0x3ff) | j1 << 29 | j2 << 27 | ((distance >> 1) & 0x7ff) << 16;
 }
 
+/** Whether a word is an ARM B or BL under any condition, or BLX, which leads to Thumb code. */
+inline bool IsArmBranch(uint32_t word) { return (word & 0x0e000000) == 0x0a000000; }
+inline bool IsArmExchange(uint32_t word) { return (word & 0xfe000000) == 0xfa000000; }
+
+inline int64_t ArmDistance(uint32_t word) { return Signed(word, 24) * 4 + (IsArmExchange(word) ? (word >> 23) & 2 : 0); }
+
+inline uint32_t WithArmDistance(uint32_t word, uint32_t distance) {
+  const uint32_t words = (distance >> 2) & 0xffffff;
+  return IsArmExchange(word) ? (word & 0xfe000000) | (distance & 2) << 23 | words : (word & 0xff000000) | words;
+}
+
 /** Whether a word is an AArch64 ADRP. */
 inline bool IsPage(uint32_t word) { return (word & 0x9f000000) == 0x90000000; }
 

@@ -33,7 +33,7 @@ class Parser {
  public:
   Parser(OldContent& content, ElfImage& image) : content_(content), image_(image) {}
 
-  bool Parse(bool with_jump_tables) {
+  bool Parse(bool with_tables) {
     content_.Fetch(0, sizeof header_, header_);
     if (std::memcmp(header_, "\x7f" "ELF", 4) != 0 || header_[5] != 1 || (header_[4] != 1 && header_[4] != 2)) return false;
     image_.is_64 = header_[4] == 2;
@@ -50,7 +50,7 @@ class Parser {
     ReadSections();
     if (image_.regions.empty()) RegionsFromSegments();
     Tidy();
-    if (with_jump_tables && image_.is_64 && code_ == ReferenceKind::kX86Code) FindTables();
+    if (with_tables) FindTables();
     return !image_.segments.empty();
   }
 
@@ -156,7 +156,7 @@ class Parser {
   }
 
   void AddSection(const Section& section) {
-    constexpr uint32_t kProgBits = 1, kNoBits = 8;
+    constexpr uint32_t kProgBits = 1, kRelocations = 4, kNoBits = 8, kArmIndex = 0x70000001;
     constexpr uint64_t kWritable = 1, kExecutable = 4;
     if (section.type == 0 || section.type == kNoBits || section.size == 0 || !Fits(section.offset, section.size)) return;
     const std::string name = Name(section.name);
@@ -167,10 +167,12 @@ class Parser {
     else if (EndsIn(name, ".gopclntab")) kind = ReferenceKind::kGoFunctions;
     else if (EndsIn(name, ".typelink")) kind = ReferenceKind::kGoOffsets;
     else if (EndsIn(name, ".itablink")) kind = ReferenceKind::kPointers;
+    else if (name == ".gcc_except_table") kind = ReferenceKind::kExceptions;
+    else if (section.type == kArmIndex && code_ == ReferenceKind::kArm32Code) kind = ReferenceKind::kFunctionIndex;
+    else if (section.type == kRelocations && image_.is_64) kind = ReferenceKind::kRelocations;
     else if (name == ".rodata") kind = ReferenceKind::kReadOnlyData;
     else if (HoldsPointers(section.type) || (section.type == kProgBits && (section.flags & kWritable))) kind = ReferenceKind::kPointers;
     else return;
-    constexpr uint32_t kRelocations = 4;
     const Table table = {section.offset, section.offset + section.size};
     if (kind == ReferenceKind::kFrames) image_.frames = table;
     else if (kind == ReferenceKind::kFrameTable) image_.frame_table = table;
@@ -206,17 +208,26 @@ class Parser {
     regions.swap(kept);
   }
 
-  /** Jump tables in the read-only data of what is no Go program. */
+  /** What only a look at all of the code, or of the frames, tells. */
   void FindTables() {
-    std::vector<LoadedRange> code;
-    LoadedRange data;
+    if (code_ == ReferenceKind::kArm32Code) image_.pool_words = FindPoolWords(content_, Loaded(code_));
+    const LoadedRange data = LastLoaded(ReferenceKind::kReadOnlyData);
+    if (code_ == ReferenceKind::kX86Code && image_.is_64 && !image_.go.found && data.end > 0) image_.jump_tables = FindJumpTables(content_, Loaded(code_), data);
+    image_.call_sites = FindCallSites(content_, LastLoaded(ReferenceKind::kFrames), LastLoaded(ReferenceKind::kExceptions));
+  }
+
+  /** The loaded regions of a kind. */
+  std::vector<LoadedRange> Loaded(ReferenceKind kind) const {
+    std::vector<LoadedRange> ranges;
     for (const Region& region : image_.regions) {
-      if (region.segment == kNoSegment) continue;
-      const LoadedRange range = {region.start, region.end, image_.segments[region.segment].address - image_.segments[region.segment].offset};
-      if (region.kind == code_) code.push_back(range);
-      else if (region.kind == ReferenceKind::kReadOnlyData) data = range;
+      if (region.kind == kind && region.segment != kNoSegment) ranges.push_back({region.start, region.end, image_.segments[region.segment].address - image_.segments[region.segment].offset});
     }
-    if (!image_.go.found && data.end > 0) image_.jump_tables = FindJumpTables(content_, code, data);
+    return ranges;
+  }
+
+  LoadedRange LastLoaded(ReferenceKind kind) const {
+    const std::vector<LoadedRange> ranges = Loaded(kind);
+    return ranges.empty() ? LoadedRange() : ranges.back();
   }
 
   OldContent& content_;
@@ -243,6 +254,6 @@ size_t ElfImage::SegmentOfAddress(uint64_t address) const {
   return kNoSegment;
 }
 
-bool ParseElf(OldContent& content, ElfImage& image, bool with_jump_tables) { return Parser(content, image).Parse(with_jump_tables); }
+bool ParseElf(OldContent& content, ElfImage& image, bool with_tables) { return Parser(content, image).Parse(with_tables); }
 
 }  // namespace whittle::codec

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "codec/call_sites.h"
 #include "codec/go_tables.h"
 #include "codec/jump_tables.h"
 #include "codec/old_content.h"
+#include "codec/pool_words.h"
 
 namespace whittle::codec {
 
@@ -18,7 +20,7 @@ struct Segment {
 };
 
 /** What kind of references a stretch of a file holds. */
-enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kPointers, kSymbols, kFrames, kFrameTable, kGoFunctions, kReadOnlyData, kGoOffsets };
+enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kPointers, kSymbols, kFrames, kFrameTable, kGoFunctions, kReadOnlyData, kGoOffsets, kRelocations, kFunctionIndex, kExceptions };
 
 /** A stretch of file offsets [start, end). `shift` is address minus offset; 0 for what is not loaded. */
 struct Region {
@@ -42,6 +44,8 @@ struct ElfImage {
   std::vector<Region> regions;  // ascending, not overlapping
   GoTables go;
   std::vector<JumpTable> jump_tables;  // ascending, not overlapping
+  std::vector<CallSites> call_sites;   // so too
+  std::vector<PoolWord> pool_words;    // ascending
 
   /** The segment that holds a file offset, or kNoSegment. */
   size_t SegmentOfOffset(uint64_t offset) const;
@@ -51,8 +55,8 @@ struct ElfImage {
 
 /**
  * Parses the content; false when it is no little-endian ELF file of a known machine. Jump tables take a look at all of the
- * code: without `with_jump_tables` there are none.
+ * code, and call sites at all frames: without `with_tables` there are none.
  */
-bool ParseElf(OldContent& content, ElfImage& image, bool with_jump_tables = true);
+bool ParseElf(OldContent& content, ElfImage& image, bool with_tables = true);
 
 }  // namespace whittle::codec

@@ -30,13 +30,14 @@ void ReferenceRewriter::StorePointer(int64_t index, bool is_64, uint64_t value) 
 /** Takes up a reference: it is rewritten at once, or noted for Place. */
 void ReferenceRewriter::Note(const Noted& noted) {
   MarkField(noted.index, noted.mark);
-  if (noted.field == Field::kPointer) MarkField(noted.index + 4, noted.mark);
+  if (IsLong(noted.field)) MarkField(noted.index + 4, noted.mark);
   if (learned_ == nullptr) Write(noted);
   else noted_.push_back(noted);
 }
 
 void ReferenceRewriter::Write(const Noted& noted) {
-  const uint64_t target = noted.mapped + static_cast<uint64_t>(learned_ == nullptr ? int64_t{0} : learned_->Find(noted.address));
+  const uint64_t shift = learned_ == nullptr ? 0 : noted.field == Field::kPlace ? drift_ : static_cast<uint64_t>(int64_t{learned_->Find(noted.address)});
+  const uint64_t target = noted.mapped + shift;
   const uint32_t word = Load(bytes_ + noted.index), distance = static_cast<uint32_t>(target - noted.from);
   const uint32_t pages = static_cast<uint32_t>((target >> 12) - (noted.from >> 12));
   switch (noted.field) {
@@ -47,9 +48,9 @@ void ReferenceRewriter::Write(const Noted& noted) {
     case Field::kPage: return Put(noted.index, (word & 0x9f00001f) | (pages & 3) << 29 | ((pages >> 2) & 0x7ffff) << 5);
     case Field::kLow: return Put(noted.index, (word & ~(0xfffu << 10)) | (static_cast<uint32_t>(target & 0xfff) >> noted.scale) << 10);
     case Field::kThumb: return Put(noted.index, WithThumbDistance(word, distance));
-    case Field::kArm: return Put(noted.index, (word & 0xff000000) | (static_cast<uint32_t>((target - noted.from) >> 2) & 0xffffff));
+    case Field::kArm: return Put(noted.index, WithArmDistance(word, distance));
     case Field::kOffset: return Put(noted.index, static_cast<uint32_t>((target - noted.from) / noted.scale));
-    case Field::kPointer:
+    case Field::kPointer: case Field::kPlace:
       Put(noted.index, static_cast<uint32_t>(target));
       Put(noted.index + 4, static_cast<uint32_t>(target >> 32));
   }
@@ -62,9 +63,9 @@ bool ReferenceRewriter::ReadTarget(const Noted& noted, const uint8_t* bytes, uin
     case Field::kRelative: target = noted.from + static_cast<uint64_t>(Signed(word, 32)); return true;
     case Field::kBranch26: target = noted.from + static_cast<uint64_t>(Signed(word, 26) * 4); return (word & 0x7c000000) == 0x14000000;
     case Field::kThumb: target = noted.from + static_cast<uint64_t>(ThumbDistance(word)); return IsThumbCall(word);
-    case Field::kArm: target = noted.from + static_cast<uint64_t>(Signed(word, 24) * 4); return true;
+    case Field::kArm: target = noted.from + static_cast<uint64_t>(ArmDistance(word)); return IsArmBranch(word);
     case Field::kOffset: target = noted.from + uint64_t{word} * noted.scale; return true;
-    case Field::kPointer: target = word | uint64_t{Load(bytes + noted.index + 4)} << 32; return true;
+    case Field::kPointer: case Field::kPlace: target = word | uint64_t{Load(bytes + noted.index + 4)} << 32; return true;
     case Field::kLow: {
       if (noted.page < 0) return false;
       const Noted& setter = noted_[static_cast<size_t>(noted.page)];
@@ -89,9 +90,16 @@ bool ReferenceRewriter::Learn(const uint8_t* bytes, size_t to) {
   bool changed = false;
   for (; read_ < noted_.size(); read_++) {
     const Noted& noted = noted_[read_];
-    if (noted.index + (noted.field == Field::kPointer ? 8 : 4) > static_cast<int64_t>(to)) break;
+    if (noted.index + (IsLong(noted.field) ? 8 : 4) > static_cast<int64_t>(to)) break;
     uint64_t target;
-    if (noted.index >= 0 && ReadTarget(noted, bytes, target)) changed |= learned_->Learn(noted.address, static_cast<int64_t>(target - noted.mapped));
+    if (noted.index < 0 || !ReadTarget(noted, bytes, target)) continue;
+    const uint64_t shift = target - noted.mapped;
+    if (noted.field != Field::kPlace) {
+      changed |= learned_->Learn(noted.address, static_cast<int64_t>(shift));
+    } else if (shift != drift_) {
+      drift_ = shift;
+      changed = true;
+    }
   }
   return changed;
 }

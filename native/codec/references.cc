@@ -10,6 +10,9 @@ namespace whittle::codec {
 
 namespace {
 
+/** Less is no address: numbers are small. */
+constexpr uint64_t kLeastAddress = 0x200;
+
 /** Bytes that may be the opcode before a ModRM byte that means [rip + disp32]. */
 struct X86Opcodes {
   X86Opcodes() {
@@ -104,6 +107,9 @@ void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset
   noted_.clear();
   read_ = 0;
   std::memset(marks, 0, size);
+  if (old_offset != next_old_ || new_offset != next_new_) drift_ = 0;
+  next_old_ = old_offset + size;
+  next_new_ = new_offset + size;
   const ElfImage& image = map_.image();
   auto region = std::upper_bound(image.regions.begin(), image.regions.end(), old_offset, [](uint64_t offset, const Region& candidate) { return offset < candidate.end; });
   for (; region != image.regions.end() && region->start < old_offset + size; ++region) {
@@ -120,12 +126,15 @@ void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset
     part.section = region->start + static_cast<uint64_t>(old_bias);
     const bool loaded = region->segment != kNoSegment;
     if (region->kind == ReferenceKind::kPointers) Pointers(part, region->start - old_offset);
+    else if (region->kind == ReferenceKind::kRelocations) Relocations(part, region->start - old_offset);
     else if (region->kind == ReferenceKind::kSymbols) Symbols(part, region->start - old_offset, region->strings);
     else if (loaded && region->kind == ReferenceKind::kX86Code) X86(part);
     else if (loaded && region->kind == ReferenceKind::kArm64Code) Arm64(part);
-    else if (loaded && region->kind == ReferenceKind::kArm32Code) Arm32(part);
+    else if (loaded && region->kind == ReferenceKind::kArm32Code) Arm32(part, old_offset);
     else if (loaded && region->kind == ReferenceKind::kFrames) Frames(part);
     else if (loaded && region->kind == ReferenceKind::kFrameTable) FrameTable(part);
+    else if (loaded && region->kind == ReferenceKind::kFunctionIndex) FunctionIndex(part, region->start - old_offset);
+    else if (loaded && region->kind == ReferenceKind::kExceptions) Exceptions(part, old_offset);
     else if (loaded && image.go.found && region->kind == ReferenceKind::kGoFunctions) GoFunctions(part);
     else if (loaded && image.go.types_end != 0 && region->kind == ReferenceKind::kGoOffsets) GoOffsets(part);
     else if (loaded && image.go.types_end != 0 && image.is_64 && region->kind == ReferenceKind::kReadOnlyData) GoData(part);
@@ -245,28 +254,46 @@ void ReferenceRewriter::Arm64(const Part& part) {
   }
 }
 
-void ReferenceRewriter::Arm32(const Part& part) {
+void ReferenceRewriter::Arm32(const Part& part, uint64_t old_offset) {
   if (!labels_ && ((part.old_base ^ part.new_base) & 1) != 0) return;
+  const std::vector<PoolWord>& pool = map_.image().pool_words;
   int64_t index = std::max<int64_t>(part.from, -4);
   index += static_cast<int64_t>((part.old_base + static_cast<uint64_t>(index)) & 1);
+  auto word = std::lower_bound(pool.begin(), pool.end(), static_cast<int64_t>(old_offset) + index, [](const PoolWord& candidate, int64_t offset) { return candidate.offset < offset; });
   const int64_t end = std::min(part.to - 3, size_);
   for (; index < end; index += 2) {
-    const uint32_t word = Load(bytes_ + index);
-    const uint64_t place = part.old_base + static_cast<uint64_t>(index);
-    const uint64_t new_place = part.new_base + static_cast<uint64_t>(index);
-    uint64_t mapped;
-    if (IsThumbCall(word)) {
-      const uint64_t target = place + 4 + static_cast<uint64_t>(ThumbDistance(word));
-      if (!map_.Map(target, mapped)) continue;
-      Note({static_cast<int32_t>(index), Field::kThumb, 0, kBranch, -1, target, mapped, From(new_place + 4)});
-      index += 2;
-    } else if ((place & 3) == 0 && (new_place & 3) == 0 && (word >> 28) == 0xe && (word & 0x0e000000) == 0x0a000000) {
-      const uint64_t target = place + 8 + static_cast<uint64_t>(Signed(word, 24) * 4);
-      if (!map_.Map(target, mapped)) continue;
-      Note({static_cast<int32_t>(index), Field::kArm, 0, kBranch, -1, target, mapped, From(new_place + 8)});
-      index += 2;
-    }
+    while (word != pool.end() && static_cast<int64_t>(word->offset) < static_cast<int64_t>(old_offset) + index) ++word;
+    const bool is_pool = word != pool.end() && static_cast<int64_t>(word->offset) == static_cast<int64_t>(old_offset) + index;
+    if (is_pool ? PoolReference(index, *word) : ArmBranch(part, index)) index += 2;
   }
+}
+
+/** A word that is added to the address of an instruction. */
+bool ReferenceRewriter::PoolReference(int64_t index, const PoolWord& word) {
+  const uint64_t target = word.user + word.ahead + SignedWord(bytes_ + index);
+  uint64_t mapped, user;
+  if (!map_.Map(target, mapped) || !map_.Map(word.user, user)) return false;
+  Note({static_cast<int32_t>(index), Field::kRelative, 0, kData, -1, target, mapped, From(user + word.ahead)});
+  return true;
+}
+
+/** B, BL and BLX of four bytes, Thumb or not. */
+bool ReferenceRewriter::ArmBranch(const Part& part, int64_t index) {
+  const uint32_t word = Load(bytes_ + index);
+  const uint64_t place = part.old_base + static_cast<uint64_t>(index), new_place = part.new_base + static_cast<uint64_t>(index);
+  uint64_t mapped;
+  if (IsThumbCall(word)) {
+    const uint64_t target = place + 4 + static_cast<uint64_t>(ThumbDistance(word));
+    if (!map_.Map(target, mapped)) return false;
+    Note({static_cast<int32_t>(index), Field::kThumb, 0, kBranch, -1, target, mapped, From(new_place + 4)});
+    return true;
+  }
+  if ((place & 3) != 0 || (new_place & 3) != 0 || !IsArmBranch(word)) return false;
+  const uint64_t target = place + 8 + static_cast<uint64_t>(ArmDistance(word));
+  const size_t segment = map_.image().SegmentOfAddress(target);
+  if (segment == kNoSegment || !map_.image().segments[segment].executable || !map_.Map(target, mapped)) return false;
+  Note({static_cast<int32_t>(index), Field::kArm, 0, kBranch, -1, target, mapped, From(new_place + 8)});
+  return true;
 }
 
 void ReferenceRewriter::Pointers(const Part& part, uint64_t region_start) {
@@ -284,9 +311,79 @@ void ReferenceRewriter::Pointers(const Part& part, uint64_t region_start) {
     const uint64_t low = Load(bytes_ + index);
     const uint64_t value = width == 8 ? low | static_cast<uint64_t>(Load(bytes_ + index + 4)) << 32 : low;
     uint64_t mapped;
-    if (value < 0x200 || !map_.Map(value, mapped)) continue;
+    if (value < kLeastAddress || !map_.Map(value, mapped)) continue;
     StorePointer(index, width == 8, mapped);
   }
+}
+
+/** Relocations of 64-bit files: a place, what to do, and an addend. Places ascend, so that one tells how wrong the map is of the next. */
+void ReferenceRewriter::Relocations(const Part& part, uint64_t region_start) {
+  constexpr int64_t kEntry = 24;
+  const int64_t begin = static_cast<int64_t>(region_start);
+  const int64_t first = std::max<int64_t>(part.from, 1 - kEntry);
+  const int64_t end = std::min(part.to - kEntry + 1, size_);
+  for (int64_t index = begin + (first - begin + kEntry - 1) / kEntry * kEntry; index < end; index += kEntry) {
+    const uint64_t place = Number(bytes_ + index, 8), addend = Number(bytes_ + index + 16, 8);
+    uint64_t mapped;
+    if (place >= kLeastAddress && map_.Map(place, mapped)) Note({static_cast<int32_t>(index), Field::kPlace, 0, kPointer, -1, place, mapped, 0});
+    if (addend >= kLeastAddress && map_.Map(addend, mapped)) StorePointer(index + 16, true, mapped);
+  }
+}
+
+/** Of each function an address, then what to do when it is unwound: an address too, unless that is said in the word itself. Both in 31 bits. */
+void ReferenceRewriter::FunctionIndex(const Part& part, uint64_t region_start) {
+  constexpr uint32_t kInline = 0x80000000, kCannot = 1;
+  const int64_t phase = static_cast<int64_t>((static_cast<uint64_t>(part.from) - region_start) & 3);
+  const int64_t end = std::min(part.to - 3, size_);
+  for (int64_t index = part.from + ((4 - phase) & 3); index < end; index += 4) {
+    const uint32_t word = Load(bytes_ + index);
+    uint64_t mapped;
+    if (index <= -4 || (word & kInline) != 0 || word == kCannot) continue;
+    if (!map_.Map(part.old_base + static_cast<uint64_t>(index) + static_cast<uint64_t>(Signed(word, 31)), mapped)) continue;
+    Store(index, static_cast<uint32_t>(mapped - From(part.new_base + static_cast<uint64_t>(index))) & ~kInline, kFrame);
+  }
+}
+
+void ReferenceRewriter::Exceptions(const Part& part, uint64_t old_offset) {
+  const std::vector<CallSites>& tables = map_.image().call_sites;
+  auto table = std::upper_bound(tables.begin(), tables.end(), old_offset, [](uint64_t offset, const CallSites& candidate) { return offset < candidate.end; });
+  for (; table != tables.end(); ++table) {
+    int64_t index = static_cast<int64_t>(table->start) - static_cast<int64_t>(old_offset);
+    if (index >= size_) return;
+    uint64_t mapped;
+    if (index < part.from || !map_.Map(table->function, mapped)) continue;
+    const int64_t limit = std::min(part.to, index + static_cast<int64_t>(table->end - table->start));
+    while (index < limit && index < size_) index = CallSite(index, limit, table->function, mapped);
+  }
+}
+
+/** Rewrites the record at `index`: its numbers but the last count from the function. Returns where the next begins. */
+int64_t ReferenceRewriter::CallSite(int64_t index, int64_t limit, uint64_t function, uint64_t mapped) {
+  std::array<CallSiteNumber, kCallSiteNumbers> numbers;
+  std::array<int64_t, kCallSiteNumbers> places;
+  for (size_t number = 0; number < kCallSiteNumbers; number++) {
+    places[number] = index;
+    numbers[number] = CallSiteNumber::Read(bytes_ + index, static_cast<size_t>(limit - index));
+    if (numbers[number].bytes == 0) return limit;
+    index += static_cast<int64_t>(numbers[number].bytes);
+    for (int64_t byte = places[number]; byte < index; byte++) {
+      if (byte >= 0 && byte < size_) marks_[byte] = static_cast<uint8_t>(kCallSite * 4 + number);
+    }
+  }
+  const uint64_t start = function + numbers[0].value, length = numbers[1].value, pad = numbers[2].value;
+  uint64_t to, last;
+  if (!map_.Map(start, to)) return index;
+  PutNumber(places[0], numbers[0], to - mapped);
+  if (length != 0 && map_.Map(start + length - 1, last)) PutNumber(places[1], numbers[1], last + 1 - to);
+  if (pad != 0 && map_.Map(function + pad, last)) PutNumber(places[2], numbers[2], last - mapped);
+  return index;
+}
+
+/** Writes a number in place of another; one that would take more or fewer bytes is not written. */
+void ReferenceRewriter::PutNumber(int64_t index, const CallSiteNumber& old, uint64_t value) {
+  const size_t bits = 7 * old.bytes;
+  if (value >> bits != 0 || (old.bytes > 1 && value >> (bits - 7) == 0)) return;
+  for (size_t byte = 0; byte < old.bytes; byte++) bytes_[index + static_cast<int64_t>(byte)] = static_cast<uint8_t>((value >> (7 * byte) & 127) | (byte + 1 < old.bytes ? 128 : 0));
 }
 
 /** Symbols of 64-bit files: a name, traits, a value and a size. */
@@ -301,7 +398,7 @@ void ReferenceRewriter::Symbols(const Part& part, uint64_t region_start, uint64_
     if (name != 0) Store(index, static_cast<uint32_t>(map_.MapOffset(strings + name) - new_strings), kOffset);
     const uint64_t value = Load(bytes_ + index + 8) | static_cast<uint64_t>(Load(bytes_ + index + 12)) << 32;
     uint64_t mapped, last;
-    if (value < 0x200 || !map_.Map(value, mapped)) continue;
+    if (value < kLeastAddress || !map_.Map(value, mapped)) continue;
     StorePointer(index + 8, true, mapped);
     if (size != 0 && map_.Map(value + size - 1, last)) Store(index + 16, static_cast<uint32_t>(last + 1 - mapped), kOffset);
   }

@@ -60,7 +60,10 @@ class AddressMap {
   size_t last_segment_ = 0, last_interval_ = 0;
 };
 
-/** Where code was found to refer to in what is coded already: how far the copies' map is wrong of an old address. */
+/**
+ * Where code was found to refer to in what is coded already: how far the copies' map is wrong of an old address, and of those
+ * near it, as what was moved or put in moves all that is beside it.
+ */
 class LearnedTargets {
  public:
   /** Forgets all, and makes room for what a file of so many bytes may hold. */
@@ -68,31 +71,59 @@ class LearnedTargets {
     bits_ = kFewestBits;
     while (bits_ < kMostBits && old_size >> (bits_ + 5) != 0) bits_++;
     entries_.assign(size_t{1} << bits_, Entry{});
+    zones_.assign(size_t{1} << (bits_ - kZoneBits), Zone{});
   }
   /** What is to be added to the mapped address. */
   int32_t Find(uint64_t address) const {
     const Entry& entry = entries_[Slot(address)];
-    return entry.address == static_cast<uint32_t>(address) ? entry.shift : 0;
+    if (entry.address == static_cast<uint32_t>(address)) return entry.shift;
+    const Zone& zone = ZoneOf(address);
+    return zone.number == Number(address) && zone.hits >= kSure ? zone.shift : 0;
   }
-  /** Takes note of it, in place of what was known in its slot; false when nothing is new. */
-  bool Learn(uint64_t address, int64_t shift) {
+  /** Takes note of it, in place of what was known in its slot; false when it is what Find says. */
+  bool Learn(uint64_t address, int64_t wide_shift) {
+    const int32_t shift = static_cast<int32_t>(wide_shift);
+    if (shift != wide_shift) return false;
     Entry& entry = entries_[Slot(address)];
-    const bool known = entry.address == static_cast<uint32_t>(address);
-    if (shift != static_cast<int32_t>(shift) || shift == (known ? entry.shift : 0)) return false;
-    entry = {static_cast<uint32_t>(address), static_cast<int32_t>(shift)};
-    return true;
+    const bool is_known = entry.address == static_cast<uint32_t>(address), is_new = shift != Find(address);
+    if (is_new) entry = {static_cast<uint32_t>(address), shift};
+    if (!is_known || is_new) LearnZone(address, shift);
+    return is_new;
   }
 
  private:
-  static constexpr int kFewestBits = 8, kMostBits = 16;
+  static constexpr int kFewestBits = 8, kMostBits = 16, kZoneBits = 2, kZoneBytesBits = 11;
+  static constexpr uint32_t kSure = 3, kMostHits = 4;
   struct Entry {
     uint32_t address = 0;
     int32_t shift = 0;
   };
+  /** 2 KiB of addresses, their shift of late, and how many addresses had it. */
+  struct Zone {
+    uint32_t number = 0, hits = 0;
+    int32_t shift = 0;
+  };
+  static uint32_t Number(uint64_t address) { return static_cast<uint32_t>(address) >> kZoneBytesBits; }
   size_t Slot(uint64_t address) const { return static_cast<uint32_t>(address) * 0x9e3779b1u >> (32 - bits_); }
+  size_t ZoneSlot(uint64_t address) const { return Number(address) * 0x9e3779b1u >> (32 - bits_ + kZoneBits); }
+  const Zone& ZoneOf(uint64_t address) const { return zones_[ZoneSlot(address)]; }
+
+  void LearnZone(uint64_t address, int32_t shift) {
+    Zone& zone = zones_[ZoneSlot(address)];
+    if (zone.number != Number(address)) {
+      if (shift != 0) zone = {Number(address), 1, shift};
+    } else if (zone.shift == shift) {
+      if (zone.hits < kMostHits) zone.hits++;
+    } else if (zone.hits > 1) {
+      zone.hits /= 2;
+    } else {
+      zone = {Number(address), 1, shift};
+    }
+  }
 
   int bits_ = kFewestBits;
   std::vector<Entry> entries_;
+  std::vector<Zone> zones_;
 };
 
 /** Rewrites stretches of old bytes. */
@@ -103,6 +134,8 @@ class ReferenceRewriter {
   static constexpr size_t kTrail = 64;
   /** Bytes after a block that its models look at, rounded up. */
   static constexpr size_t kAhead = 8;
+  /** Marks of bytes are less than this. */
+  static constexpr size_t kMarks = 36;
 
   /**
    * What a reference is rewritten to: what it should read at its new place, or its mapped target wherever it stands.
@@ -116,7 +149,7 @@ class ReferenceRewriter {
   /**
    * `bytes` are the `size` old bytes from `old_offset` on, with kLead readable and writable bytes before and kTrail
    * after; they are a copy that begins at `new_offset`. `marks[i]` becomes what reference byte i is part of:
-   * 0 for none, else 4 * kind + byte within it (up to 31). With `learned` (borrowed until the next call) the references
+   * 0 for none, else 4 * kind + byte within it (up to 35). With `learned` (borrowed until the next call) the references
    * that code makes are only noted: Place() rewrites them. What `tables` (or null) tell outright is not looked up in the map.
    */
   void Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset, uint64_t new_offset, uint8_t* marks, LearnedTargets* learned = nullptr, const KnownTables* tables = nullptr);
@@ -135,10 +168,10 @@ class ReferenceRewriter {
     uint64_t old_base, new_base;  // address of index 0, before and after
     uint64_t section;             // address at which the region begins, before
   };
-  enum Mark : uint8_t { kBranch = 1, kData = 2, kPointer = 3, kPage = 4, kFrame = 5, kLow = 6, kOffset = 7 };
+  enum Mark : uint8_t { kBranch = 1, kData = 2, kPointer = 3, kPage = 4, kFrame = 5, kLow = 6, kOffset = 7, kCallSite = 8 };
 
   /** How a reference is written; the number that it holds counts from an address of the new file. */
-  enum class Field : uint8_t { kRelative, kBranch26, kBranch19, kBranch14, kPage, kLow, kThumb, kArm, kPointer, kOffset };
+  enum class Field : uint8_t { kRelative, kBranch26, kBranch19, kBranch14, kPage, kLow, kThumb, kArm, kPointer, kOffset, kPlace };
   /** A reference of code, or of Go's tables. */
   struct Noted {
     int32_t index;
@@ -151,18 +184,26 @@ class ReferenceRewriter {
     uint64_t from;     // what it counts from
   };
 
+  static bool IsLong(Field field) { return field == Field::kPointer || field == Field::kPlace; }
   void Note(const Noted& noted);
   void Write(const Noted& noted);
   bool ReadTarget(const Noted& noted, const uint8_t* bytes, uint64_t& target) const;
   void X86(const Part& part);
   void Arm64(const Part& part);
-  void Arm32(const Part& part);
+  void Arm32(const Part& part, uint64_t old_offset);
+  bool ArmBranch(const Part& part, int64_t index);
+  bool PoolReference(int64_t index, const PoolWord& word);
   void Pointers(const Part& part, uint64_t region_start);
   void Symbols(const Part& part, uint64_t region_start, uint64_t strings);
   void Frames(const Part& part);
   void Frame(const Part& part, int64_t index, uint64_t start, uint64_t mapped);
   void FrameTable(const Part& part);
   void JumpTables(const Part& part, uint64_t old_offset);
+  void Relocations(const Part& part, uint64_t region_start);
+  void FunctionIndex(const Part& part, uint64_t region_start);
+  void Exceptions(const Part& part, uint64_t old_offset);
+  int64_t CallSite(int64_t index, int64_t limit, uint64_t function, uint64_t mapped);
+  void PutNumber(int64_t index, const CallSiteNumber& old, uint64_t value);
   void GoFunctions(const Part& part);
   void GoData(const Part& part);
   void GoOffsets(const Part& part);
@@ -195,6 +236,8 @@ class ReferenceRewriter {
   const KnownTables* tables_ = nullptr;
   std::vector<Noted> noted_;  // of the stretch, ascending
   size_t read_ = 0;           // how many of them were learned from
+  uint64_t drift_ = 0;        // how far the map was wrong of where the last relocation is for
+  uint64_t next_old_ = 0, next_new_ = 0;  // where the stretch before ends
 };
 
 /** All that rewriting one file's references takes. */

@@ -61,10 +61,10 @@ class ResidueModel {
 
   ResidueModel()
       : flag_histories_(kFlags << Profile::kFlagBits),
-        flag_mixer_(256 + 32 * 8, kFlags, 16384 * 5 / 2 / kFlags),
+        flag_mixer_(256 + kMarks * 8, kFlags, 16384 * 5 / 2 / kFlags),
         flag_refiner_(1024),
         value_table_(Profile::kValueBits + 3),
-        value_mixer_(32 * 4 * 32, kValues, 16384 * 5 / 2 / kValues),
+        value_mixer_(32 * 4 * kMarks, kValues, 16384 * 5 / 2 / kValues),
         suspicion_(1 << 16, 1500) {
     for (AdaptiveBit& bit : pages_) bit = AdaptiveBit(16384, 2);
     for (AdaptiveBit& bit : quiet_) bit = AdaptiveBit(4096, 2);
@@ -121,6 +121,7 @@ class ResidueModel {
   static constexpr int kGuessBits = 14;
   static constexpr uint8_t kSure = 2;
   static constexpr uint16_t kQuiet = 700;
+  static constexpr size_t kMarks = ReferenceRewriter::kMarks;
   static constexpr size_t kFlags = Profile::kFlagInputs;
   static constexpr size_t kValues = Profile::kValueInputs;
 

@@ -16,10 +16,12 @@ export interface TinyTables {
   readonly blurred: boolean;
   /** Whether relocations and the table of frames are of the kinds that linkers write. */
   readonly usual: boolean;
+  /** Bytes of data before the words. */
+  readonly beforeWords?: number;
 }
 
 /** An ELF64 x86-64 file of relocations, a table of frames, frames, and the words that the relocations are for; its code is empty. */
-export function tinyTables({ functions, base, tableFirst, blurred, usual }: TinyTables): Buffer {
+export function tinyTables({ functions, base, tableFirst, blurred, usual, beforeWords = 0 }: TinyTables): Buffer {
   const count = functions.length;
   const relocations = headerBytes;
   const tableBytes = 12 + count * 8;
@@ -28,7 +30,7 @@ export function tinyTables({ functions, base, tableFirst, blurred, usual }: Tiny
   const table = tableFirst ? afterRelocations : afterRelocations + framesBytes;
   const frames = tableFirst ? afterRelocations + tableBytes : afterRelocations;
   const code = Math.ceil((afterRelocations + tableBytes + framesBytes) / 16) * 16;
-  const data = code + count * functionBytes;
+  const data = code + count * functionBytes + beforeWords;
   const strings = data + count * 8;
   const sections = strings + 64;
   const file = Buffer.alloc(sections + 6 * 64);

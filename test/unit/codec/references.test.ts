@@ -16,6 +16,9 @@ const oldSizes = Array.from({ length: 200 }, (_, index) => 64 + (index % 9) * 16
 /** Between what it costs to learn where each function went, and what each call of one costs without: measured. */
 const mostLearnedBytes = { 'x86-64': 1290, aarch64: 965 } as const;
 
+/** Between what it costs to learn where a few of the functions in a row went, and where each of them did: measured. */
+const mostNeighbourBytes = { 'x86-64': 1460, aarch64: 934 } as const;
+
 /** An executable in which some functions grew, each function that `isCopied` copied from where it was. */
 function grown(machine: TinyMachine, grows = (index: number): boolean => index % 40 === 11, isCopied = (_: number): boolean => true): PatchCase {
   const newSizes = oldSizes.map((size, index) => (grows(index) ? size + 32 : size));
@@ -49,6 +52,13 @@ for (const machine of ['x86-64', 'aarch64'] as const) {
     const one = grown(machine, (index) => index % 5 === 1, (index) => index % 5 !== 2);
     const streams = await roundTrip(file, one);
     expect(streams.length).toBeLessThan(mostLearnedBytes[machine]);
+  });
+
+  test(`${machine}: what moved with its neighbours is found where they are`, async () => {
+    // Many functions in a row that nothing tells of, all moved by as much.
+    const one = grown(machine, (index) => index < 49, (index) => index < 49 || index > 150);
+    const streams = await roundTrip(file, one);
+    expect(streams.length).toBeLessThan(mostNeighbourBytes[machine]);
   });
 
   test(`${machine}: an old file with any header comes back the same on both sides`, async () => {

@@ -1,0 +1,61 @@
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { ContentFile, roundTrip, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
+import { tinyArm, type TinyArm } from '../../support/tiny-arm.js';
+
+let file: ContentFile;
+beforeEach(async () => {
+  file = await ContentFile.create();
+});
+afterEach(async () => {
+  await file.close();
+});
+
+const sizes = Array.from({ length: 400 }, (_, index) => 64 + (index % 9) * 16);
+const grownSizes = sizes.map((size, index) => size + (index % 3 === 1 ? 16 * (1 + ((index * 7) % 11)) : 0));
+
+/** Functions, some of which moved further apart, each copied from where it was with the word at its end; their index, and data. */
+function moved(program: Omit<TinyArm, 'sizes'>): PatchCase {
+  const old = tinyArm({ ...program, sizes });
+  const target = tinyArm({ ...program, sizes: grownSizes });
+  const ops: OpTriple[] = [[0, 0, 0x1000]];
+  for (const [index, size] of sizes.entries()) {
+    const from = old.starts[index] ?? 0;
+    const to = target.starts[index] ?? 0;
+    const grown = grownSizes[index] ?? size;
+    // Code as it was up to the word that is loaded, which is always last.
+    ops.push([to, from, size - 16], [to + grown - 16, from + size - 16, 16]);
+  }
+  ops.push([target.index, old.index, old.file.length - old.index]);
+  return { sources: [old.file], target: target.file, ops };
+}
+
+const usual = { isThumb: false, addsDistances: true, hasIndex: true };
+
+for (const isThumb of [false, true]) {
+  test(`${isThumb ? 'Thumb' : 'ARM'}: words that are added to the program counter cost little`, async () => {
+    const known = await roundTrip(file, moved({ ...usual, isThumb }));
+    const unknown = await roundTrip(file, moved({ ...usual, isThumb, addsDistances: false }));
+    expect(known.length).toBeLessThan(unknown.length * 0.8);
+  });
+}
+
+test('the index of functions costs little once the code is known', async () => {
+  const known = await roundTrip(file, moved(usual));
+  const unknown = await roundTrip(file, moved({ ...usual, hasIndex: false }));
+  expect(known.length).toBeLessThan(unknown.length * 0.8);
+});
+
+test('code and index of any content come back the same', async () => {
+  const places = fc.tuple(fc.integer({ min: 0x1000, max: 50_000 }), fc.constantFrom(0, 1, 0x44, 0x48, 0x78, 0x7f, 0x80, 0x8f, 0x9f, 0xe0, 0xe5, 0xfa, 0xff));
+  await fc.assert(
+    fc.asyncProperty(fc.boolean(), fc.array(places, { minLength: 1, maxLength: 300 }), fc.array(places, { maxLength: 300 }), fc.constantFrom<'fast' | 'small'>('fast', 'small'), async (isThumb, oldChanges, newChanges, profile) => {
+      const one = moved({ ...usual, isThumb });
+      for (const [bytes, changes] of [[one.sources[0], oldChanges], [one.target, newChanges]] as const) {
+        for (const [at, value] of changes) if (bytes !== undefined && at < bytes.length) bytes[at] = value;
+      }
+      await roundTrip(file, one, profile);
+    }),
+    { numRuns: 30 },
+  );
+});
