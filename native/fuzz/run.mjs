@@ -29,21 +29,34 @@ run(process.env.CXX ?? 'g++', [
   join('native', 'fuzz', 'codec_fuzz.cc'), ...sources, join('native', 'common', 'content.cc'), '-pthread', '-o', program,
 ]);
 
-/** Two versions of a small program with Go's tables, written below `output`: whole, other than the pieces of large programs. */
-async function goPrograms() {
-  for (const name of ['elf-parts', 'tiny-go']) {
+/** Modules of the tests that make small programs, whole other than the pieces of large ones. */
+async function smallPrograms() {
+  const modules = ['elf-parts', 'tiny-go', 'tiny-exceptions', 'tiny-arm'];
+  for (const name of modules) {
     const { code } = transformSync(readFileSync(join(root, 'test', 'support', `${name}.ts`), 'utf8'), { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'es6' } });
     writeFileSync(join(output, `${name}.js`), code);
   }
   // The programs import each other as modules do.
   writeFileSync(join(output, 'package.json'), '{"type":"module"}\n');
-  const { tinyGo } = await import(pathToFileURL(join(output, 'tiny-go.js')).href);
-  return [[60, 0], [63, 3]].map(([count, shift]) => {
-    const path = join(output, `go-${String(count)}`);
-    const functions = Array.from({ length: count }, (_, at) => ({ codeBytes: 32 + 16 * ((at * 7 + shift) % 9), nameBytes: 3 + ((at * 5 + shift) % 20), valueBytes: 2 + ((at + shift) % 7) }));
-    writeFileSync(path, tinyGo(functions).file);
+  const [, go, exceptions, arm] = await Promise.all(modules.map((name) => import(pathToFileURL(join(output, `${name}.js`)).href)));
+  return { ...go, ...exceptions, ...arm };
+}
+
+/** Two versions of each small program, written below `output`. */
+async function smallPairs() {
+  const { tinyGo, tinyExceptions, tinyArm } = await smallPrograms();
+  const made = (name, shift, file) => {
+    const path = join(output, `${name}-${String(shift)}`);
+    writeFileSync(path, file);
     return path;
-  });
+  };
+  const each = (count, make) => Array.from({ length: count }, (_, at) => make(at));
+  const versions = [0, 3].map((shift) => [
+    made('go', shift, tinyGo(each(60 + shift, (at) => ({ codeBytes: 32 + 16 * ((at * 7 + shift) % 9), nameBytes: 3 + ((at * 5 + shift) % 20), valueBytes: 2 + ((at + shift) % 7) }))).file),
+    made('exceptions', shift, tinyExceptions(each(30 + shift, (at) => ({ calls: 5 + ((at + shift) % 40), gapBytes: 16 * ((at * 7 + shift) % 30) }))).file),
+    ...[false, true].map((isThumb) => made(isThumb ? 'thumb' : 'arm', shift, tinyArm({ sizes: each(100 + shift, (at) => 64 + 16 * ((at * 7 + shift) % 9)), isThumb, addsDistances: true, hasIndex: true }).file)),
+  ]);
+  return versions[0].flatMap((path, at) => [path, versions[1][at]]);
 }
 
 /** Programs that say they are for another machine, written below `output`: what code of it is made of is read as that. */
@@ -58,6 +71,6 @@ function forMachine(machine) {
 }
 
 // Old and new by turns: an executable against another, text against text.
-const pairs = [process.execPath, join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'native', 'build', 'Release', 'whittle_device.node'), join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'docs', 'format.md'), join(root, 'docs', 'format-codec.md'), ...(await goPrograms()), ...forMachine(183), ...forMachine(40)];
+const pairs = [process.execPath, join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'native', 'build', 'Release', 'whittle_device.node'), join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'docs', 'format.md'), join(root, 'docs', 'format-codec.md'), ...(await smallPairs()), ...forMachine(183), ...forMachine(40)];
 run(program, [values.rounds, ...pairs], { WHITTLE_SEED: values.seed });
 if (!values['native-only']) run('npm', ['test', '--', 'test/property/fuzz-parsers.test.ts'], { WHITTLE_FUZZ_ROUNDS: values.rounds, WHITTLE_SEED: values.seed });
