@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import { open, unlink, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BasisContent } from '../delta/basis.js';
+import { PackedEntries } from '../tar/entry-list.js';
 import { TarScanner, type TarHandler } from '../tar/scanner.js';
-import type { LayerEntry, LayerMeta, TarHeader } from '../tar/types.js';
+import type { LayerMeta, TarHeader } from '../tar/types.js';
 import { writeAll } from './durable.js';
 
 /**
@@ -57,7 +58,7 @@ export class LayerTar {
 /** Collects a LayerMeta from what the scanner hands over. */
 class MetaBuilder implements TarHandler {
   readonly #scanner = new TarScanner(this);
-  readonly #entries: LayerEntry[] = [];
+  readonly #entries = new PackedEntries();
   readonly #offsets: number[] = [];
   #header: TarHeader | null = null;
   #hash: ReturnType<typeof createHash> | null = null;
