@@ -24,9 +24,17 @@ struct EncoderHandle {
   bool broken = false;
 };
 
-EncoderHandle* Take(napi_env env, napi_value self) {
+/** The encoder that a method was called on, open or closed, but idle. */
+EncoderHandle* Idle(napi_env env, napi_value self) {
   auto* handle = UnwrapObject<EncoderHandle>(env, self, kTag);
   if (handle->busy) throw CodedError("EBUSY", "PatchEncoder is busy: wait for the promise of flush");
+  return handle;
+}
+
+/** The idle encoder that a method was called on. */
+EncoderHandle* Take(napi_env env, napi_value self) {
+  EncoderHandle* handle = Idle(env, self);
+  if (!handle->encoder) throw CodedError("ECANCELED", "PatchEncoder is closed");
   if (handle->broken) throw CodedError("ECANCELED", "PatchEncoder is used after an error");
   return handle;
 }
@@ -124,10 +132,20 @@ napi_value Flush(napi_env env, napi_callback_info info) {
   });
 }
 
+napi_value Close(napi_env env, napi_callback_info info) {
+  return Guard(env, [&] {
+    const Arguments arguments = GetArguments(env, info, 0);
+    EncoderHandle* handle = Idle(env, arguments.self);
+    handle->encoder.reset();
+    handle->files.clear();
+    return MakeUndefined(env);
+  });
+}
+
 }  // namespace
 
 void RegisterEncoder(napi_env env, napi_value exports) {
-  DefineClass(env, exports, "PatchEncoder", Construct, {Method("add", Add), Method("flush", Flush)});
+  DefineClass(env, exports, "PatchEncoder", Construct, {Method("add", Add), Method("flush", Flush), Method("close", Close)});
 }
 
 }  // namespace whittle

@@ -44,6 +44,8 @@ export interface PatchEncoder {
   add(file: { readonly sources: readonly NativeContent[]; readonly target: NativeContent; readonly ops: Float64Array }): void;
   /** Codes the segment: `streams` is self-delimiting. */
   flush(): Promise<{ readonly streams: Buffer; readonly stats: Readonly<Record<string, number>> }>;
+  /** Frees its memory now instead of at the next garbage collection. Throws while `flush` runs; may be called twice. */
+  close(): void;
 }
 
 /** Decodes what PatchEncoder wrote, segment by segment, in bounded memory. */

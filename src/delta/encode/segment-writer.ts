@@ -31,16 +31,19 @@ interface Segment {
 
 /** Gathers patched files into segments and writes them: one is coded while the next is gathered. */
 export class SegmentWriter {
-  readonly #encoder: PatchEncoder;
+  /** Made with the first segment, which is when the largest files have mostly been matched: its models are large too. */
+  #encoder: PatchEncoder | null = null;
   #gathered = newSegment();
   #coding: Promise<void> = Promise.resolve();
   #largestBytes = 0;
   readonly #stats: Record<string, number> = {};
 
   /** `write` appends numbers, then bytes, to the delta. */
-  constructor(private readonly write: (numbers: readonly number[], bytes: Buffer) => Promise<void>, profile: DeltaProfile, threads: number) {
-    this.#encoder = new (serverAddon().PatchEncoder)({ profile, threads });
-  }
+  constructor(
+    private readonly write: (numbers: readonly number[], bytes: Buffer) => Promise<void>,
+    private readonly profile: DeltaProfile,
+    private readonly threads: number,
+  ) {}
 
   /** Size of the largest segment's streams so far: what a decoder must hold. Known after `finish()`. */
   get largestBytes(): number {
@@ -72,9 +75,10 @@ export class SegmentWriter {
     await this.#coding;
   }
 
-  /** Closes the files that are still open, after an error too. */
+  /** Frees the encoder and closes the files that are still open, after an error too. */
   async close(): Promise<void> {
     await this.#coding.catch(() => undefined);
+    this.#encoder?.close();
     await closeAll(this.#gathered.files);
   }
 
@@ -91,6 +95,7 @@ export class SegmentWriter {
 
   async #write({ parts, files }: Segment): Promise<void> {
     try {
+      this.#encoder ??= new (serverAddon().PatchEncoder)({ profile: this.profile, threads: this.threads });
       for (const { file } of parts) this.#encoder.add(file);
       const { streams, stats } = await this.#encoder.flush();
       for (const [name, value] of Object.entries(stats)) this.#stats[name] = (this.#stats[name] ?? 0) + value;

@@ -101,6 +101,20 @@ test('a decoder refuses a second call while one runs, and calls out of order', a
   decoder.close();
 });
 
+test('an encoder that is closed takes no more, and is not closed while it works', async () => {
+  const encoder = new (serverAddon().PatchEncoder)({ profile: 'fast', threads: 1 });
+  const target = file.content(Buffer.from('something new'));
+  await file.write();
+  encoder.add({ sources: [], target, ops: new Float64Array(0) });
+  const running = encoder.flush();
+  expect(() => { encoder.close(); }).toThrow(expect.objectContaining({ code: 'EBUSY' }));
+  expect((await running).streams.length).toBeGreaterThan(0);
+  encoder.close();
+  encoder.close();
+  expect(() => { encoder.add({ sources: [], target, ops: new Float64Array(0) }); }).toThrow(expect.objectContaining({ code: 'ECANCELED' }));
+  expect(() => encoder.flush()).toThrow(expect.objectContaining({ code: 'ECANCELED' }));
+});
+
 test('the encoder refuses ops that do not fit', async () => {
   const encoder = new (serverAddon().PatchEncoder)({ profile: 'small', threads: 1 });
   const sources = [file.content(Buffer.alloc(10))];
