@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <exception>
-#include <system_error>
-#include <thread>
 
+#include "match/in_parallel.h"
 #include "match/label_space.h"
 #include "match/region_finder.h"
 
@@ -15,31 +13,6 @@ namespace {
 
 /** Shorter seeds find more in little text; in much of it they find what is there by chance. */
 size_t SeedLength(uint64_t source_size) { return source_size > (uint64_t{1} << 20) ? 8 : 6; }
-
-/** Runs `work`, which takes one piece after the other, in up to `threads` threads, this one among them; throws what any of them throws. */
-template <typename Work>
-void InParallel(int threads, const Work& work) {
-  std::vector<std::exception_ptr> failures(static_cast<size_t>(std::max(threads, 1)));
-  const auto guarded = [&](size_t number) {
-    try {
-      work();
-    } catch (...) {
-      failures[number] = std::current_exception();
-    }
-  };
-  std::vector<std::thread> others;
-  others.reserve(failures.size());
-  try {
-    for (size_t number = 1; number < failures.size(); number++) others.emplace_back(guarded, number);
-  } catch (const std::system_error&) {
-    // No more threads are to be had: those that there are do all of it.
-  }
-  guarded(0);
-  for (std::thread& other : others) other.join();
-  for (const std::exception_ptr& failure : failures) {
-    if (failure) std::rethrow_exception(failure);
-  }
-}
 
 HugeArray<uint8_t> ReadRange(ContentReader& reader, uint64_t from, uint64_t to) {
   HugeArray<uint8_t> bytes(static_cast<size_t>(to - from));

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "match/huge_array.h"
 
@@ -29,7 +30,7 @@ class SeedIndex {
   /** `seed_length` (4 to 8): Find reports no shorter matches. The text is borrowed; at most kMaxIndexedText bytes. The index does not depend on `threads`. */
   SeedIndex(const uint8_t* text, size_t size, size_t seed_length, int threads);
 
-  /** Memory beside the text that an index of `size` bytes takes. */
+  /** Memory beside the text that an index of `size` bytes takes at most. What is matched in how many slices depends on it. */
   static uint64_t MemoryBytes(uint64_t size);
 
   /**
@@ -39,18 +40,34 @@ class SeedIndex {
   Match Find(const uint8_t* pattern, size_t available, int64_t expected) const;
 
  private:
+  /** Hashes in a row: where the positions of the first begin, and how far from there those of each end, up to kFar. A quarter of what an end for each would take. */
+  struct Group {
+    static constexpr uint32_t kHashes = 16;
+    static constexpr uint8_t kFar = 255;
+    uint32_t start;
+    uint8_t ends[kHashes];
+  };
+  struct Places {
+    const uint32_t* first;
+    const uint32_t* last;
+  };
+  class RegionSorter;
+
   Match Longest(const uint8_t* pattern, size_t cap, const uint32_t* places, size_t count, int64_t expected) const;
-  uint64_t SeedHash(const uint8_t* pattern) const;
+  uint32_t SeedHash(const uint8_t* pattern) const;
+  Places PlacesOf(uint32_t hash) const;
   template <typename Visit>
-  void ForEachSeed(uint32_t low, uint32_t high, Visit visit) const;
-  void Build(uint32_t low, uint32_t high, uint32_t first_slot);
+  void ForEachSeed(size_t from, size_t to, Visit visit) const;
+  void Build(int threads);
+  std::vector<uint32_t> Scatter(int threads);
 
   const uint8_t* text_;
   size_t size_;
   size_t seed_length_;
   uint64_t seed_mask_;
   int shift_;
-  HugeArray<uint32_t> ends_;       // by hash: the slot after its last position
+  int region_shift_;               // hashes that agree above it are in the same region
+  HugeArray<Group> groups_;        // and one that ends the last
   HugeArray<uint32_t> positions_;  // by hash, ascending
 };
 

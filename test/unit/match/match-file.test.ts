@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { serverAddon, type MatchOptions } from '../../../src/core/native.js';
 import { ContentFiles, seededBytes } from '../../support/native-content.js';
@@ -191,4 +192,29 @@ test('finds what moved far among many places that start alike', async () => {
   const coverage = check(await match([old], target), old, target);
   expect(coverage).toMatchObject({ coveredBytes: target.length, equalBytes: target.length });
   expect(coverage.opCount).toBeLessThan(6);
+});
+
+/** Stretches of `old` from all over it, each with a byte in some hundreds changed. */
+function shuffled(old: Buffer): Buffer {
+  return Buffer.concat(Array.from({ length: 12 }, (_, index) => {
+    const start = Math.floor(old.length * ((index * 7) % 12) / 13);
+    const piece = Buffer.from(old.subarray(start, start + Math.floor(old.length / 15) + index * 131));
+    for (let at = 17 * index; at < piece.length; at += 397 + 13 * index) piece[at] = (piece[at] ?? 0) ^ 0x55;
+    return piece;
+  }));
+}
+
+// The digests are those that a plain index, with a number for each hash, led to.
+const crowdedTexts: readonly [string, string, () => Buffer][] = [
+  ['of two symbols', 'b84071d20b676020', () => seededBytes(400_000, 5, 2)],
+  ['mostly of one short word', '5e0da1a9f73a2065', () => Buffer.concat([seededBytes(600_000, 3), Buffer.alloc(4_500_000, 'abc'), seededBytes(600_000, 4)])],
+];
+
+test.each(crowdedTexts)('finds the same in a text %s, where a few seeds stand nearly everywhere, as ever, with any number of threads', async (_name, digest, make) => {
+  const old = make();
+  const options = { sources: [await files.make(old)], target: await files.make(shuffled(old)), memoryLimitBytes };
+  for (const threads of [1, 3]) {
+    const ops = await matchFile({ ...options, threads });
+    expect(createHash('sha256').update(Buffer.from(ops.buffer)).digest('hex').slice(0, 16)).toBe(digest);
+  }
 });
