@@ -1,5 +1,6 @@
 import { Command, CommanderError, Option } from 'commander';
 import { WhittleError } from '../core/errors.js';
+import { keepYoungHeapSmall } from '../core/memory.js';
 import type { ComputeFlags } from './delta-server-compute.js';
 import type { ExplainFlags } from './delta-server-explain.js';
 import { addRegistryCommands } from './delta-server-registry.js';
@@ -93,7 +94,11 @@ function addCompute(program: Command, output: Output, signal: AbortSignal): void
     .addOption(profileOption('small')).addOption(memoryOption()).addOption(threadsOption()).addOption(platformOption()).addOption(credsOption())
     .option('--json', 'print one JSON object').option('-q, --quiet', 'no progress').option('--debug', 'details with errors')
     .addHelpText('after', computeExamples)
-    .action(async (basis: string, target: string, flags: ComputeFlags) => (await import('./delta-server-compute.js')).runCompute(basis, target, flags, output, signal));
+    .action(async (basis: string, target: string, flags: ComputeFlags) => {
+      keepYoungHeapSmall();
+      const { runCompute } = await import('./delta-server-compute.js');
+      await runCompute(basis, target, flags, output, signal);
+    });
 }
 
 function addServe(program: Command, output: Output, signal: AbortSignal): void {

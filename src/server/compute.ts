@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { serverAddon } from '../core/native.js';
 import { computeDelta } from '../delta/encode/compute.js';
 import type { DeltaProfile } from '../delta/index-blob.js';
 import { sha256Digest } from '../oci/digest.js';
@@ -76,6 +77,8 @@ export interface ArtifactReport {
  */
 export async function computeArtifact(options: ComputeArtifactOptions): Promise<ComputedArtifact> {
   const { basis, target, directory, signal, onProgress } = options;
+  // It sets the allocator as it is loaded: too late once the images have gone through it.
+  serverAddon();
   const unpackStartMs = performance.now();
   const pair = await unpackPair({ basis, target, directory, ...(signal && { signal }), onProgress: (done, total) => onProgress?.('unpack', done, total) });
   try {
