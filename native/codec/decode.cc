@@ -10,7 +10,7 @@ std::unique_ptr<Decoder> MakeDecoder(ProfileName profile) {
 }
 
 size_t DecoderMemoryBytes(ProfileName profile) {
-  return profile == ProfileName::kFast ? size_t{20} << 20 : size_t{34} << 20;
+  return profile == ProfileName::kFast ? size_t{28} << 20 : size_t{46} << 20;
 }
 
 }  // namespace whittle::codec

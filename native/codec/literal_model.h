@@ -111,6 +111,8 @@ class LiteralModel {
   static constexpr size_t kObserved = 1024;
   static constexpr size_t kOrders = Profile::kOrders;
   static constexpr size_t kInputs = kOrders + (Profile::kNeighbours ? 3 : 1);
+  /** Whether the word so far is in a context. */
+  static constexpr bool kWords = kOrders > 4;
   /** The mixer's sets of weights: text and pyc, other bytes and those of words, those of x86 code. */
   static constexpr size_t kX86Variant = 2 + 5 * 16, kVariants = kX86Variant + X86Code::kPlaces, kRefined = 7;
   /** For the byte that seems likeliest: tables of bytes, and of histories of whether they were right. */
@@ -132,7 +134,7 @@ class LiteralModel {
     if (broken_ == 0 && left >= kLong) {
       if (CodeAdaptive(coder, longer_[grade], Coder::kEncodes && match_.GoesOn(byte), 250)) {
         match_.GoOn(byte);
-        if (IsText()) for (size_t index = 0; index < kLong; index++) AddToWord(byte[index]);
+        if (kWords && IsText()) for (size_t index = 0; index < kLong; index++) AddToWord(byte[index]);
         if (is_x86_) x86_.Step(byte, kLong);
         for (size_t index = kLong - kHits; index < kLong; index++) AddToHits(byte[index], neighbours.forward[index], neighbours.backward[index]);
         run_ += kLong;
@@ -255,7 +257,7 @@ class LiteralModel {
 
   void Advance(uint8_t byte) {
     match_.Append(byte);
-    if (IsText()) AddToWord(byte);
+    if (kWords && IsText()) AddToWord(byte);
     if (is_x86_) x86_.Step(byte);
     AddToHits(byte, forward_, backward_);
     run_++;
@@ -271,8 +273,7 @@ class LiteralModel {
     word_ = letter || (byte >= '0' && byte <= '9') || byte >= 128 ? Hash(word_, byte) : 0;
   }
 
-  /** Whether words tell much. */
-  bool IsText() const { return kOrders > 2 && (kind_ == kText || kind_ == kPyc); }
+  bool IsText() const { return kind_ == kText || kind_ == kPyc; }
 
   /** Of instructions: their bytes so far, which say what they are, and the instructions before. */
   void WordContexts(const uint8_t* byte, uint64_t position, uint32_t* hashes) const {
@@ -281,31 +282,28 @@ class LiteralModel {
     const uint32_t four = Word(byte - phase);
     const uint32_t before = width_ == 4 ? four : four & 0xffff, opcode = width_ == 4 ? before >> 21 : before >> 8;
     hashes[1] = Hash(so_far, 0x200 | opcode << 12);
-    if (kOrders > 2) {
-      hashes[2] = Hash(so_far, 0x900);
-      hashes[3] = Hash(so_far, before);
-      hashes[4] = Hash(so_far, Hash(width_ == 4 ? opcode << 11 | Word(byte - phase - 4) >> 21 : four, 0x500));
-    }
+    hashes[2] = Hash(so_far, 0x900);
+    hashes[3] = Hash(so_far, before);
+    hashes[4] = Hash(so_far, Hash(width_ == 4 ? opcode << 11 | Word(byte - phase - 4) >> 21 : four, 0x500));
   }
 
+  /** Five contexts for the next byte, of which the profile takes the first kOrders. */
   void Contexts(const uint8_t* byte, uint64_t position, uint32_t* hashes) const {
-    if (is_x86_) return x86_.Contexts<kOrders>(byte[-1], hashes);
+    if (is_x86_) return x86_.Contexts(byte[-1], hashes);
     const uint32_t c4 = Word(byte);
     hashes[0] = Hash(static_cast<uint32_t>(forward_) << 16 | static_cast<uint32_t>(byte[-1]) << 8 | (forward_hits_ & 3), 7);
     if (width_ > 1) return WordContexts(byte, position, hashes);
     hashes[1] = Hash(c4 & 0xffff, 2);
-    if (kOrders > 2) {
-      if (IsText()) {
-        const uint32_t c56 = static_cast<uint32_t>(byte[-5]) | static_cast<uint32_t>(byte[-6]) << 8;
-        hashes[2] = Hash(c4 & 0xffffff, 3);
-        hashes[3] = Hash(c4, 0x60000 | c56);
-        hashes[4] = Hash(word_, 0x500 | byte[-1]);
-      } else {
-        // What code and tables are made of is short, and often apart: matches know the rest.
-        hashes[2] = Hash(c4 & 0xff, 3);
-        hashes[3] = Hash(c4 & 0xffff0000, 0x60000);
-        hashes[4] = Hash(c4 & 0xffff00, 0x500);
-      }
+    if (IsText()) {
+      const uint32_t c56 = static_cast<uint32_t>(byte[-5]) | static_cast<uint32_t>(byte[-6]) << 8;
+      hashes[2] = Hash(c4 & 0xffffff, 3);
+      hashes[3] = Hash(c4, 0x60000 | c56);
+      hashes[4] = Hash(word_, 0x500 | byte[-1]);
+    } else {
+      // What code and tables are made of is short, and often apart: matches know the rest.
+      hashes[2] = Hash(c4 & 0xff, 3);
+      hashes[3] = Hash(c4 & 0xffff0000, 0x60000);
+      hashes[4] = Hash(c4 & 0xffff00, 0x500);
     }
   }
 

@@ -40,8 +40,8 @@ struct FastProfile {
   static constexpr bool kGuesses = true;
   static constexpr int kValueInputs = 3;
   static constexpr int kValueBits = 12;
-  static constexpr int kOrders = 2;
-  static constexpr int kOrderBits = 12;
+  static constexpr int kOrders = 3;
+  static constexpr int kOrderBits = 14;
   static constexpr int kHistoryBits = 21;
   static constexpr size_t kHitMaps = 2;
   static constexpr int kHeadBits = 16, kHitBits = 16, kLongGuessBits = 15;

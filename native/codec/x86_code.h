@@ -50,23 +50,17 @@ class X86Code {
   uint32_t place() const { return place_; }
 
   /**
-   * Contexts for the next byte, five or two. New code is in short runs, so what many instructions share tells most: what the
+   * Five contexts for the next byte. New code is in short runs, so what many instructions share tells most: what the
    * byte is, with what the instruction is so far and what those before it did. Numbers are in none but the byte before.
    */
-  template <size_t count>
   void Contexts(uint8_t byte_before, uint32_t* hashes) const {
     const uint32_t shape = Hash(shape_, place_);
     const uint32_t opcodes = Hash(static_cast<uint32_t>(place_) << 16 | opcode_, last_);
-    if (count > 2) {
-      hashes[0] = Hash(place_, 0x100);
-      hashes[1] = opcodes;
-      hashes[2] = Hash(shape, 0x200);
-      hashes[3] = Hash(shape, 0x400000 | before_last_ << 11 | last_);
-      hashes[4] = Hash(static_cast<uint32_t>(place_) << 8 | byte_before, 0x400);
-    } else {
-      hashes[0] = shape;
-      hashes[1] = opcodes;
-    }
+    hashes[0] = Hash(place_, 0x100);
+    hashes[1] = opcodes;
+    hashes[2] = Hash(shape, 0x200);
+    hashes[3] = Hash(shape, 0x400000 | before_last_ << 11 | last_);
+    hashes[4] = Hash(static_cast<uint32_t>(place_) << 8 | byte_before, 0x400);
   }
 
  private:
