@@ -77,6 +77,15 @@ export function interruption(signal: AbortSignal): WhittleError {
   return isWhittleError(reason) ? reason : new WhittleError('INTERRUPTED', 'stopped', { cause: reason });
 }
 
+/** Ends the body of a document that takes too long. */
+export class DocumentTimeout extends Error {
+  readonly code = 'DOCUMENT_TIMEOUT';
+
+  constructor() {
+    super('the document takes too long');
+  }
+}
+
 /** Turns what the HTTP client threw into the project's error; what this process itself lacks is returned as it is. */
 export function transportError(error: unknown, url: URL, subject: Subject, signal: AbortSignal | undefined): unknown {
   if (isWhittleError(error)) return error;
@@ -99,6 +108,7 @@ function failureText(code: string): string {
     case 'UND_ERR_CONNECT_TIMEOUT': return 'no connection within the time allowed';
     case 'UND_ERR_HEADERS_TIMEOUT': return 'no answer within the time allowed';
     case 'UND_ERR_BODY_TIMEOUT': return 'the answer stopped in the middle';
+    case 'DOCUMENT_TIMEOUT': return 'the answer was not whole within the time allowed';
     default: return `the connection broke (${code})`;
   }
 }

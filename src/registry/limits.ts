@@ -6,6 +6,8 @@ export interface RegistryLimits {
   readonly headersTimeoutMs: number;
   /** Longest silence within a response's body. */
   readonly bodyTimeoutMs: number;
+  /** Time for all of a document: a manifest, a page of a listing, a token, what an error says. Blobs have none. */
+  readonly documentTimeoutMs: number;
   /** Tries of one request, the first included. */
   readonly attempts: number;
   /** First pause between tries; doubled each time, with up to as much again at random. */
@@ -43,6 +45,7 @@ export const defaultRegistryLimits: RegistryLimits = {
   connectTimeoutMs: 15_000,
   headersTimeoutMs: 60_000,
   bodyTimeoutMs: 60_000,
+  documentTimeoutMs: 600_000,
   attempts: 5,
   backoffMs: 250,
   backoffMaxMs: 10_000,

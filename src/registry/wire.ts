@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { Agent, Dispatcher } from 'undici';
 import { WhittleError } from '../core/errors.js';
-import { badResponse, transportError, type ResponseHead, type Subject } from './failures.js';
+import { badResponse, DocumentTimeout, transportError, type ResponseHead, type Subject } from './failures.js';
 import type { RegistryLimits } from './limits.js';
 import { ReceiveGate } from './receive-gate.js';
 
@@ -29,6 +29,8 @@ export interface WireResponse extends ResponseHead {
   readonly url: URL;
   /** The body as received, never decoded. Destroy it to give up; an error of it is the transport's, not a WhittleError. */
   readonly body: Readable;
+  /** Time in which a document is to be here whole. */
+  readonly documentTimeoutMs: number;
   /** Gets rid of the body; keeps the connection when little is left of it. */
   discard(): Promise<void>;
 }
@@ -46,17 +48,27 @@ function ignore(): void {
   // An abandoned body reports its abandonment; nobody is left to hear it.
 }
 
-function wrap(url: URL, data: Dispatcher.ResponseData): WireResponse {
+/** Gives up a body that is not here whole in time: a server that sends a byte now and then would hold its reader for ever. */
+async function inTime<T>(body: Readable, timeoutMs: number, reading: () => Promise<T>): Promise<T> {
+  const timer = setTimeout(() => body.destroy(new DocumentTimeout()), timeoutMs);
+  try {
+    return await reading();
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function wrap(url: URL, data: Dispatcher.ResponseData, documentTimeoutMs: number): WireResponse {
   const { body, headers } = data;
   body.on('error', ignore);
   return {
-    url, status: data.statusCode, body,
+    url, status: data.statusCode, body, documentTimeoutMs,
     header: (name) => {
       const value = headers[name];
       return Array.isArray(value) ? value.join(', ') : value;
     },
     discard: async () => {
-      await body.dump({ limit: 64 * 1024 }).catch(ignore);
+      await inTime(body, documentTimeoutMs, () => body.dump({ limit: 64 * 1024 })).catch(ignore);
     },
   };
 }
@@ -110,7 +122,7 @@ export class Wire {
         ...(body === undefined ? {} : { body: Buffer.isBuffer(body.content) ? body.content : iterableBody(body.content) }),
         ...(signal === undefined ? {} : { signal }),
       });
-      return wrap(url, data);
+      return wrap(url, data, this.limits.documentTimeoutMs);
     } catch (error) {
       throw transportError(error, url, subject, signal);
     }
@@ -140,11 +152,13 @@ async function collect(response: WireResponse, maxBytes: number, tooLong: () => 
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
   try {
-    for await (const chunk of response.body as AsyncIterable<Buffer>) {
-      sizeBytes += chunk.length;
-      if (sizeBytes > maxBytes) throw tooLong();
-      chunks.push(chunk);
-    }
+    await inTime(response.body, response.documentTimeoutMs, async () => {
+      for await (const chunk of response.body as AsyncIterable<Buffer>) {
+        sizeBytes += chunk.length;
+        if (sizeBytes > maxBytes) throw tooLong();
+        chunks.push(chunk);
+      }
+    });
   } catch (error) {
     throw transportError(error, response.url, subject, signal);
   }
@@ -171,11 +185,13 @@ export async function readStart(response: WireResponse, maxBytes: number): Promi
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
   try {
-    for await (const chunk of response.body as AsyncIterable<Buffer>) {
-      chunks.push(chunk);
-      sizeBytes += chunk.length;
-      if (sizeBytes >= maxBytes) break;
-    }
+    await inTime(response.body, response.documentTimeoutMs, async () => {
+      for await (const chunk of response.body as AsyncIterable<Buffer>) {
+        chunks.push(chunk);
+        sizeBytes += chunk.length;
+        if (sizeBytes >= maxBytes) break;
+      }
+    });
   } catch {
     // What came before the break may still say why the request failed.
   }

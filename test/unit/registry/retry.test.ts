@@ -63,6 +63,25 @@ describe('what is tried again', () => {
     server = await startScriptedServer(() => undefined);
   });
 
+  // A byte now and then is no silence.
+  test.each<[string, number, (client: RegistryClient) => Promise<unknown>, string, string]>([
+    ['a manifest', 200, (impatient) => impatient.getManifest('app', 'v1'), 'REGISTRY_UNREACHABLE', 'not whole within the time allowed'],
+    ['a listing', 200, (impatient) => impatient.listTags('app'), 'REGISTRY_UNREACHABLE', 'not whole within the time allowed'],
+    ['what an error says', 404, (impatient) => impatient.getManifest('app', 'v1'), 'REGISTRY_NOT_FOUND', '404'],
+  ])('%s that comes byte by byte', async (_name, status, ask, code, words) => {
+    const impatient = new RegistryClient(server.host, { limits: { ...quick, documentTimeoutMs: 300, attempts: 2 } });
+    const drips = new Set<NodeJS.Timeout>();
+    server.handler = (_request, response) => {
+      response.writeHead(status, { 'content-length': '4000', 'content-type': mediaTypes.ociManifest });
+      drips.add(setInterval(() => response.write(' '), 20));
+    };
+    const startedMs = performance.now();
+    expect((await expectCode(ask(impatient), code)).message).toContain(words);
+    expect(performance.now() - startedMs).toBeLessThan(5000);
+    await impatient.close();
+    for (const drip of drips) clearInterval(drip);
+  });
+
   test('a silent server', async () => {
     const impatient = new RegistryClient(server.host, { limits: { ...quick, headersTimeoutMs: 100, attempts: 2 } });
     server.handler = () => undefined;
