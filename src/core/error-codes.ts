@@ -21,7 +21,7 @@ export const errorCodes = {
   INTERRUPTED: { exitCode: exitCodes.interrupted, retryable: true, summary: 'Stopped by a signal or by the caller.', hint: 'Run the same command again; if it is a pull, it continues where it was.' },
   USAGE: { exitCode: exitCodes.usage, retryable: false, summary: 'A flag or argument is wrong.', hint: 'See --help.' },
   NATIVE_ADDON: { exitCode: exitCodes.internal, retryable: false, summary: 'The native addon is missing or cannot be loaded.', hint: 'Install a C++ compiler and python3 (Debian: apt install g++ make python3), then run: npm rebuild' },
-  LIMIT_EXCEEDED: { exitCode: exitCodes.badInput, retryable: false, summary: 'Input is larger than a named limit allows.', hint: 'If the input is trusted, raise the limit named in the message.' },
+  LIMIT_EXCEEDED: { exitCode: exitCodes.badInput, retryable: false, summary: 'Input is larger than a named limit allows.', hint: 'Check that this is the input you mean: ordinary images are far below the limits, which are fixed.' },
 
   BLOB_MISSING: { exitCode: exitCodes.notFound, retryable: false, summary: 'An image names a blob that is not where the image is.', hint: 'Push or copy the image again: it is incomplete.' },
   DIGEST_MISMATCH: { exitCode: exitCodes.badInput, retryable: false, summary: 'Content does not have the digest or size that its descriptor declares.', hint: 'Fetch it again, or from another place; if it stays so, push the image again.' },
