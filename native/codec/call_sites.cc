@@ -10,41 +10,17 @@ namespace whittle::codec {
 namespace {
 
 constexpr size_t kMostTables = size_t{1} << 17;
-constexpr size_t kChunk = 32 * 1024;
 constexpr uint64_t kCutBytes = 128;
 constexpr size_t kMostRecord = kCallSiteNumbers * CallSiteNumber::kMostBytes;
 
 /** The file offset of an exception table, and the address of its function. */
 using Owner = std::pair<uint32_t, uint32_t>;
 
-/** Bytes of a range, read forwards. */
-class Window {
- public:
-  static constexpr size_t kAhead = 32;
-  Window(OldContent& content, const LoadedRange& range) : content_(content), end_(range.end), bytes_(kChunk + kAhead) {}
-  /** What is at an offset, `left` bytes of it (at most kAhead, which are there to be read). */
-  const uint8_t* At(uint64_t offset, size_t& left) {
-    if (!filled_ || offset < from_ || offset >= from_ + kChunk) {
-      filled_ = true;
-      from_ = offset;
-      content_.Fetch(static_cast<int64_t>(from_), bytes_.size(), bytes_.data());
-    }
-    left = offset < end_ ? static_cast<size_t>(std::min<uint64_t>(kAhead, end_ - offset)) : 0;
-    return &bytes_[static_cast<size_t>(offset - from_)];
-  }
-
- private:
-  OldContent& content_;
-  uint64_t end_, from_ = 0;
-  bool filled_ = false;
-  std::vector<uint8_t> bytes_;
-};
-
 /** Exception tables that frames name, by offset. */
 std::vector<Owner> FindOwners(OldContent& content, const LoadedRange& frames, const LoadedRange& exceptions) {
   constexpr uint64_t kLeast = 8, kMost = 0xffff, kWithTable = 17;
   std::vector<Owner> owners;
-  Window window(content, frames);
+  Window window(content, frames.end);
   for (uint64_t at = frames.start; owners.size() < kMostTables;) {
     size_t left;
     const uint8_t* const frame = window.At(at, left);
@@ -104,7 +80,7 @@ std::vector<CallSites> FindCallSites(OldContent& content, const LoadedRange& fra
   std::vector<CallSites> tables;
   if (frames.end <= frames.start || exceptions.end <= exceptions.start || exceptions.end > UINT32_MAX) return tables;
   const std::vector<Owner> owners = FindOwners(content, frames, exceptions);
-  Window window(content, exceptions);
+  Window window(content, exceptions.end);
   for (size_t index = 0; index < owners.size(); index++) {
     uint64_t start, end;
     if (!FindRecords(window, owners[index].first, start, end)) continue;

@@ -5,8 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "codec/jump_tables.h"
-#include "codec/old_content.h"
+#include "codec/loaded_range.h"
 
 namespace whittle::codec {
 

@@ -34,28 +34,14 @@ std::vector<uint32_t> Candidates(OldContent& content, const std::vector<LoadedRa
   return found;
 }
 
-/** Words of the data, read forwards. */
-class Words {
- public:
-  Words(OldContent& content, uint64_t end) : content_(content), end_(end), bytes_(kChunk) {}
-  /** The address that a word leads to from `base`; false past the end. */
-  bool Target(uint64_t offset, uint64_t base, uint64_t& target) {
-    if (offset + 4 > end_) return false;
-    if (offset < from_ || offset + 4 > from_ + filled_) {
-      from_ = offset;
-      filled_ = kChunk;
-      content_.Fetch(static_cast<int64_t>(from_), filled_, bytes_.data());
-    }
-    target = base + SignedWord(&bytes_[static_cast<size_t>(offset - from_)]);
-    return true;
-  }
-
- private:
-  OldContent& content_;
-  uint64_t end_, from_ = 0;
-  size_t filled_ = 0;
-  std::vector<uint8_t> bytes_;
-};
+/** The address that the word at `offset` leads to from `base`; false past the end. */
+bool ReadTarget(Window& data, uint64_t offset, uint64_t base, uint64_t& target) {
+  size_t left;
+  const uint8_t* const word = data.At(offset, left);
+  if (left < 4) return false;
+  target = base + SignedWord(word);
+  return true;
+}
 
 }  // namespace
 
@@ -66,12 +52,12 @@ std::vector<JumpTable> FindJumpTables(OldContent& content, const std::vector<Loa
   std::sort(candidates.begin(), candidates.end());
   candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
   const uint64_t low = code.front().start + code.front().bias, high = code.back().end + code.back().bias;
-  Words words(content, data.end);
+  Window words(content, data.end);
   for (size_t index = 0; index < candidates.size() && tables.size() < kMostTables; index++) {
     const uint64_t start = candidates[index], base = start + data.bias;
     const uint64_t limit = index + 1 < candidates.size() ? candidates[index + 1] : data.end;
     uint64_t end = start, target;
-    while (end < limit && words.Target(end, base, target) && target >= low && target < high) end += 4;
+    while (end < limit && ReadTarget(words, end, base, target) && target >= low && target < high) end += 4;
     if (end > start + 4) tables.push_back({static_cast<uint32_t>(start), static_cast<uint32_t>(end)});
   }
   return tables;

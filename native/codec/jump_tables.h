@@ -4,18 +4,13 @@
 #include <cstdint>
 #include <vector>
 
-#include "codec/old_content.h"
+#include "codec/loaded_range.h"
 
 namespace whittle::codec {
 
 /** File offsets [start, end) of a table. */
 struct JumpTable {
   uint32_t start = 0, end = 0;
-};
-
-/** A stretch of a file, and what is added to its offsets to make addresses. */
-struct LoadedRange {
-  uint64_t start = 0, end = 0, bias = 0;
 };
 
 /**
