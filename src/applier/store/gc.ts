@@ -5,7 +5,7 @@ import { throwIfAborted } from './layer.js';
 import { hexName, imagePath, layout, stageLockPath } from './layout.js';
 import { STALE_STAGE_MS } from './limits.js';
 import { liveMounts } from './mounts.js';
-import { readImages, References, type ImageRecord } from './records.js';
+import { namedImages, readImages, References, type ImageRecord } from './records.js';
 import type { GcReport } from './types.js';
 
 export interface GcOptions {
@@ -41,8 +41,7 @@ async function removeImages(context: StoreContext, signal: AbortSignal | undefin
   const images = await readImages(fs);
   // A record that is damaged may be of an image in use: its layers cannot be told from garbage.
   if (images.damaged.length > 0 || references.damaged.length > 0) return { kept: images.values, removed: [] };
-  const used = new Set<string>();
-  for (const { current, previous } of references.values) for (const digest of [current, previous]) if (digest !== null) used.add(digest);
+  const used = namedImages(references.values);
   for (const mount of await liveMounts(context)) used.add(mount.manifestDigest);
   const kept = images.values.filter((image) => used.has(image.manifestDigest));
   const garbage = images.values.filter((image) => !used.has(image.manifestDigest));

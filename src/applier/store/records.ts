@@ -121,6 +121,11 @@ export class References {
   }
 }
 
+/** Manifest digests of the images that names mean now, or meant before and can be rolled back to; each once. */
+export function namedImages(references: readonly StoreReference[]): Set<string> {
+  return new Set(references.flatMap(({ current, previous }) => (previous === null ? [current] : [current, previous])));
+}
+
 function parseReference(payload: Buffer): StoreReference | undefined {
   try {
     const all = fields(payload);
