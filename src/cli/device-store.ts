@@ -128,6 +128,7 @@ export const gcCommand: Command = {
     const report = await store.gc({ signal: context.signal, ...(age === undefined ? {} : { stageMaxAgeMs: parseTime(age, '--unfinished') }) });
     context.output.json({ event: 'collected', ...report });
     context.output.print(`${formatCount(report.removedImages.length, 'image')}, ${formatCount(report.removedLayers.length, 'layer')} and ${formatCount(report.removedStages, 'unfinished pull')} removed; ${formatBytes(report.freedBytes)} freed`);
+    if (report.damagedRecords.length > 0) context.output.print(`${formatCount(report.damagedRecords.length, 'record')} damaged or gone: what they may need was kept; device verify names them, and a pull mends them`);
     return undefined;
   }),
 };

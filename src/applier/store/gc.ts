@@ -5,7 +5,7 @@ import { throwIfAborted } from './layer.js';
 import { hexName, imagePath, layout, stageLockPath } from './layout.js';
 import { STALE_STAGE_MS } from './limits.js';
 import { liveMounts } from './mounts.js';
-import { namedImages, readImages, References, type ImageRecord } from './records.js';
+import { namedImages, readImages, References, withoutRecord, type ImageRecord } from './records.js';
 import type { GcReport } from './types.js';
 
 export interface GcOptions {
@@ -23,26 +23,38 @@ export async function collectGarbage(context: StoreContext, options: GcOptions):
   try {
     return await context.exclusively(async () => {
       const before = (await fs.space()).freeBytes;
-      const { kept, removed } = await removeImages(context, options.signal);
+      const inventory = await removeImages(context, options.signal);
       const removedStages = await removeStages(context, options.stageMaxAgeMs ?? STALE_STAGE_MS);
-      const removedLayers = await removeLayers(context, kept, options.signal);
+      const removedLayers = await removeLayers(context, inventory, options.signal);
       const after = (await fs.space()).freeBytes;
-      return { removedImages: removed, removedLayers, removedStages, freedBytes: Math.max(after - before, 0) };
+      return { removedImages: inventory.removed, removedLayers, removedStages, freedBytes: Math.max(after - before, 0), damagedRecords: inventory.damaged };
     });
   } finally {
     await use.release();
   }
 }
 
-async function removeImages(context: StoreContext, signal: AbortSignal | undefined): Promise<{ kept: ImageRecord[]; removed: string[] }> {
+/** What the records say is used. */
+interface Inventory {
+  readonly kept: readonly ImageRecord[];
+  readonly removed: readonly string[];
+  /** Records that cannot be read or are gone. */
+  readonly damaged: readonly string[];
+  /** Whether `kept` names every layer in use. */
+  readonly isWhole: boolean;
+}
+
+async function removeImages(context: StoreContext, signal: AbortSignal | undefined): Promise<Inventory> {
   const { fs } = context;
   const references = await new References(fs).all();
   if (references.lost > 0) throw new WhittleError('STORE_DAMAGED', `${String(references.lost)} names cannot be read, so nobody knows what is garbage; pull them again first`);
   const images = await readImages(fs);
-  // A record that is damaged may be of an image in use: its layers cannot be told from garbage.
-  if (images.damaged.length > 0 || references.damaged.length > 0) return { kept: images.values, removed: [] };
   const used = namedImages(references.values);
   for (const mount of await liveMounts(context)) used.add(mount.manifestDigest);
+  const gone = withoutRecord(used, images.values).map(imagePath).filter((path) => !images.damaged.includes(path));
+  const damaged = [...images.damaged, ...gone, ...references.damaged];
+  // A record that is damaged, or gone as after a check of the filesystem, may be of an image in use: its layers cannot be told from garbage.
+  if (damaged.length > 0) return { kept: images.values, removed: [], damaged, isWhole: images.damaged.length + gone.length === 0 };
   const kept = images.values.filter((image) => used.has(image.manifestDigest));
   const garbage = images.values.filter((image) => !used.has(image.manifestDigest));
   for (const image of garbage) {
@@ -50,13 +62,13 @@ async function removeImages(context: StoreContext, signal: AbortSignal | undefin
     await fs.unlink(imagePath(image.manifestDigest));
   }
   if (garbage.length > 0) await fs.fsyncDir(layout.images, 'gc.images');
-  return { kept, removed: garbage.map((image) => image.manifestDigest) };
+  return { kept, removed: garbage.map((image) => image.manifestDigest), damaged, isWhole: true };
 }
 
-async function removeLayers(context: StoreContext, images: readonly ImageRecord[], signal: AbortSignal | undefined): Promise<string[]> {
+async function removeLayers(context: StoreContext, { kept, isWhole }: Inventory, signal: AbortSignal | undefined): Promise<string[]> {
   const { fs } = context;
-  if ((await readImages(fs)).damaged.length > 0) return [];
-  const used = new Set(images.flatMap((image) => image.diffIds));
+  if (!isWhole) return [];
+  const used = new Set(kept.flatMap((image) => image.diffIds));
   const removed: string[] = [];
   for (const entry of await fs.readdir(layout.layers)) {
     const name = entry.name.toString('latin1');

@@ -126,6 +126,12 @@ export function namedImages(references: readonly StoreReference[]): Set<string> 
   return new Set(references.flatMap(({ current, previous }) => (previous === null ? [current] : [current, previous])));
 }
 
+/** Those of `digests` of which `images` has no record. */
+export function withoutRecord(digests: ReadonlySet<string>, images: readonly ImageRecord[]): string[] {
+  const known = new Set(images.map((image) => image.manifestDigest));
+  return [...digests].filter((digest) => !known.has(digest));
+}
+
 function parseReference(payload: Buffer): StoreReference | undefined {
   try {
     const all = fields(payload);

@@ -8,7 +8,7 @@ import { collectGarbage, type GcOptions } from './gc.js';
 import { throwIfAborted, unreadable, type Layer } from './layer.js';
 import { hexName, imagePath, layerPath, layout, stageLockPath, stagePath } from './layout.js';
 import { liveMounts, mountImage, unmountImage } from './mounts.js';
-import { namedImages, readImage, readImages, References, type ImageRecord, type Readable } from './records.js';
+import { namedImages, readImage, readImages, References, withoutRecord, type ImageRecord, type Readable } from './records.js';
 import { DiskStage } from './stage.js';
 import { parseTarget } from './target.js';
 import type { HeldImage } from '../engines/types.js';
@@ -175,11 +175,10 @@ export class DiskStore implements Store {
 
   /** Records that cannot be read, and those of images that names mean and that are not there, as after a check of the filesystem. */
   async #damagedRecords(images: Readable<ImageRecord>, references: Readable<StoreReference>): Promise<string[]> {
-    const known = new Set(images.values.map((image) => image.manifestDigest));
     const gone: string[] = [];
-    for (const digest of namedImages(references.values)) {
+    for (const digest of withoutRecord(namedImages(references.values), images.values)) {
       // Asked again: a pull may have committed since the images were read, and writes an image's record before its name.
-      if (!known.has(digest) && (await readImage(this.fs, digest)) === undefined) gone.push(imagePath(digest));
+      if ((await readImage(this.fs, digest)) === undefined) gone.push(imagePath(digest));
     }
     return [...images.damaged, ...references.damaged, ...gone];
   }

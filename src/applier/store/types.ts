@@ -205,6 +205,8 @@ export interface GcReport {
   readonly removedLayers: readonly string[];
   readonly removedStages: number;
   readonly freedBytes: number;
+  /** Records that cannot be read, or that a name means and that are gone: images, and where one of theirs is among them layers too, were spared for them. */
+  readonly damagedRecords: readonly string[];
 }
 
 export interface RecoveryReport {

@@ -287,6 +287,22 @@ test('the record of a named image that is gone is reported, and a pull mends it'
   });
 });
 
+test('gc keeps the layers that an image without a record may need, and says so', async () => {
+  const root = temporaryDirectory();
+  await withStore(root, async (store) => {
+    const image = await install(store, [oldApp], 'n');
+    await install(store, [newApp], 'other');
+    await store.removeReference('other');
+    const record = `images/${image.manifestDigest.slice(7)}`;
+    const content = readFileSync(join(root, record));
+    rmSync(join(root, record));
+    expect(await store.gc()).toMatchObject({ removedImages: [], removedLayers: [], damagedRecords: [record] });
+    writeFileSync(join(root, record), content);
+    expect(await store.gc()).toMatchObject({ removedLayers: [sha256(newApp)], damagedRecords: [] });
+    expect((await store.verify()).damagedLayers).toEqual([]);
+  });
+});
+
 test('one holder per stage, no gc while one is held, and a wait that ends', async () => {
   const root = temporaryDirectory();
   const first = await openStore(root, { create: true });
