@@ -30,6 +30,8 @@ export interface ListingBounds {
   readonly enoughEntries?: number | undefined;
   /** Bytes of all pages; a page that would be too much is LIMIT_EXCEEDED if it is the first, and left out otherwise. */
   readonly allowedBytes?: number | undefined;
+  /** So many pages one after another may bring nothing; then what came before is the listing, or LIMIT_EXCEEDED where that is nothing. Default: all, up to the client's limits. */
+  readonly idlePages?: number | undefined;
 }
 
 /**
@@ -42,15 +44,22 @@ export async function collectPages<T>(transport: Transport, request: TransportRe
   const result: T[] = [];
   let response = first;
   let allowedBytes = bounds.allowedBytes;
+  let idle = 0;
   for (let page = 1; ; page++) {
     const body = await readPage(response, page > 1);
     if (body === null) return result;
     if (allowedBytes !== undefined) allowedBytes -= body.length;
-    for (const entry of read(body)) result.push(entry);
+    const found = read(body);
+    for (const entry of found) result.push(entry);
+    idle = found.length === 0 ? idle + 1 : 0;
     if (bounds.enoughEntries !== undefined && result.length >= bounds.enoughEntries) return result;
     if (result.length > limits.entries) throw new WhittleError('LIMIT_EXCEEDED', `${request.subject}: more than ${String(limits.entries)} entries`);
     const next = nextPage(response, request, seen);
     if (next === undefined) return result;
+    if (idle >= (bounds.idlePages ?? Infinity)) {
+      if (result.length > 0) return result;
+      throw new WhittleError('LIMIT_EXCEEDED', `${request.subject}: ${String(idle)} pages in a row without one that is wanted`);
+    }
     if (page >= limits.pages) throw new WhittleError('LIMIT_EXCEEDED', `${request.subject}: more than ${String(limits.pages)} pages`);
     response = await transport.request({ ...request, target: next, accept: [200] });
   }

@@ -10,8 +10,10 @@ import type { TransportRequest } from './transport.js';
 import type { WireResponse } from './wire.js';
 
 export interface ReferrersOptions extends AffordableOptions {
-  /** So many entries are enough: no further page is asked for. Default: all, up to the client's limits. */
+  /** So many entries of the type are enough: no further page is asked for. Default: all, up to the client's limits. */
   readonly enoughEntries?: number | undefined;
+  /** So many pages one after another may be without an entry of the type: see `ListingBounds`. */
+  readonly idlePages?: number | undefined;
   /** Only referrers of this type, whether or not the registry filters. */
   readonly artifactType?: string | undefined;
   /** Config digests that the device holds: a registry ignores them, a delta server makes a delta from one of them. */
@@ -94,9 +96,9 @@ export async function listReferrers(client: RegistryClient, repository: string, 
   }
   const read = (page: Buffer): readonly Descriptor[] => {
     options.onAnswer?.(response, page.length);
-    return parseIndex(page, request.subject, mediaTypes.ociIndex).manifests;
+    return ofType(parseIndex(page, request.subject, mediaTypes.ociIndex).manifests, options.artifactType);
   };
-  return { status: 'ready', from: 'api', manifests: ofType(await collectPages(client.transport, request, response, read, options), options.artifactType) };
+  return { status: 'ready', from: 'api', manifests: await collectPages(client.transport, request, response, read, options) };
 }
 
 /** Some registries answer unknown paths with a page for people and status 200. */

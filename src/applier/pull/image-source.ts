@@ -19,6 +19,8 @@ export interface DeltaListBounds {
   readonly allowedBytes: number;
   /** No further page is asked for once there are so many. */
   readonly enoughEntries: number;
+  /** So many pages one after another may be without a delta; LIMIT_EXCEEDED when no page had one. */
+  readonly idlePages: number;
 }
 
 /** Where a pull gets one image from: a repository in a registry, or an archive on a USB stick. */

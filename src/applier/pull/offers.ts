@@ -95,7 +95,7 @@ async function waitForDeltas(context: PullContext, subject: string, basis: reado
 
 async function listOnce(context: PullContext, subject: string, basis: readonly string[], allowedBytes: number): Promise<DeltaAnswer> {
   return context.meter.affordable('referrers', allowedBytes, async (allowed) => {
-    const answer = await context.source.deltas(subject, basis, context.signal, { allowedBytes: allowed, enoughEntries: searchLimits.referrersPerImage });
+    const answer = await context.source.deltas(subject, basis, context.signal, { allowedBytes: allowed, enoughEntries: searchLimits.referrersPerImage, idlePages: searchLimits.idlePages });
     return { value: answer, sizeBytes: answer.sizeBytes };
   });
 }

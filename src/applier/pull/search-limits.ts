@@ -7,6 +7,8 @@ export const searchLimits = {
   basisAsked: 8,
   /** Entries of one image's list that are looked at. */
   referrersPerImage: 64,
+  /** Pages of that list, one after another, without a delta: a registry may send empty ones for ever. */
+  idlePages: 8,
   /** Bytes of one image's list. */
   listBytes: 2 ** 20,
   /** Manifests of deltas from images that are here, read for their sizes. */

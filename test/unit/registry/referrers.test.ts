@@ -39,6 +39,24 @@ describe('referrers', () => {
     expect(await listReferrers(client, 'app', subject)).toMatchObject({ manifests: [a, other, b] });
   });
 
+  test('pages without an entry of the type are not read for ever, and such of other types hide none', async () => {
+    let pages = 0;
+    const withPages = (content: (page: number) => readonly Descriptor[]): void => {
+      pages = 0;
+      server.handler = (_request, response) => { sendJson(response, 200, index(...content(++pages)), { ...indexType, link: `</v2/app/referrers/${subject}?page=${String(pages)}>; rel="next"` }); };
+    };
+    const bounds = { artifactType: 'x/a', idlePages: 3, enoughEntries: 2 };
+    withPages(() => []);
+    const error = await expectCode(listReferrers(client, 'app', subject, bounds), 'LIMIT_EXCEEDED');
+    expect([error.message, pages]).toEqual([expect.stringContaining('3 pages in a row without one that is wanted'), 3]);
+    withPages((page) => (page === 3 ? [a] : [other, other]));
+    expect(await listReferrers(client, 'app', subject, bounds)).toMatchObject({ manifests: [a] });
+    expect(pages).toBe(6);
+    withPages((page) => (page % 3 === 0 ? [b] : [other, other, other]));
+    expect(await listReferrers(client, 'app', subject, bounds)).toMatchObject({ manifests: [b, b] });
+    expect(pages).toBe(6);
+  });
+
   test('a server that is making one says when to come back, within bounds', async () => {
     const reply = async (headers: Record<string, string>): Promise<unknown> => {
       server.handler = (_request, response) => { response.writeHead(202, headers).end(); };
