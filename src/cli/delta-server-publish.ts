@@ -88,6 +88,7 @@ class PublishView {
       this.#progress.log(`${outcome.basis}: failed: ${outcome.message ?? ''} (${outcome.code ?? ''})`);
       return;
     }
+    for (const { digest, problem } of outcome.broken) this.say(`${outcome.basis}: the delta ${shortDigest(digest)} that is published is of no use: ${problem}`);
     this.say(describe(outcome));
   }
 

@@ -11,7 +11,8 @@ import { mediaTypes } from '../../src/oci/index.js';
 import { pushBundle } from '../../src/server/publish/push-bundle.js';
 import { startDockerRegistry } from '../support/docker-registry.js';
 import { startOciRegistry, type OciRegistry } from '../support/oci-registry.js';
-import { madeUpBundle, makeVersions, pushMade, remoteAt, type Versions } from '../support/publish.js';
+import { digestOf } from '../support/images.js';
+import { madeUpBundle, makeVersions, pushMade, realBundle, remoteAt, type Versions } from '../support/publish.js';
 import { stateOf } from '../support/pull-world.js';
 import { testWithTools } from '../support/tools.js';
 
@@ -31,7 +32,7 @@ const device = (root: string, ...args: string[]): Promise<Outcome> => run([...pr
 const source = (tag: string): string => `oci:${versions.layout}:${tag}`;
 
 interface Report {
-  readonly deltas: readonly { readonly basis: string; readonly result: string; readonly deltaBytes: number | null; readonly layerPullBytes: number | null; readonly replaced: readonly string[] }[];
+  readonly deltas: readonly { readonly basis: string; readonly result: string; readonly deltaBytes: number | null; readonly layerPullBytes: number | null; readonly replaced: readonly string[]; readonly broken: readonly { readonly digest: string; readonly problem: string }[] }[];
 }
 
 function report(outcome: Outcome): Report['deltas'] {
@@ -164,6 +165,41 @@ describe('publish, deltas, prune', () => {
     expect(JSON.parse(after.stdout.trim().split('\n').at(-1) ?? '')).toMatchObject({ event: 'committed', way: 'delta' });
     const listed = await server('deltas', `docker://${image}:v2`, '--json');
     expect((JSON.parse(listed.stdout) as { deltas: { formatVersion: number }[] }).deltas.map((each) => each.formatVersion).sort()).toEqual([deltaFormatVersion - 1, deltaFormatVersion]);
+    await to.client.close();
+  });
+
+  test('what stands there is published only if it can be what it says; anything else is named and replaced', async () => {
+    const [old, target, third] = versions.images;
+    if (old === undefined || target === undefined || third === undefined) throw new Error('no versions');
+    const to = remoteAt(registry.host, 'app');
+    const again = (): Promise<Outcome> => server('publish', source('v1'), source('v2'), '--to', `docker://${image}`, '--profile', 'fast', '--json');
+    const isWhole = async (): Promise<void> => { expect(report(await again())).toMatchObject([{ result: 'exists', broken: [] }]); };
+    // Noise that says that it is the delta.
+    const subject = { mediaType: mediaTypes.ociManifest, digest: target.manifestDigest, size: target.manifest.length };
+    const forged = madeUpBundle({ basisConfig: old.configDigest, basisManifest: old.manifestDigest, targetConfig: target.configDigest, subject, dataBytes: 100 });
+    await pushBundle(to, forged);
+    const replaced = report(await again());
+    expect(replaced).toMatchObject([{ result: 'published', replaced: [forged.descriptor.digest], broken: [{ digest: forged.descriptor.digest, problem: expect.stringContaining('delta index') }] }]);
+    await isWhole();
+    // A true delta, from another image than it says.
+    const other = await realBundle(third, target);
+    const manifest = Buffer.from(other.manifest.toString().replaceAll(third.configDigest, old.configDigest));
+    const lying = { ...other, manifest, descriptor: { ...other.descriptor, digest: digestOf(manifest), size: manifest.length, annotations: { ...other.descriptor.annotations, 'dev.whittle.basis.config': old.configDigest } } };
+    await pushBundle(to, lying);
+    const beside = await server('publish', source('v1'), source('v2'), '--to', `docker://${image}`);
+    expect(beside.stderr + beside.stdout).toContain('that is published is of no use: its index is of another basis than its manifest says');
+    await other.close();
+    // Blobs that are lost, and that are damaged.
+    registry.repository('app').manifests.delete(lying.descriptor.digest);
+    const { blobs } = registry.repository('app');
+    const index = [...blobs].find(([, content]) => content.toString('latin1', 0, 4) === 'WHTL' && content.includes(Buffer.from(old.configDigest.slice(7), 'hex')));
+    if (index === undefined) throw new Error('no index');
+    blobs.delete(index[0]);
+    expect(report(await again())).toMatchObject([{ result: 'published', replaced: [], broken: [{ problem: expect.stringContaining('404') }] }]);
+    await isWhole();
+    blobs.set(index[0], Buffer.alloc(index[1].length));
+    const kept = await again();
+    expect([kept.exitCode, kept.stderr]).toEqual([6, expect.stringMatching(/keeps its broken copy of the delta/)]);
     await to.client.close();
   });
 

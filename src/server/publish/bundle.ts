@@ -63,6 +63,7 @@ export interface ArchivedTarget {
   readonly descriptor: Descriptor;
   readonly manifest: Manifest;
   readonly configDigest: string;
+  readonly diffIds: readonly string[];
 }
 
 /**
@@ -96,8 +97,8 @@ async function bundleOfFile(file: DeltaFile): Promise<{ bundle: DeltaBundle; tar
 
 async function readTarget(layout: LayoutReader, subject: Descriptor): Promise<ArchivedTarget> {
   const manifest = parseManifest(await layout.readManifest(subject), 'the target in the .delta file', subject.mediaType);
-  parseConfig(await layout.readBlob(manifest.config, maxConfigBytes), manifest.layers.length, 'the config in the .delta file');
-  return { descriptor: subject, manifest, configDigest: manifest.config.digest };
+  const { diffIds } = parseConfig(await layout.readBlob(manifest.config, maxConfigBytes), manifest.layers.length, 'the config in the .delta file');
+  return { descriptor: subject, manifest, configDigest: manifest.config.digest, diffIds };
 }
 
 /** Bytes of the layers that a delta rebuilds, each blob once: what a device that has the basis pulls without it. */

@@ -10,11 +10,12 @@ import { openImage, type OpenedImage } from '../sources.js';
 import { withWorkDirectory } from '../work-directory.js';
 import { computeInWorker } from '../worker-host.js';
 import { bundleOfWork, openBundle, type DeltaBundle } from './bundle.js';
+import { requireWhole, standing, type BrokenDelta, type DeltaEnds, type Standing } from './check-published.js';
 import { publishLimits } from './limits.js';
 import { LayerCopies } from './local-image.js';
-import { pushImage } from './push-bundle.js';
+import { pushImage, type PushOptions } from './push-bundle.js';
 import { pushInstead } from './push-instead.js';
-import { listDeltas, mapLimited, openRepository, readDelta, type RemoteRepository } from './repository.js';
+import { listDeltas, mapLimited, openRepository, readDelta, type PublishedDelta, type RemoteRepository } from './repository.js';
 import { selectTags } from './tags.js';
 
 /** What to publish. */
@@ -76,6 +77,8 @@ export interface PublishOutcome {
   /** Deltas for the same devices that were there before: those that were taken out for this one, and those that the registry lets nobody take out. */
   readonly replaced: readonly string[];
   readonly left: readonly string[];
+  /** Deltas for the same devices that were there before and cannot be what they say, or are not whole in the registry. */
+  readonly broken: readonly BrokenDelta[];
   readonly code: string | null;
   readonly message: string | null;
 }
@@ -118,7 +121,7 @@ function referenceOf(source: string): Reference {
   return spec.reference;
 }
 
-const nothing = { basisConfig: null, deltaDigest: null, deltaBytes: null, layerPullBytes: null, sentBytes: 0, listedBy: null, replaced: [], left: [], code: null, message: null } as const;
+const nothing = { basisConfig: null, deltaDigest: null, deltaBytes: null, layerPullBytes: null, sentBytes: 0, listedBy: null, replaced: [], left: [], broken: [], code: null, message: null } as const;
 
 /** Publishes the delta in a `.delta` file. */
 async function publishFile(to: RemoteRepository, path: string, options: PublishOptions): Promise<PublishResult> {
@@ -128,12 +131,15 @@ async function publishFile(to: RemoteRepository, path: string, options: PublishO
     await requireTarget(to, target.descriptor.digest, options);
     onEvent({ event: 'target', name: path, repository: to.name, manifestDigest: target.descriptor.digest, configDigest: target.configDigest, pushedBytes: null });
     onEvent({ event: 'begin', deltas: 1 });
-    const facts = { ...nothing, basis: path, basisConfig: bundle.basisConfig, deltaDigest: bundle.descriptor.digest, deltaBytes: bundle.deltaBytes, layerPullBytes: bundle.layerPullBytes };
     const known = (await publishedBases(to, target.descriptor.digest, signal)).get(bundle.basisConfig) ?? [];
-    const outcome: PublishOutcome = known[0] !== undefined && !options.force ? { ...facts, result: 'exists', deltaDigest: known[0] }
+    const ends = { basisConfig: bundle.basisConfig, targetManifest: target.descriptor.digest, targetConfig: target.configDigest, targetDiffIds: target.diffIds, basisDiffIds: null };
+    const there = await standing(to, known, ends, options);
+    const facts = { ...nothing, basis: path, basisConfig: bundle.basisConfig, deltaDigest: bundle.descriptor.digest, deltaBytes: bundle.deltaBytes, layerPullBytes: bundle.layerPullBytes, broken: there.broken };
+    const onProgress = (done: number, total: number): void => { onEvent({ event: 'progress', share: done / total }); };
+    const outcome: PublishOutcome = there.whole !== null ? { ...facts, result: 'exists', deltaDigest: there.whole }
       : bundle.deltaBytes >= bundle.layerPullBytes ? { ...facts, result: 'not-smaller' }
         : options.dryRun ? { ...facts, result: 'planned' }
-          : { ...facts, result: 'published', ...(await pushInstead(to, bundle, known, { signal, onProgress: (done, total) => { onEvent({ event: 'progress', share: done / total }); } })) };
+          : { ...facts, result: 'published', ...(await replaceDeltas(to, bundle, { ends, known: there }, { signal, onProgress })) };
     onEvent({ event: 'delta', outcome });
     return { repository: to.name, targetManifest: target.descriptor.digest, outcomes: [outcome], failure: null };
   } finally {
@@ -150,13 +156,22 @@ async function requireTarget({ client, repository, name }: RemoteRepository, dig
 }
 
 /** Deltas to a manifest that the repository has: their digests by config digest of the basis. Those of another format version are for other devices. */
-async function publishedBases(to: RemoteRepository, subject: string, signal: AbortSignal): Promise<ReadonlyMap<string, readonly string[]>> {
+async function publishedBases(to: RemoteRepository, subject: string, signal: AbortSignal): Promise<ReadonlyMap<string, readonly PublishedDelta[]>> {
   const { descriptors } = await listDeltas(to, subject, signal);
-  const digests = new Map<string, string[]>();
+  const found = new Map<string, PublishedDelta[]>();
   for (const delta of await mapLimited(descriptors, publishLimits.requests, ({ digest }) => readDelta(to, digest, signal))) {
-    if (delta?.version === deltaFormatVersion) digests.set(delta.basisConfig, [...(digests.get(delta.basisConfig) ?? []), delta.digest]);
+    // A list may name what is of another image: no device takes that.
+    if (delta?.version === deltaFormatVersion && delta.targetManifest === subject) found.set(delta.basisConfig, [...(found.get(delta.basisConfig) ?? []), delta]);
   }
-  return digests;
+  return found;
+}
+
+/** Pushes a delta, takes out what stood in its place, and makes sure that what was broken is not any more. */
+async function replaceDeltas(to: RemoteRepository, bundle: DeltaBundle, { ends, known }: { readonly ends: DeltaEnds; readonly known: Standing }, options: PushOptions & { readonly signal: AbortSignal }): ReturnType<typeof pushInstead> {
+  const pushed = await pushInstead(to, bundle, known.digests, options);
+  const { digest } = bundle.descriptor;
+  if (known.broken.some((each) => each.digest === digest)) await requireWhole(to, digest, ends, options.signal);
+  return pushed;
 }
 
 /** One basis to publish from. */
@@ -164,7 +179,13 @@ interface Candidate {
   readonly name: string;
   readonly image: OpenedImage;
   /** Deltas from it to the target that are published. */
-  readonly known: readonly string[];
+  readonly known: Standing;
+  readonly ends: DeltaEnds;
+}
+
+function endsOf({ input: basis }: OpenedImage, { input: target }: OpenedImage): DeltaEnds {
+  const diffIds = (image: typeof basis): string[] => image.layers.map(({ diffId }) => diffId);
+  return { basisConfig: basis.configDigest, targetManifest: target.manifest.digest, targetConfig: target.configDigest, targetDiffIds: diffIds(target), basisDiffIds: diffIds(basis) };
 }
 
 class Publication {
@@ -186,11 +207,11 @@ class Publication {
       const manifestDigest = target.input.manifest.digest;
       this.options.onEvent({ event: 'target', name: targetName, repository: this.to.name, manifestDigest, configDigest: target.input.configDigest, pushedBytes });
       const names = await this.#basisNames(targetName);
-      const known = pushedBytes === null ? await publishedBases(this.to, manifestDigest, this.options.signal) : new Map<string, readonly string[]>();
+      const known = pushedBytes === null ? await publishedBases(this.to, manifestDigest, this.options.signal) : new Map<string, readonly PublishedDelta[]>();
       const candidates = await this.#candidates(names, target, known);
       this.options.onEvent({ event: 'begin', deltas: candidates.length });
       this.#total = candidates.length;
-      if (this.options.dryRun) for (const { name, image } of candidates) this.#report({ ...nothing, basis: name, basisConfig: image.input.configDigest, result: 'planned', layerPullBytes: layerPullBytes(image.input, target.input) });
+      if (this.options.dryRun) for (const { name, image, known } of candidates) this.#report({ ...nothing, basis: name, basisConfig: image.input.configDigest, result: 'planned', broken: known.broken, layerPullBytes: layerPullBytes(image.input, target.input) });
       else if (candidates.length > 0) await withWorkDirectory((directory) => this.#publishAll(candidates, target, directory));
       return { repository: this.to.name, targetManifest: manifestDigest, outcomes: this.#outcomes, failure: this.#failure };
     } finally {
@@ -238,17 +259,21 @@ class Publication {
   }
 
   /** The bases that are worth a computation. All others are reported at once. */
-  async #candidates(names: readonly string[], target: OpenedImage, known: ReadonlyMap<string, readonly string[]>): Promise<readonly Candidate[]> {
+  async #candidates(names: readonly string[], target: OpenedImage, known: ReadonlyMap<string, readonly PublishedDelta[]>): Promise<readonly Candidate[]> {
     const seen = new Set([target.input.configDigest]);
     const candidates: Candidate[] = [];
     for (const name of names) {
       try {
         const image = await this.#open(name);
         const { configDigest } = image.input;
-        const there = known.get(configDigest) ?? [];
-        if (seen.has(configDigest)) this.#report({ ...nothing, basis: name, basisConfig: configDigest, result: 'same-image' });
-        else if (there[0] !== undefined && !this.options.force) this.#report({ ...nothing, basis: name, basisConfig: configDigest, result: 'exists', deltaDigest: there[0] });
-        else candidates.push({ name, image, known: there });
+        if (seen.has(configDigest)) {
+          this.#report({ ...nothing, basis: name, basisConfig: configDigest, result: 'same-image' });
+          continue;
+        }
+        const ends = endsOf(image, target);
+        const there = await standing(this.to, known.get(configDigest) ?? [], ends, this.options);
+        if (there.whole !== null) this.#report({ ...nothing, basis: name, basisConfig: configDigest, result: 'exists', deltaDigest: there.whole, broken: there.broken });
+        else candidates.push({ name, image, known: there, ends });
         seen.add(configDigest);
       } catch (error) {
         this.#failed(name, null, error);
@@ -273,22 +298,23 @@ class Publication {
     });
   }
 
-  async #publishOne({ name, image, known }: Candidate, target: OpenedImage, copies: LayerCopies, directory: string): Promise<PublishOutcome> {
+  async #publishOne(candidate: Candidate, target: OpenedImage, copies: LayerCopies, directory: string): Promise<PublishOutcome> {
     const { options } = this;
+    const { name, image, known } = candidate;
     const job = {
       basis: await copies.localImage(image.source, name), target: await copies.localImage(target.source, options.target ?? ''), directory,
       profile: options.profile, memoryLimitBytes: options.memoryLimitBytes, threads: options.threads,
     };
     const done = await computeInWorker(job, { signal: options.signal, workerPath: options.workerPath, onProgress: (share) => { this.#progress(name, share * computeShare); } });
     const bundle = await bundleOfWork(done, target.input.manifest.digest);
-    const facts = { ...nothing, basis: name, basisConfig: bundle.basisConfig, deltaDigest: bundle.descriptor.digest, deltaBytes: bundle.deltaBytes, layerPullBytes: bundle.layerPullBytes };
+    const facts = { ...nothing, basis: name, basisConfig: bundle.basisConfig, deltaDigest: bundle.descriptor.digest, deltaBytes: bundle.deltaBytes, layerPullBytes: bundle.layerPullBytes, broken: known.broken };
     if (bundle.deltaBytes >= bundle.layerPullBytes) return { ...facts, result: 'not-smaller', deltaDigest: null };
-    return { ...facts, result: 'published', ...(await this.#push(name, bundle, known)) };
+    return { ...facts, result: 'published', ...(await this.#push(candidate, bundle)) };
   }
 
   /** Uploads run beside the computations of others, one after another among themselves: they share one link and one list. */
-  #push(name: string, bundle: DeltaBundle, known: readonly string[]): ReturnType<typeof pushInstead> {
-    const pushed = this.#listing.then(() => pushInstead(this.to, bundle, known, {
+  #push({ name, known, ends }: Candidate, bundle: DeltaBundle): ReturnType<typeof pushInstead> {
+    const pushed = this.#listing.then(() => replaceDeltas(this.to, bundle, { ends, known }, {
       signal: this.options.signal, onProgress: (done, total) => { this.#progress(name, computeShare + (1 - computeShare) * (done / total)); },
     }));
     this.#listing = pushed.catch(() => undefined);
