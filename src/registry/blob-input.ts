@@ -3,14 +3,14 @@ import { sha256Digest } from '../oci/digest.js';
 import { mediaTypes } from '../oci/media-types.js';
 import { fileRange, openFile } from './file-bytes.js';
 
-/** A blob to write into a layout or archive. Its bytes are checked against the descriptor while they are written. */
+/** A blob to write into an archive. Its bytes are checked against the descriptor while they are written. */
 export interface BlobInput {
   readonly descriptor: Descriptor;
   /** The bytes, from the beginning. Called once. */
   open(): AsyncIterable<Buffer>;
 }
 
-/** What a layout or archive shall hold. */
+/** What an archive shall hold. */
 export interface LayoutContents {
   /** Every blob, manifests and configs included, in the order in which they are to lie. A digest that comes again is written once. */
   readonly blobs: Iterable<BlobInput> | AsyncIterable<BlobInput>;

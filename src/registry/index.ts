@@ -9,7 +9,6 @@ export * from './fallback-tag.js';
 export { printable } from './failures.js';
 export * from './image-source.js';
 export * from './layer.js';
-export * from './layout.js';
 export * from './layout-reader.js';
 export * from './limits.js';
 export * from './push.js';

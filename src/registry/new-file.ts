@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
 
 /** A name beside `path` that nothing has yet. */
-export function temporaryName(path: string): string {
+function temporaryName(path: string): string {
   return join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
 }
 
@@ -21,9 +21,7 @@ export function writeError(error: unknown, path: string): WhittleError {
     case 'EROFS': return new WhittleError('STORAGE_READ_ONLY', `${path}: read-only filesystem`, { ...options, hint: 'Name a place on a filesystem that is not read-only.' });
     case 'ENOENT':
     case 'ENOTDIR': return new WhittleError('USAGE', `${path}: the folder does not exist`, { ...options, hint: 'Make the folder first, or name another place.' });
-    case 'EISDIR':
-    case 'EEXIST':
-    case 'ENOTEMPTY': return new WhittleError('USAGE', `${path} exists already`, options);
+    case 'EISDIR': return new WhittleError('USAGE', `${path} exists already`, options);
     default: return new WhittleError('STORAGE_IO', `${path}: cannot be written (${systemCode})`, options);
   }
 }
@@ -49,7 +47,7 @@ async function fill(path: string, write: (handle: FileHandle) => Promise<void>):
 }
 
 /** Writes a new file in place and makes its content durable; the caller syncs the directory. The error is the system's. */
-export async function writeDurably(path: string, chunks: AsyncIterable<Buffer>): Promise<void> {
+async function writeDurably(path: string, chunks: AsyncIterable<Buffer>): Promise<void> {
   await fill(path, (handle) => writeAll(handle, chunks));
 }
 

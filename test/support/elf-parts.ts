@@ -25,6 +25,27 @@ export function writeElfHeader(file: Buffer, { machine, base, loadedBytes, segme
   file.writeBigUInt64LE(BigInt(loadedBytes), 104);
 }
 
+/** What a tiny ELF32 file's header says. */
+export interface TinyHeader32 {
+  readonly machine: number;
+  /** Where the one segment's header is, and the segment in the file, in memory, and how long it is. */
+  readonly segment: { readonly header: number; readonly offset: number; readonly address: number; readonly size: number; readonly flags: number };
+  /** Where the sections' headers are, and how many; the last is that of their names. None where the file has no sections. */
+  readonly sections?: { readonly offset: number; readonly count: number };
+}
+
+/** Writes the header of an ELF32 file, and that of its one segment. */
+export function writeElf32Header(file: Buffer, { machine, segment, sections }: TinyHeader32): void {
+  file.write('\x7fELF\x01\x01\x01', 'latin1');
+  for (const [at, value] of [[18, machine], [42, 32], [44, 1]] as const) file.writeUInt16LE(value, at);
+  file.writeUInt32LE(segment.header, 28);
+  const fields = [1, segment.offset, segment.address, 0, segment.size, segment.size, segment.flags];
+  for (const [at, value] of fields.entries()) file.writeUInt32LE(value, segment.header + at * 4);
+  if (sections === undefined) return;
+  file.writeUInt32LE(sections.offset, 32);
+  for (const [at, value] of [[46, 40], [48, sections.count], [50, sections.count - 1]] as const) file.writeUInt16LE(value, at);
+}
+
 /** A section's header; `name` is its place among the names. */
 export interface TinySection {
   readonly name: number;

@@ -1,4 +1,5 @@
 import fc from 'fast-check';
+import { writeElf32Header } from './elf-parts.js';
 import { roundTrip, type ContentFile, type OpTriple, type PatchCase } from './patch-codec.js';
 
 /** What an ELF file is for. */
@@ -10,17 +11,19 @@ export interface Machine {
 /** Where a program's code starts, in the file. */
 const start = 0x1000;
 
+function write64(header: Buffer, machine: number, { flags, size }: { readonly flags: number; readonly size: number }): void {
+  header.write('\x7fELF\x02\x01\x01', 'latin1');
+  for (const [at, value] of [[18, machine], [54, 56], [56, 1]] as const) header.writeUInt16LE(value, at);
+  header.writeUInt32LE(64, 32);
+  for (const [at, value] of [[0, 1], [4, flags], [8, start], [16, 0x400000 + start], [32, size], [40, size]] as const) header.writeUInt32LE(value, 64 + at);
+}
+
 /** A program of one segment, which is code or, so its header says, is not. */
 function program({ machine, is64 }: Machine, code: Buffer, isExecutable: boolean): Buffer {
   const header = Buffer.alloc(start);
-  header.write(is64 ? '\x7fELF\x02\x01\x01' : '\x7fELF\x01\x01\x01', 'latin1');
-  header.writeUInt16LE(machine, 18);
-  header.writeUInt32LE(64, is64 ? 32 : 28);
-  header.writeUInt16LE(is64 ? 56 : 32, is64 ? 54 : 42);
-  header.writeUInt16LE(1, is64 ? 56 : 44);
   const flags = isExecutable ? 5 : 4;
-  const places = is64 ? [[0, 1], [4, flags], [8, start], [16, 0x400000 + start], [32, code.length], [40, code.length]] : [[0, 1], [4, start], [8, 0x10000 + start], [16, code.length], [20, code.length], [24, flags]];
-  for (const [at, value] of places) header.writeUInt32LE(value ?? 0, 64 + (at ?? 0));
+  if (is64) write64(header, machine, { flags, size: code.length });
+  else writeElf32Header(header, { machine, segment: { header: 64, offset: start, address: 0x10000 + start, size: code.length, flags } });
   return Buffer.concat([header, code]);
 }
 

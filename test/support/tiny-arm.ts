@@ -1,3 +1,5 @@
+import { writeElf32Header } from './elf-parts.js';
+
 const base = 0x10000;
 const codeOffset = 0x1000;
 const names = '\0.text\0.ARM.exidx\0.rodata\0';
@@ -46,9 +48,7 @@ export function tinyArm(program: TinyArm): TinyArmProgram {
   const strings = data + sizes.length * 16;
   const sections = strings + 32;
   const file = Buffer.alloc(sections + 5 * 40);
-  file.write('\x7fELF\x01\x01\x01', 'latin1');
-  for (const [at, value] of [[18, 40], [42, 32], [44, 1], [46, 40], [48, 5], [50, 4]] as const) file.writeUInt16LE(value, at);
-  for (const [at, value] of [[28, 52], [32, sections], [52, 1], [60, base], [68, file.length], [72, file.length], [76, 5]] as const) file.writeUInt32LE(value, at);
+  writeElf32Header(file, { machine: 40, segment: { header: 52, offset: 0, address: base, size: file.length, flags: 5 }, sections: { offset: sections, count: 5 } });
   const section = (number: number, fields: readonly number[]): void => {
     for (const [place, value] of fields.entries()) file.writeUInt32LE(value, sections + number * 40 + place * 4);
   };
