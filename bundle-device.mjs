@@ -18,7 +18,7 @@ const platform = { os: 'linux', architecture: 'amd64' };
 const httpClient = `
 const Dispatcher = require('undici/lib/dispatcher/dispatcher.js');
 Dispatcher.prototype.request = require('undici/lib/api/api-request.js');
-module.exports = { Agent: require('undici/lib/dispatcher/agent.js') };
+module.exports = { Agent: require('undici/lib/dispatcher/agent.js'), buildConnector: require('undici/lib/core/connect.js') };
 `;
 
 /** HTTP/2, which a registry is never asked for: Node's module of it takes as long to load as all others of a request. */

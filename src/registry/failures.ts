@@ -48,6 +48,7 @@ function codeOfStatus(status: number): { code: ErrorCode; retryable: boolean } {
     case 401: return { code: 'REGISTRY_UNAUTHORIZED', retryable: false };
     case 403: return { code: 'REGISTRY_FORBIDDEN', retryable: false };
     case 404: return { code: 'REGISTRY_NOT_FOUND', retryable: false };
+    case 407: return { code: 'REGISTRY_UNREACHABLE', retryable: false };
     case 408: return { code: 'REGISTRY_UNAVAILABLE', retryable: true };
     case 429: return { code: 'REGISTRY_RATE_LIMITED', retryable: true };
     case 501: return { code: 'REGISTRY_BAD_RESPONSE', retryable: false };

@@ -112,7 +112,7 @@ class BlobPush {
     const location = response.header('location') ?? '';
     if (location === '' || !URL.canParse(location, response.url.href)) throw badResponse(response.url, this.#subject, 'an upload without a usable Location');
     const url = new URL(location, response.url);
-    if (url.protocol !== 'https:' && url.protocol !== response.url.protocol) throw new WhittleError('REGISTRY_TLS', `${response.url.host} wants the upload sent to ${url.host} without TLS`);
+    if (url.protocol !== 'https:' && url.protocol !== response.url.protocol) throw new WhittleError('REGISTRY_TLS', `${response.url.host} wants the upload sent to ${url.host} without TLS`, { hint: 'Behind a proxy of its own a registry must be told that it is reached by TLS: X-Forwarded-Proto, or its setting for its own URL.' });
     url.username = '';
     url.password = '';
     return url;

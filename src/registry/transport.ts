@@ -2,6 +2,7 @@ import { WhittleError } from '../core/errors.js';
 import { Authenticator } from './auth.js';
 import type { CredentialProvider } from './credentials.js';
 import { registryOrigin } from './endpoint.js';
+import { environmentProxies } from './proxy.js';
 import { badResponse, interruption, statusError, type Subject } from './failures.js';
 import { defaultRegistryLimits, type RegistryLimits } from './limits.js';
 import { withRetries, type OnRetry } from './retry.js';
@@ -19,6 +20,8 @@ export interface TransportOptions {
   /** Default `whittle`. */
   readonly userAgent?: string | undefined;
   readonly onRetry?: OnRetry | undefined;
+  /** Where proxies are named; default: the process's. */
+  readonly env?: NodeJS.ProcessEnv | undefined;
   /** Most bytes that the bodies of all answers may have together, tokens and errors too; one that would be too many is BUDGET_EXCEEDED. */
   readonly maxReceivedBytes?: number | undefined;
 }
@@ -53,7 +56,7 @@ export class Transport {
     this.origin = registryOrigin(registry, plainHttp);
     this.limits = { ...defaultRegistryLimits, ...options.limits };
     this.#onRetry = options.onRetry;
-    this.#wire = new Wire({ limits: this.limits, ca: options.ca, userAgent: options.userAgent ?? 'whittle', maxReceivedBytes: options.maxReceivedBytes });
+    this.#wire = new Wire({ limits: this.limits, ca: options.ca, userAgent: options.userAgent ?? 'whittle', proxies: environmentProxies(options.env ?? process.env), maxReceivedBytes: options.maxReceivedBytes });
     this.#auth = new Authenticator({ registry, origin: this.origin, credentials: options.credentials, plainHttp: plainHttp === true, wire: this.#wire });
   }
 

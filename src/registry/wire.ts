@@ -1,8 +1,9 @@
 import type { Readable } from 'node:stream';
-import type { Agent, Dispatcher } from 'undici';
+import type { Agent, buildConnector, Dispatcher } from 'undici';
 import { WhittleError } from '../core/errors.js';
 import { badResponse, DocumentTimeout, transportError, type ResponseHead, type Subject } from './failures.js';
 import type { RegistryLimits } from './limits.js';
+import type { ProxyFinder } from './proxy.js';
 import { ReceiveGate } from './receive-gate.js';
 
 /** Methods that the distribution protocol uses. */
@@ -40,6 +41,8 @@ export interface WireOptions {
   /** PEM certificates to trust besides none of the usual ones: replaces the default set. */
   readonly ca?: string | Buffer | readonly (string | Buffer)[] | undefined;
   readonly userAgent: string;
+  /** Undefined: every host is reached directly. */
+  readonly proxies?: ProxyFinder | undefined;
   /** Most bytes that the bodies of all answers may have together; default: no bound. */
   readonly maxReceivedBytes?: number | undefined;
 }
@@ -77,27 +80,47 @@ function wrap(url: URL, data: Dispatcher.ResponseData, documentTimeoutMs: number
 export class Wire {
   readonly limits: RegistryLimits;
   readonly #agentOptions: Agent.Options;
+  readonly #connect: buildConnector.BuildOptions;
+  readonly #proxies: ProxyFinder | undefined;
+  /** Origins of proxies that requests went to. */
+  readonly #proxyOrigins = new Set<string>();
   /** Made when it is first needed: of all modules the client takes the longest to load, and images in files need none. */
   #agent: Promise<Dispatcher> | undefined;
   readonly #userAgent: string;
   readonly #gate: ReceiveGate;
 
-  constructor({ limits, ca, userAgent, maxReceivedBytes }: WireOptions) {
+  constructor({ limits, ca, userAgent, proxies, maxReceivedBytes }: WireOptions) {
     this.limits = limits;
     this.#userAgent = userAgent;
+    this.#proxies = proxies;
+    this.#connect = { timeout: limits.connectTimeoutMs, ...(ca === undefined ? {} : { ca: typeof ca === 'string' || Buffer.isBuffer(ca) ? ca : [...ca] }) };
     this.#gate = new ReceiveGate(maxReceivedBytes ?? Infinity);
     this.#agentOptions = {
       connections: limits.connections,
       headersTimeout: limits.headersTimeoutMs,
       bodyTimeout: limits.bodyTimeoutMs,
       maxHeaderSize: 32 * 1024,
-      connect: { timeout: limits.connectTimeoutMs, ...(ca === undefined ? {} : { ca: typeof ca === 'string' || Buffer.isBuffer(ca) ? ca : [...ca] }) },
     };
   }
 
   async #open(): Promise<Dispatcher> {
     const { Agent } = await import('undici');
-    return new Agent(this.#agentOptions).compose(this.#gate.interceptor);
+    return new Agent({ ...this.#agentOptions, connect: await this.#connector() }).compose(this.#gate.interceptor);
+  }
+
+  async #connector(): Promise<buildConnector.BuildOptions | buildConnector.connector> {
+    if (this.#proxies === undefined) return this.#connect;
+    const { tunnelConnector } = await import('./tunnel.js');
+    return tunnelConnector(this.#proxies, (origin) => this.#proxyOrigins.has(origin), this.#connect);
+  }
+
+  /** Where a request goes, and what it says there: plain http is asked of its proxy by the whole URL. */
+  #route(url: URL): { origin: string; path: string; headers: Record<string, string> } {
+    const proxy = url.protocol === 'http:' ? this.#proxies?.(url) : undefined;
+    if (proxy === undefined) return { origin: url.origin, path: url.pathname + url.search, headers: {} };
+    const { origin } = proxy.url;
+    this.#proxyOrigins.add(origin);
+    return { origin, path: url.origin + url.pathname + url.search, headers: { host: url.host, ...(proxy.authorization === undefined ? {} : { 'proxy-authorization': proxy.authorization }) } };
   }
 
   /** Bytes of the bodies of all answers so far, read or not. */
@@ -110,9 +133,11 @@ export class Wire {
     try {
       this.#agent ??= this.#open();
       const agent = await this.#agent;
+      const route = this.#route(url);
       const data = await agent.request({
-        origin: url.origin, path: url.pathname + url.search, method,
+        origin: route.origin, path: route.path, method,
         headers: {
+          ...route.headers,
           'user-agent': this.#userAgent,
           // A body compressed on the way has other bytes than its digest says.
           'accept-encoding': 'identity',
