@@ -13,7 +13,7 @@ import { Collapser, expandedSize } from './expansion.js';
 import { inflatedContent } from './inflated-content.js';
 import type { DeltaIndex } from './index-blob.js';
 import { deltaLimits } from './limits.js';
-import { MetaCoder } from './meta-coder.js';
+import { MetaCoder, type CodedLayer } from './meta-coder.js';
 import type { ContentPlan, ContentRef, LayerPlan } from './plan.js';
 import { SegmentDecoder, type SegmentCodec } from './segments.js';
 import type { TargetSink } from './sink.js';
@@ -57,6 +57,10 @@ type PatchPlan = Extract<ContentPlan, { kind: 'patch' }>;
 
 const chunkBytes = 256 * 1024;
 const turnMs = 20;
+const noBytes = Buffer.alloc(0);
+
+/** What a damaged basis may look like, as its contents are only hashed together with what is made of them. */
+const blamable: readonly string[] = ['DELTA_MISMATCH', 'DELTA_CORRUPT', 'BASIS_DAMAGED'];
 
 /**
  * Rebuilds the layers that a delta carries, in manifest order, and hands them to the sink; each layer's tar is
@@ -112,6 +116,18 @@ class Applier {
     this.#rebuilt.set(layer, entries);
     await this.options.sink.beginLayer(layer, plan.meta);
     const hash = createHash('sha256');
+    try {
+      await this.#contents(layer, plan, hash);
+      for (const bytes of trailerBytes(plan.meta)) hash.update(bytes);
+      this.#require(layer, plan, hash);
+    } catch (error) {
+      throw await this.#blame(plan, error);
+    }
+    await this.options.sink.endLayer(layer, plan.meta);
+  }
+
+  async #contents(layer: number, plan: CodedLayer, hash: Hash): Promise<void> {
+    const { entries } = plan;
     const ahead = this.#copiesAhead(plan, entries);
     try {
       for (const [entry, content] of plan.content.entries()) {
@@ -126,16 +142,13 @@ class Applier {
     } finally {
       await ahead.close();
     }
-    for (const bytes of trailerBytes(plan.meta)) hash.update(bytes);
-    await this.#endLayer(layer, plan, hash);
   }
 
-  async #endLayer(layer: number, plan: LayerPlan, hash: Hash): Promise<void> {
+  /** Throws DELTA_MISMATCH unless the layer's tar has its diffID. */
+  #require(layer: number, { meta }: LayerPlan, hash: Hash): void {
     const found = `sha256:${hash.digest('hex')}`;
-    if (found !== plan.meta.diffId) {
-      throw new WhittleError('DELTA_MISMATCH', `layer ${String(layer)} came out as ${found} instead of ${plan.meta.diffId}`, { data: { layer, found, expected: plan.meta.diffId } });
-    }
-    await this.options.sink.endLayer(layer, plan.meta);
+    if (found === meta.diffId) return;
+    throw new WhittleError('DELTA_MISMATCH', `layer ${String(layer)} came out as ${found} instead of ${meta.diffId}`, { data: { layer, found, expected: meta.diffId } });
   }
 
   #copiesAhead({ content }: LayerPlan, entries: PackedEntries): CopiesAhead {
@@ -159,48 +172,38 @@ class Applier {
     return this.#patched(target, content);
   }
 
-  /** Hashes content that is already there, checking it against its record; the sink links or copies it after. */
+  /**
+   * Adds content that is already there to the layer's hash; the sink links or copies it after. It is not compared with its record, as the
+   * layer is with its diffID. Gives its digest.
+   */
   async #copied({ record, hash }: TargetEntry, origin: ContentRef, read: BasisBytes | undefined): Promise<Buffer> {
-    try {
-      return read === undefined ? await this.#copiedFrom(await this.#open(origin, true), origin, record, hash) : this.#copiedBytes(read, origin, record, hash);
-    } catch (error) {
-      // Whoever has the content says more exactly which of it is damaged.
-      if (isWhittleError(error) && error.code === 'BASIS_DAMAGED') await (await this.#open(origin, false)).close();
-      throw error;
+    const expected = this.#digest(origin);
+    const own = expected === null ? createHash('sha256') : null;
+    const take = (bytes: Buffer): void => {
+      hash.update(bytes);
+      own?.update(bytes);
+    };
+    if (read === undefined) await this.#copiedFrom(origin, record, take);
+    else {
+      if (read.bytes.length !== record.header.sizeBytes) throw damaged(origin);
+      take(read.bytes);
+      read.hashed();
     }
+    return expected ?? own?.digest() ?? noBytes;
   }
 
-  #copiedBytes({ bytes, verified }: BasisBytes, origin: ContentRef, record: LayerEntry, hash: Hash): Buffer {
-    if (bytes.length !== record.header.sizeBytes) throw damaged(origin);
-    hash.update(bytes);
-    const digest = createHash('sha256').update(bytes).digest();
-    this.#require(origin, digest);
-    verified();
-    return digest;
-  }
-
-  async #copiedFrom(content: BasisContent, origin: ContentRef, record: LayerEntry, hash: Hash): Promise<Buffer> {
+  async #copiedFrom(origin: ContentRef, record: LayerEntry, take: (bytes: Buffer) => void): Promise<void> {
+    const content = await this.#open(origin);
     try {
       if (content.sizeBytes !== record.header.sizeBytes) throw damaged(origin);
-      const own = createHash('sha256');
       for (const chunk of chunksOf(content, this.#buffer, () => damaged(origin))) {
-        hash.update(chunk);
-        own.update(chunk);
+        take(chunk);
         if (this.#isTurn()) await this.#turn();
       }
-      const digest = own.digest();
-      this.#require(origin, digest);
-      content.verified?.();
-      return digest;
+      content.hashed?.();
     } finally {
       await content.close();
     }
-  }
-
-  /** Throws BASIS_DAMAGED unless content with this digest is what its record says. */
-  #require(origin: ContentRef, digest: Buffer): void {
-    const expected = this.#digest(origin);
-    if (expected !== null && !digest.equals(expected)) throw damaged(origin);
   }
 
   async #patched({ layer, entry, record, hash }: TargetEntry, { sources: refs, expansion }: PatchPlan): Promise<Buffer> {
@@ -215,7 +218,7 @@ class Applier {
     };
     const collapser = new Collapser(expansion?.deflated ?? [], give);
     try {
-      for (const ref of refs) sources.push(await this.#open(ref, false));
+      for (const ref of refs) sources.push(await this.#open(ref));
       if (expansion !== null && expansion.inflated.length > 0) sources.push(await inflatedContent(expansion.inflated, sources, this.options.scratchDir ?? tmpdir()));
       await this.#segments.file(sources, expandedSize(record.header.sizeBytes, expansion), (chunk) => collapser.push(chunk));
     } finally {
@@ -236,10 +239,32 @@ class Applier {
     return meta?.entries.at(ref.entry)?.digest ?? null;
   }
 
-  async #open(ref: ContentRef, callerVerifies: boolean): Promise<BasisContent> {
+  async #open(ref: ContentRef): Promise<BasisContent> {
     const { layer, entry } = this.#origin(ref);
     if (ref.from === 'target') return this.options.sink.openContent(layer, entry);
-    return this.options.basis.openContent(layer, entry, { callerVerifies });
+    return this.options.basis.openContent(layer, entry, { callerVerifies: true });
+  }
+
+  /**
+   * Why a layer did not come out as it should: BASIS_DAMAGED for the first content of the basis in `plan` that is not what its record
+   * says, and `error` when all of it is.
+   */
+  async #blame({ content }: LayerPlan, error: unknown): Promise<unknown> {
+    if (!isWhittleError(error) || !blamable.includes(error.code)) return error;
+    const seen = new Set<string>();
+    try {
+      for (const ref of content.flatMap(refsOf)) {
+        const { from, layer, entry } = this.#origin(ref);
+        const place = `${String(layer)}/${String(entry)}`;
+        if (from === 'target' || seen.has(place)) continue;
+        seen.add(place);
+        await (await this.options.basis.openContent(layer, entry)).close();
+        if (this.#isTurn()) await this.#turn();
+      }
+    } catch (cause) {
+      return cause;
+    }
+    return error;
   }
 
   #isTurn(): boolean {
@@ -252,6 +277,12 @@ class Applier {
     this.#turnAt = performance.now();
     if (this.options.signal?.aborted === true) throw new WhittleError('INTERRUPTED', 'stopped while applying the delta');
   }
+}
+
+/** What the content of an entry is made from. */
+function refsOf(content: ContentPlan): readonly ContentRef[] {
+  if (content.kind === 'none') return [];
+  return content.kind === 'copy' ? [content.origin] : content.sources;
 }
 
 /** Headers that cannot be are the delta's fault here, not a tar's. */

@@ -14,8 +14,8 @@ export interface BasisContent {
   readonly fd: number;
   readonly extents: readonly FileExtent[];
   readonly sizeBytes: number;
-  /** To be called when a caller that verifies has found the content to be what its record says. */
-  verified?(): void;
+  /** To be called when a caller that verifies has read all of the content. */
+  hashed?(): void;
   close(): Promise<void>;
 }
 
@@ -28,13 +28,13 @@ export interface BasisEntry {
 /** All of a content, as it was read. */
 export interface BasisBytes {
   readonly bytes: Buffer;
-  /** To be called when the caller has found the content to be what its record says. */
-  readonly verified: () => void;
+  /** To be called when the caller has hashed it. */
+  readonly hashed: () => void;
 }
 
 /** How much a caller of `openContent` trusts the medium. */
 export interface OpenContentOptions {
-  /** The caller reads all of the content and compares its digest itself, so that it need not be read twice. */
+  /** The caller compares a digest of what it makes of the content before that is kept, so that the content need not be read twice. */
   readonly callerVerifies?: boolean;
 }
 
@@ -51,7 +51,7 @@ export interface Basis {
    */
   openContent(layer: number, entry: number, options?: OpenContentOptions): Promise<BasisContent>;
   /**
-   * Reads contents of at most 128 KiB each and 384 KiB in all, for a caller who compares their digests itself. Undefined for those that
+   * Reads contents of at most 128 KiB each and 384 KiB in all, for a caller who verifies what it makes of them. Undefined for those that
    * `openContent` is to be asked for: what is gone or not of its recorded size, for one. They are good until the call after the next.
    */
   readContents?(wanted: readonly BasisEntry[]): Promise<readonly (BasisBytes | undefined)[]>;

@@ -15,12 +15,14 @@ const scratchBytes = 448 * 1024;
 
 /**
  * Layers whose contents are files, as a delta's basis. Every content is hashed and compared with its record before it is
- * given, unless this object hashed the very same file before or the caller does so.
+ * given, unless this object did so with the very same file before or the caller verifies what it makes of them.
  */
 export class ContentsBasis<L extends LayerContents> implements HeldBasis {
   readonly layers: readonly LayerMeta[];
   /** By layer and entry: what files whose content was checked looked like then, to tell that they are still the same. */
   readonly #checked: readonly Map<number, FileStat>[];
+  /** The same of files whose content was hashed, by this object or by whoever opened them. */
+  readonly #hashed: readonly Map<number, FileStat>[];
   readonly #buffer = Buffer.allocUnsafeSlow(readBytes);
   /** Made when they are first needed. */
   readonly #scratch: Buffer[] = [];
@@ -31,6 +33,7 @@ export class ContentsBasis<L extends LayerContents> implements HeldBasis {
   constructor(readonly image: HeldImage, readonly storeLayers: readonly L[], private readonly release: () => Promise<void>) {
     this.layers = storeLayers.map((layer) => layer.meta);
     this.#checked = storeLayers.map(() => new Map<number, FileStat>());
+    this.#hashed = storeLayers.map(() => new Map<number, FileStat>());
   }
 
   async openContent(layer: number, entry: number, { callerVerifies = false }: OpenContentOptions = {}): Promise<BasisContent> {
@@ -55,7 +58,7 @@ export class ContentsBasis<L extends LayerContents> implements HeldBasis {
         throw error;
       }
       const sizeBytes = from.meta.entries.at(entry)?.header.sizeBytes ?? 0;
-      return { fd: file.fd, extents, sizeBytes, verified: () => { this.#checked[layer]?.set(entry, stat); }, close: () => file.close() };
+      return { fd: file.fd, extents, sizeBytes, hashed: () => { this.#hashed[layer]?.set(entry, stat); }, close: () => file.close() };
     });
   }
 
@@ -74,7 +77,7 @@ export class ContentsBasis<L extends LayerContents> implements HeldBasis {
       const stat = stats[at];
       const bytes = contents[at++];
       if (stat?.kind !== 'file' || bytes === undefined) return undefined;
-      return { bytes, verified: () => { this.#checked[layer]?.set(entry, stat); } };
+      return { bytes, hashed: () => { this.#hashed[layer]?.set(entry, stat); } };
     });
   }
 
@@ -87,9 +90,9 @@ export class ContentsBasis<L extends LayerContents> implements HeldBasis {
     return extents.length === 1 && extent?.offset === 0 && extent.lengthBytes <= smallBytes ? path : undefined;
   }
 
-  /** What the file of `entry` looked like when its content was checked; undefined before that. */
-  checkedStat(layer: number, entry: number): FileStat | undefined {
-    return this.#checked[layer]?.get(entry);
+  /** What the file of `entry` looked like when its content was last hashed; undefined before that. */
+  hashedStat(layer: number, entry: number): FileStat | undefined {
+    return this.#hashed[layer]?.get(entry);
   }
 
   /** Hashes the content, unless this very file was hashed before and has not changed since. */
@@ -106,6 +109,7 @@ export class ContentsBasis<L extends LayerContents> implements HeldBasis {
     const expected = layer.meta.entries.at(entry)?.digest;
     if (expected === null || expected === undefined || !hash.digest().equals(expected)) throw this.#damaged(layer, entry);
     this.#checked[layerNumber]?.set(entry, stat);
+    this.#hashed[layerNumber]?.set(entry, stat);
   }
 
   #damaged(layer: L, entry: number, cause?: unknown): WhittleError {

@@ -168,7 +168,7 @@ export class LayerBuilder {
     if (origin.from === 'basis') {
       const basis = this.#basis?.storeLayers[origin.layer];
       if (basis === undefined) throw new WhittleError('INTERNAL', 'content of a basis that the builder was not told of');
-      return { place: basis.place(origin.entry), header: basis.meta.entries.at(origin.entry)?.header, basis, entry: origin.entry, stat: this.#basis?.checkedStat(origin.layer, origin.entry) };
+      return { place: basis.place(origin.entry), header: basis.meta.entries.at(origin.entry)?.header, basis, entry: origin.entry, stat: this.#basis?.hashedStat(origin.layer, origin.entry) };
     }
     const from = this.#layer(origin.layer);
     await from.writer?.flush();

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, readSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { WhittleError } from '../../../src/core/errors.js';
 import type { Basis, BasisBytes, BasisEntry } from '../../../src/delta/basis.js';
 import { computeDelta, type ComputedDelta } from '../../../src/delta/encode/compute.js';
 import { applyDelta, parseDeltaIndex } from '../../../src/delta/index.js';
@@ -42,9 +43,9 @@ class ContentSink extends MemorySink {
 }
 
 /** The old image as a basis that reads in groups into two buffers in turn, changed by `change`. */
-function grouped(change: (entry: number, bytes: Buffer) => Buffer | undefined): { basis: Basis; verified: Set<number> } {
+function grouped(change: (entry: number, bytes: Buffer) => Buffer | undefined): { basis: Basis; hashed: Set<number> } {
   const scratch = [Buffer.alloc(1 << 20), Buffer.alloc(1 << 20)];
-  const verified = new Set<number>();
+  const hashed = new Set<number>();
   let turn = 0;
   const readContents = async (wanted: readonly BasisEntry[]): Promise<(BasisBytes | undefined)[]> => {
     const into = scratch[turn = 1 - turn]?.fill(0xee) ?? Buffer.alloc(0);
@@ -55,36 +56,52 @@ function grouped(change: (entry: number, bytes: Buffer) => Buffer | undefined): 
       const bytes = into.subarray(used, used += sizeBytes);
       readSync(fd, bytes, 0, sizeBytes, extents[0]?.offset ?? 0);
       const changed = change(entry, bytes);
-      read.push(changed === undefined ? undefined : { bytes: changed, verified: () => { verified.add(entry); } });
+      read.push(changed === undefined ? undefined : { bytes: changed, hashed: () => { hashed.add(entry); } });
     }
     return read;
   };
-  return { basis: { layers: old.layers, openContent: (layer, entry) => old.openContent(layer, entry), readContents }, verified };
+  return { basis: { layers: old.layers, openContent: (layer, entry) => old.openContent(layer, entry), readContents }, hashed };
 }
 
-async function apply(basis: Basis): Promise<ContentSink> {
-  const sink = new ContentSink();
+async function apply(basis: Basis, sink = new ContentSink(), index = parseDeltaIndex(delta.index)): Promise<ContentSink> {
   const data = [readFileSync(join(dir, 'data'))];
-  await applyDelta({ index: parseDeltaIndex(delta.index), data: (async function* () { for (const part of data) yield await Promise.resolve(part); })(), basis, sink });
+  await applyDelta({ index, data: (async function* () { for (const part of data) yield await Promise.resolve(part); })(), basis, sink });
   return sink;
 }
 
-test('small contents come in groups, each checked and given to the sink; the others are opened', async () => {
-  const { basis, verified } = grouped((_, bytes) => bytes);
+test('small contents come in groups, each given to the sink; the others are opened', async () => {
+  const { basis, hashed } = grouped((_, bytes) => bytes);
   const { contents, copies } = await apply(basis);
   const small = [...files.entries()].filter(([, file]) => isSmall(file));
-  expect([...verified]).toEqual(small.map(([entry]) => entry));
+  expect([...hashed]).toEqual(small.map(([entry]) => entry));
   expect(copies).toHaveLength(files.filter(({ content }) => content.length > 0).length);
   expect(contents.size).toBe(small.length);
   for (const [entry, { content }] of small) expect(contents.get(entry)?.equals(content)).toBe(true);
 });
 
-test('a content that is not what its record says is BASIS_DAMAGED, before the sink has it', async () => {
+test('a content that is not what its record says is BASIS_DAMAGED, and the layer is not ended', async () => {
   for (const make of [(bytes: Buffer) => Buffer.alloc(bytes.length, 1), (bytes: Buffer) => bytes.subarray(1)]) {
-    const { basis, verified } = grouped((entry, bytes) => (entry === 301 ? make(bytes) : bytes));
-    await expect(apply(basis)).rejects.toMatchObject({ code: 'BASIS_DAMAGED', data: { entry: 301 } });
-    expect([verified.has(299), verified.has(301), verified.has(302)]).toEqual([true, false, false]);
+    const { basis } = grouped((entry, bytes) => (entry === 301 ? make(bytes) : bytes));
+    const opened: number[] = [];
+    const openContent: Basis['openContent'] = (layer, entry, options) => {
+      if (options?.callerVerifies !== true) opened.push(entry);
+      if (entry === 301 && options?.callerVerifies !== true) return Promise.reject(new WhittleError('BASIS_DAMAGED', 'entry 301', { data: { entry } }));
+      return old.openContent(layer, entry);
+    };
+    const sink = new ContentSink();
+    await expect(apply({ ...basis, openContent }, sink)).rejects.toMatchObject({ code: 'BASIS_DAMAGED', data: { entry: 301 } });
+    expect(sink.layers.size).toBe(0);
+    // Contents are only looked at by themselves to find out which is to blame.
+    expect(opened.at(-1)).toBe(301);
   }
+});
+
+test('a layer that does not come out of a basis without damage is the delta\'s fault', async () => {
+  const { basis } = grouped((_, bytes) => bytes);
+  const sink = new ContentSink();
+  const wrong = { ...parseDeltaIndex(delta.index), layers: [{ diffId: `sha256:${'b'.repeat(64)}`, how: 'delta' as const }] };
+  await expect(apply(basis, sink, wrong)).rejects.toMatchObject({ code: 'DELTA_MISMATCH' });
+  expect(sink.layers.size).toBe(0);
 });
 
 test('what cannot be read in a group is opened by itself', async () => {
