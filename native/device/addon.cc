@@ -8,6 +8,7 @@
 namespace whittle {
 void RegisterLinux(napi_env env, napi_value exports);
 void RegisterDecoder(napi_env env, napi_value exports);
+void RegisterBrotliRebuilder(napi_env env, napi_value exports);
 }  // namespace whittle
 
 NAPI_MODULE_INIT() {
@@ -19,6 +20,7 @@ NAPI_MODULE_INIT() {
 #endif
     whittle::RegisterLinux(env, exports);
     whittle::RegisterDecoder(env, exports);
+    whittle::RegisterBrotliRebuilder(env, exports);
     return exports;
   });
 }

@@ -8,6 +8,7 @@
 namespace whittle {
 void RegisterMatcher(napi_env env, napi_value exports);
 void RegisterEncoder(napi_env env, napi_value exports);
+void RegisterBrotliDecisions(napi_env env, napi_value exports);
 void RegisterMeter(napi_env env, napi_value exports);
 }  // namespace whittle
 
@@ -26,6 +27,7 @@ NAPI_MODULE_INIT() {
 #endif
     whittle::RegisterMatcher(env, exports);
     whittle::RegisterEncoder(env, exports);
+    whittle::RegisterBrotliDecisions(env, exports);
     whittle::RegisterMeter(env, exports);
     return exports;
   });

@@ -81,6 +81,13 @@ export interface DeviceAddon {
   mountOverlay(target: string, lowers: readonly string[], upper: string, work: string): Promise<void>;
   /** Unmounts what is mounted at an absolute path; EBUSY while it is in use. */
   unmount(target: string): Promise<void>;
+  /**
+   * Makes the brotli stream of a text that an encoder made by these decisions, into `out`, which it fills. Off the event loop; none
+   * of the three may change meanwhile. Rejects with `code` DELTA_CORRUPT when they do not give a stream of that size.
+   */
+  rebuildBrotli(text: Buffer, decisions: Buffer, out: Buffer): Promise<void>;
+  /** Memory that `rebuildBrotli` takes for a text of so many bytes beside its three buffers. */
+  rebuildBrotliBytes(textBytes: number): number;
   readonly PatchDecoder: {
     new (options: { readonly profile: CodecProfile }): PatchDecoder;
     /** Memory that a decoder of this profile takes. */
@@ -95,6 +102,8 @@ export interface PatchMeter extends Omit<PatchDecoder, 'close'> {
 }
 
 export interface ServerAddon {
+  /** What `rebuildBrotli` makes a brotli stream of beside its text; empty when it cannot: another text, or a large window. Deterministic. */
+  brotliDecisions(stream: Buffer, text: Buffer): Promise<Buffer>;
   /** Triples (newPos, oldPos, length): newPos ascending, not overlapping; what is not covered is literal. Deterministic. */
   matchFile(options: MatchOptions): Promise<Float64Array>;
   readonly BlockIndex: new (options: { readonly memoryLimitBytes: number }) => BlockIndex;

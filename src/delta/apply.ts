@@ -9,7 +9,7 @@ import { BitDecoder, type BitPort } from './bits.js';
 import { chunksOf } from './content-chunks.js';
 import { CopiesAhead } from './copies-ahead.js';
 import { DataReader } from './data-reader.js';
-import { Collapser, expandedSize } from './expansion.js';
+import { collapseBytes, Collapser, expandedSize } from './expansion.js';
 import { inflatedContent } from './inflated-content.js';
 import type { DeltaIndex } from './index-blob.js';
 import { deltaLimits } from './limits.js';
@@ -208,6 +208,7 @@ class Applier {
 
   async #patched({ layer, entry, record, hash }: TargetEntry, { sources: refs, expansion }: PatchPlan): Promise<Buffer> {
     this.options.observer?.entry?.(layer, entry);
+    if (collapseBytes(expansion) > this.#segments.budgetBytes) throw new WhittleError('DELTA_CORRUPT', 'a brotli stream takes more memory than the delta declares');
     const sources: BasisContent[] = [];
     const own = createHash('sha256');
     const give = async (chunk: Buffer): Promise<void> => {

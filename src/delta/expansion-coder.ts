@@ -1,12 +1,13 @@
 import { WhittleError } from '../core/errors.js';
 import type { BitPort } from './bits.js';
-import { expandedSize, type DeflatedRange, type Expansion, type InflatedRange, type Packing } from './expansion.js';
+import { expandedSize, standInSize, type DeflatedRange, type Expansion, type InflatedRange, type Packing } from './expansion.js';
 import { deltaLimits } from './limits.js';
 import type { MetaModels } from './meta-models.js';
 
 /** Codes how a patched file is expanded (see Expansion): usually not at all, in next to no bits. */
 export class ExpansionCoder {
   #brotliBytes = 0;
+  #decidedBytes = 0;
 
   constructor(private readonly models: MetaModels) {}
 
@@ -19,7 +20,7 @@ export class ExpansionCoder {
     const inflated = this.#list(port, wanted?.inflated, (range, last: InflatedRange | undefined) => this.#inflated(port, range, last, sourceSizes));
     const deflated = this.#list(port, wanted?.deflated, (range, last: DeflatedRange | undefined) => this.#deflated(port, range, last, sizeBytes));
     const expansion = { inflated, deflated };
-    const total = [...inflated, ...deflated].reduce((sum, range) => sum + range.sizeBytes, 0);
+    const total = inflated.reduce((sum, range) => sum + range.sizeBytes, 0) + deflated.reduce((sum, range) => sum + standInSize(range), 0);
     if (total > deltaLimits.expandedBytes) fail('a file inflates to too much');
     if (expandedSize(sizeBytes, expansion) <= 0) fail('an expanded file has no size');
     return expansion;
@@ -51,24 +52,35 @@ export class ExpansionCoder {
     const lengthBytes = numbers.code(port, range?.lengthBytes ?? 0, 5);
     const sizeBytes = numbers.code(port, range?.sizeBytes ?? 0, 6);
     if (lengthBytes === 0 || sizeBytes <= 0 || offset + lengthBytes > fileBytes) fail('a compressed stream lies outside its file');
-    return { offset, lengthBytes, sizeBytes, packing: this.#packing(port, range?.packing, sizeBytes) };
+    return { offset, lengthBytes, sizeBytes, packing: this.#packing(port, range?.packing, { sizeBytes, lengthBytes }) };
   }
 
-  /** Two numbers of 4 bits: zlib's levels; GNU gzip's level and 10; or 0 and brotli's quality. */
-  #packing(port: BitPort, wanted: Packing | undefined, sizeBytes: number): Packing {
+  /** Two numbers of 4 bits: zlib's levels; GNU gzip's level and 10; 0 and brotli's quality; or 0 and 12, and the size of the decisions. */
+  #packing(port: BitPort, wanted: Packing | undefined, { sizeBytes, lengthBytes }: Pick<DeflatedRange, 'sizeBytes' | 'lengthBytes'>): Packing {
     const [wantedLevel, wantedParameter] = numbersOf(wanted);
     const level = this.models.zlibLevels.code(port, wantedLevel, 0);
     const parameter = this.models.zlibLevels.code(port, wantedParameter, 1);
-    if (level > 9 || parameter > (level === 0 ? 11 : gnuParameter) || (level > 0 && parameter === 0)) fail('a stream is compressed in an unknown way');
+    if (level > 9 || parameter > (level === 0 ? decisionsParameter : gnuParameter) || (level > 0 && parameter === 0)) fail('a stream is compressed in an unknown way');
     if (level > 0) return parameter === gnuParameter ? { kind: 'gnu', level } : { kind: 'deflate', level, memLevel: parameter };
+    if (parameter === decisionsParameter) return this.#decisions(port, wanted, sizeBytes, lengthBytes);
     this.#brotliBytes += sizeBytes;
     if (sizeBytes > deltaLimits.brotliBytes || this.#brotliBytes > deltaLimits.brotliTotalBytes) fail('brotli streams hold too much');
     return { kind: 'brotli', quality: parameter };
+  }
+
+  #decisions(port: BitPort, wanted: Packing | undefined, sizeBytes: number, lengthBytes: number): Packing {
+    const decisionBytes = this.models.rangeNumbers.code(port, wanted?.kind === 'decisions' ? wanted.decisionBytes : 0, 7);
+    this.#decidedBytes += sizeBytes;
+    if (sizeBytes > deltaLimits.decidedBytes || this.#decidedBytes > deltaLimits.decidedTotalBytes) fail('brotli streams hold too much');
+    if (decisionBytes === 0 || decisionBytes > lengthBytes) fail('the decisions of a brotli stream are none, or more than it');
+    return { kind: 'decisions', decisionBytes };
   }
 }
 
 /** Stands where zlib's memory level would, which is 9 at most. */
 const gnuParameter = 10;
+/** Stands where brotli's quality would, which is 11 at most. */
+const decisionsParameter = 12;
 
 function numbersOf(packing: Packing | undefined): [level: number, parameter: number] {
   switch (packing?.kind) {
@@ -76,6 +88,7 @@ function numbersOf(packing: Packing | undefined): [level: number, parameter: num
     case 'deflate': return [packing.level, packing.memLevel];
     case 'gnu': return [packing.level, gnuParameter];
     case 'brotli': return [0, packing.quality];
+    case 'decisions': return [0, decisionsParameter];
   }
 }
 

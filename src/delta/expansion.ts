@@ -1,7 +1,8 @@
 import { promisify } from 'node:util';
 import { brotliCompress, constants } from 'node:zlib';
 import { Deflate } from 'pako';
-import { WhittleError } from '../core/errors.js';
+import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
+import { deviceAddon } from '../core/native.js';
 import { GnuDeflate } from './gnu-deflate.js';
 
 /** A raw deflate stream (RFC 1951) inside a source, which is read inflated. */
@@ -16,12 +17,14 @@ export interface InflatedRange {
 
 /**
  * How a compressed stream is made of what it holds: by stock zlib (raw deflate; level and memory level from 1 to 9), by
- * GNU gzip (level from 1 to 9), or by brotli (RFC 7932; window 22, no size hint).
+ * GNU gzip (level from 1 to 9), by brotli (RFC 7932; window 22, no size hint), or by any brotli encoder whose decisions, so
+ * many bytes of them, are told.
  */
 export type Packing =
   | { readonly kind: 'deflate'; readonly level: number; readonly memLevel: number }
   | { readonly kind: 'gnu'; readonly level: number }
-  | { readonly kind: 'brotli'; readonly quality: number };
+  | { readonly kind: 'brotli'; readonly quality: number }
+  | { readonly kind: 'decisions'; readonly decisionBytes: number };
 
 /** A compressed stream inside the target that is coded inflated. */
 export interface DeflatedRange {
@@ -43,9 +46,20 @@ export interface Expansion {
   readonly deflated: readonly DeflatedRange[];
 }
 
+/** Size of what stands for a range in the expanded target: what it holds, and behind that the decisions. */
+export function standInSize({ sizeBytes, packing }: DeflatedRange): number {
+  return sizeBytes + (packing.kind === 'decisions' ? packing.decisionBytes : 0);
+}
+
 /** Size of the expanded form of a target of `sizeBytes`. */
 export function expandedSize(sizeBytes: number, expansion: Expansion | null): number {
-  return (expansion?.deflated ?? []).reduce((sum, range) => sum - range.lengthBytes + range.sizeBytes, sizeBytes);
+  return (expansion?.deflated ?? []).reduce((sum, range) => sum - range.lengthBytes + standInSize(range), sizeBytes);
+}
+
+/** Memory that making the file again takes beside its decoder: what the largest brotli stream needs whose decisions are told. */
+export function collapseBytes(expansion: Expansion | null): number {
+  const each = (range: DeflatedRange): number => (range.packing.kind === 'decisions' ? standInSize(range) + range.lengthBytes + deviceAddon().rebuildBrotliBytes(range.sizeBytes) : 0);
+  return (expansion?.deflated ?? []).reduce((most, range) => Math.max(most, each(range)), 0);
 }
 
 /** Makes one raw deflate stream of what is pushed. */
@@ -55,7 +69,7 @@ export interface Deflater {
 }
 
 /** Makes what the packing says, of one stream. Stock zlib's bytes, which Node's own zlib does not give, or GNU gzip's. */
-export function deflaterFor(packing: Exclude<Packing, { kind: 'brotli' }>): Deflater {
+export function deflaterFor(packing: Extract<Packing, { kind: 'deflate' | 'gnu' }>): Deflater {
   if (packing.kind === 'gnu') {
     const gnu = new GnuDeflate(packing.level);
     return { push: (part, last) => [gnu.push(part, last)] };
@@ -96,8 +110,34 @@ function brotliPacker(quality: number): Packer {
   };
 }
 
-function packerFor(packing: Packing): Packer {
+/** Holds the text and the decisions behind it, and with the last of them the stream. */
+function decisionsPacker(range: DeflatedRange): Packer {
+  const held = Buffer.allocUnsafeSlow(standInSize(range));
+  let at = 0;
+  return {
+    push: async (part, last) => {
+      at += part.copy(held, at);
+      return last ? [await rebuildBrotli(held.subarray(0, range.sizeBytes), held.subarray(range.sizeBytes), range.lengthBytes)] : [];
+    },
+  };
+}
+
+/** Makes the brotli stream of `lengthBytes` of a text and its encoder's decisions. Throws DELTA_CORRUPT when they give none. */
+export async function rebuildBrotli(text: Buffer, decisions: Buffer, lengthBytes: number): Promise<Buffer> {
+  const out = Buffer.allocUnsafeSlow(lengthBytes);
+  try {
+    await deviceAddon().rebuildBrotli(text, decisions, out);
+  } catch (error) {
+    if (!isWhittleError(error) && systemErrorCode(error) === 'DELTA_CORRUPT') throw new WhittleError('DELTA_CORRUPT', (error as Error).message, { cause: error });
+    throw error;
+  }
+  return out;
+}
+
+function packerFor(range: DeflatedRange): Packer {
+  const { packing } = range;
   if (packing.kind === 'brotli') return brotliPacker(packing.quality);
+  if (packing.kind === 'decisions') return decisionsPacker(range);
   const deflater = deflaterFor(packing);
   return { push: (part, last) => Promise.resolve(deflater.push(part, last)) };
 }
@@ -125,17 +165,16 @@ export class Collapser {
         rest = rest.subarray(plain);
       }
       if (range === undefined || rest.length === 0) return;
-      const part = rest.subarray(0, range.sizeBytes - this.#taken);
+      const part = rest.subarray(0, standInSize(range) - this.#taken);
       await this.#push(range, part);
       rest = rest.subarray(part.length);
     }
   }
 
   async #push(range: DeflatedRange, part: Buffer): Promise<void> {
-    const { packing } = range;
-    this.#packer ??= packerFor(packing);
+    this.#packer ??= packerFor(range);
     this.#taken += part.length;
-    const last = this.#taken === range.sizeBytes;
+    const last = this.#taken === standInSize(range);
     for (const bytes of await this.#packer.push(part, last)) {
       this.#given += bytes.length;
       if (this.#given > range.lengthBytes) throw new WhittleError('DELTA_CORRUPT', 'a compressed stream comes out too long');

@@ -29,10 +29,13 @@ export const deltaLimits = {
   expandedRanges: 65_536,
   /** Inflated size of all such streams of one file, in its sources and in itself. */
   expandedBytes: 2 ** 29,
-  /** Size, before it is compressed, of one brotli stream: making it takes a time and a memory that grow with it. */
+  /** Size, before it is compressed, of one brotli stream that is compressed again: making it takes a time and a memory that grow with it. */
   brotliBytes: 2 ** 19,
-  /** Size of all brotli streams of a delta, before they are compressed. */
+  /** Size of all such brotli streams of a delta, before they are compressed. */
   brotliTotalBytes: 2 ** 24,
+  /** Size, before it is compressed, of one brotli stream that is made of its encoder's decisions, and of all such streams. */
+  decidedBytes: 2 ** 23,
+  decidedTotalBytes: 2 ** 27,
   /** Coded size of one segment. */
   segmentBytes: 24 * 2 ** 20,
   /** Files or parts of files in one segment. */

@@ -2,7 +2,7 @@ import { dirname } from 'node:path';
 import { WhittleError } from '../../core/errors.js';
 import { deviceAddon } from '../../core/native.js';
 import type { Basis } from '../basis.js';
-import { expandedSize } from '../expansion.js';
+import { collapseBytes, expandedSize } from '../expansion.js';
 import { deltaFormatVersion } from '../format.js';
 import { encodeDeltaIndex, type DeltaLayer, type DeltaProfile, type ImageDigests } from '../index-blob.js';
 import type { ContentRef } from '../plan.js';
@@ -86,6 +86,12 @@ export async function computeDelta(options: ComputeOptions): Promise<ComputedDel
   }
 }
 
+/** Memory that the planned file takes that takes the most to be made of what it is coded as. */
+function largestCollapse(planned: readonly PlannedLayer[]): number {
+  const plans = planned.flatMap(({ plan }) => plan.content);
+  return plans.reduce((most, plan) => Math.max(most, plan.kind === 'patch' ? collapseBytes(plan.expansion) : 0), 0);
+}
+
 class DeltaComputer {
   readonly #matchMemoryBytes: number;
   readonly #threads: number;
@@ -106,7 +112,7 @@ class DeltaComputer {
     const index = encodeDeltaIndex({
       version: deltaFormatVersion, profile: this.options.profile, basis: this.options.basisImage, target: this.options.targetImage, layers,
       basisLayers: used.map((layer) => basis.layers[layer]?.diffId ?? ''), frames, dataSizeBytes: this.data.sizeBytes,
-      memoryBytes: deviceAddon().PatchDecoder.memoryBytes(this.options.profile) + coded.largestBytes,
+      memoryBytes: deviceAddon().PatchDecoder.memoryBytes(this.options.profile) + coded.largestBytes + largestCollapse(planned),
     });
     return { index, dataSizeBytes: this.data.sizeBytes, dataDigest: digest, report: this.#report(planned, coded) };
   }

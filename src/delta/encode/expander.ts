@@ -1,12 +1,19 @@
 import { readSync } from 'node:fs';
 import type { BasisContent } from '../basis.js';
-import type { DeflatedRange, Expansion, InflatedRange } from '../expansion.js';
+import { rebuildBrotli, type DeflatedRange, type Expansion, type InflatedRange, type Packing } from '../expansion.js';
+import type { DeltaProfile } from '../index-blob.js';
 import { deltaLimits } from '../limits.js';
 import { inflatedContent, scratchFile, wholeFile } from '../inflated-content.js';
-import { brotliPacking, deflatePacking, digestOf, findStreams, inflateStream, mayHoldStreams, unpackBrotli, type FoundStream } from './streams.js';
+import { brotliPacking, decisionsOf, deflatePacking, digestOf, findStreams, inflateStream, mayHoldStreams, unpackBrotli, type FoundStream } from './streams.js';
 
 /** Larger files are differenced as they are: both versions are held in memory while they are looked at. */
 const largestFileBytes = 128 * 2 ** 20;
+
+/**
+ * What a brotli stream may hold for its encoder to be run again on the device. That costs no bytes, but ten times as much time as
+ * making the stream of decisions, which take about a tenth of it: not for those who asked for speed.
+ */
+const mostAgainBytes = { small: 2 ** 16, fast: 0 } as const;
 
 /** A file that is one compressed stream, and the sha256 of what the stream holds. */
 export interface PackedFile {
@@ -24,8 +31,8 @@ export class ExpandableFile {
   constructor(private readonly target: BasisContent) {}
 
   /** This file as one compressed stream: gzip, or by its name brotli. What such a stream holds is often there as a file too. Null when it is none. */
-  packed(path: string): PackedFile | null {
-    if (path.endsWith('.br')) return this.target.sizeBytes > deltaLimits.brotliBytes ? null : packedBrotli(this.#content());
+  packed(path: string, profile: DeltaProfile): PackedFile | null {
+    if (path.endsWith('.br')) return this.target.sizeBytes > deltaLimits.decidedBytes ? null : packedBrotli(this.#content(), mostAgainBytes[profile]);
     return this.#mayHoldStreams() ? this.#packedGzip() : null;
   }
 
@@ -92,16 +99,22 @@ export class ExpandableFile {
   }
 }
 
-function packedBrotli(file: Buffer): PackedFile | null {
+function packedBrotli(file: Buffer, mostAgainBytes: number): PackedFile | null {
   const plain = unpackBrotli(file);
   if (plain === null || plain.length === 0) return null;
   return {
     plainDigest: digestOf(plain),
     expansion: async () => {
-      const packing = await brotliPacking(file, plain);
+      const packing = (await brotliPacking(file, plain, mostAgainBytes)) ?? (await decidedPacking(file, plain));
       return packing === null ? null : { inflated: [], deflated: [{ offset: 0, lengthBytes: file.length, sizeBytes: plain.length, packing }] };
     },
   };
+}
+
+async function decidedPacking(file: Buffer, plain: Buffer): Promise<Packing | null> {
+  const decisions = await decisionsOf(file, plain);
+  // The encoder compares every bit that it leaves out; this is the device's own word for it.
+  return decisions === null || !(await rebuildBrotli(plain, decisions, file.length)).equals(file) ? null : { kind: 'decisions', decisionBytes: decisions.length };
 }
 
 function bytesOf(file: Buffer, stream: FoundStream): Buffer {
@@ -139,6 +152,10 @@ function readContent(content: BasisContent, sizeBytes: number): Buffer {
   return out.subarray(0, done);
 }
 
+function isBrotli(packing: Packing): boolean {
+  return packing.kind === 'brotli' || packing.kind === 'decisions';
+}
+
 /** The expanded form of a target, and the inflated streams of its sources, as contents in scratch files; the caller closes both. */
 export async function expand(target: BasisContent, sources: readonly BasisContent[], expansion: Expansion, directory: string): Promise<{ target: BasisContent; inflated: BasisContent | null }> {
   const inflated = expansion.inflated.length === 0 ? null : await inflatedContent(expansion.inflated, sources, directory);
@@ -151,7 +168,9 @@ export async function expand(target: BasisContent, sources: readonly BasisConten
     await put(bytes.subarray(at, range.offset));
     at = range.offset + range.lengthBytes;
     const packed = bytes.subarray(range.offset, at);
-    await put((range.packing.kind === 'brotli' ? unpackBrotli(packed) : inflateStream(packed)) ?? Buffer.alloc(0));
+    const plain = (isBrotli(range.packing) ? unpackBrotli(packed) : inflateStream(packed)) ?? Buffer.alloc(0);
+    await put(plain);
+    if (range.packing.kind === 'decisions') await put((await decisionsOf(packed, plain)) ?? Buffer.alloc(0));
   }
   await put(bytes.subarray(at));
   return { target: wholeFile(file, written), inflated };

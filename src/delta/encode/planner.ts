@@ -1,6 +1,7 @@
 import { serverAddon, type BlockIndex } from '../../core/native.js';
 import type { LayerEntry, LayerMeta } from '../../tar/types.js';
 import type { Basis } from '../basis.js';
+import type { Expansion } from '../expansion.js';
 import type { ContentPlan, ContentRef, LayerPlan } from '../plan.js';
 import { nativeContent } from '../segments.js';
 import { ContentIndex } from './content-index.js';
@@ -54,7 +55,7 @@ export class Planner {
   readonly #basisIndex = new ContentIndex('basis');
   readonly #targetIndex = new ContentIndex('target');
   readonly #bases: HeaderBases;
-  #brotliBytes = 0;
+  readonly #packedBytes = { brotli: 0, decisions: 0 };
   #blocks: { readonly index: BlockIndex; readonly refs: ContentRef[] } | null = null;
 
   constructor(private readonly options: PlannerOptions) {
@@ -124,15 +125,20 @@ export class Planner {
   /** A compressed file beside the file that it holds is made of that. */
   async #packed(record: LayerEntry, file: ExpandableFile): Promise<ContentPlan | null> {
     const path = record.header.path.toString('latin1');
-    if (this.options.profile === 'fast' && path.endsWith('.br')) return null;
-    const packed = file.packed(path);
+    const packed = file.packed(path, this.options.profile);
     const plain = packed === null ? undefined : this.#bases.nearest(this.#basisIndex.withDigest(packed.plainDigest), record.header.path) ?? this.#targetIndex.withDigest(packed.plainDigest).at(-1);
     const expansion = plain === undefined ? null : (await packed?.expansion()) ?? null;
     if (plain === undefined || expansion === null) return null;
-    const brotliBytes = expansion.deflated.reduce((sum, range) => sum + (range.packing.kind === 'brotli' ? range.sizeBytes : 0), 0);
-    if (this.#brotliBytes + brotliBytes > deltaLimits.brotliTotalBytes) return null;
-    this.#brotliBytes += brotliBytes;
+    if (!this.#mayPack('brotli', deltaLimits.brotliTotalBytes, expansion) || !this.#mayPack('decisions', deltaLimits.decidedTotalBytes, expansion)) return null;
     return { kind: 'patch', sources: [plain], expansion };
+  }
+
+  /** Counts what streams of this kind hold; false when it would be more than all of them may. */
+  #mayPack(kind: 'brotli' | 'decisions', mostBytes: number, expansion: Expansion): boolean {
+    const bytes = expansion.deflated.reduce((sum, range) => sum + (range.packing.kind === kind ? range.sizeBytes : 0), this.#packedBytes[kind]);
+    if (bytes > mostBytes) return false;
+    this.#packedBytes[kind] = bytes;
+    return true;
   }
 
   async #sources(layer: number, entry: number, record: LayerEntry): Promise<ContentRef[]> {

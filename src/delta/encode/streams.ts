@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { brotliDecompressSync, inflateRawSync } from 'node:zlib';
+import { serverAddon } from '../../core/native.js';
 import { deflaterFor, packBrotli, type Deflater, type Packing } from '../expansion.js';
 import { deltaLimits } from '../limits.js';
 
@@ -103,10 +104,10 @@ export function deflatePacking(bytes: Buffer, inflated: Buffer): Packing | null 
   return null;
 }
 
-/** What a brotli file holds; null when it is none, or holds more than deltaLimits.brotliBytes. */
+/** What a brotli file holds; null when it is none, or holds more than deltaLimits.decidedBytes. */
 export function unpackBrotli(bytes: Buffer): Buffer | null {
   try {
-    return brotliDecompressSync(bytes, { maxOutputLength: deltaLimits.brotliBytes });
+    return brotliDecompressSync(bytes, { maxOutputLength: deltaLimits.decidedBytes });
   } catch {
     return null;
   }
@@ -115,10 +116,17 @@ export function unpackBrotli(bytes: Buffer): Buffer | null {
 /** Brotli's qualities in the order in which programs use them. */
 const qualities = [11, 9, 6, 5, 4, 10] as const;
 
-/** How brotli makes `bytes` of `plain`, or null. */
-export async function brotliPacking(bytes: Buffer, plain: Buffer): Promise<Packing | null> {
+/** How brotli makes `bytes` of `plain`, when that is at most `mostBytes`; or null. */
+export async function brotliPacking(bytes: Buffer, plain: Buffer, mostBytes: number): Promise<Packing | null> {
+  if (plain.length > mostBytes) return null;
   for (const quality of qualities) if ((await packBrotli(plain, quality)).equals(bytes)) return { kind: 'brotli', quality };
   return null;
+}
+
+/** The decisions of the encoder that made `bytes` of `plain`, of which and of `plain` they can be made again; null when they cannot. */
+export async function decisionsOf(bytes: Buffer, plain: Buffer): Promise<Buffer | null> {
+  const decisions = await serverAddon().brotliDecisions(bytes, plain);
+  return decisions.length === 0 || decisions.length > bytes.length ? null : decisions;
 }
 
 /** sha256 of what a compressed file holds, as the digests of tar entries are. */
