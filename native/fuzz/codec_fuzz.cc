@@ -15,6 +15,7 @@
 #include "codec/decode.h"
 #ifdef WHITTLE_FUZZ_MAIN
 #include "codec/encode.h"
+#include "fuzz/mutate.h"
 #endif
 
 namespace {
@@ -69,13 +70,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 #ifdef WHITTLE_FUZZ_MAIN
 namespace {
 
-struct Random {
-  uint64_t state;
-  uint32_t Next(uint32_t limit) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return static_cast<uint32_t>((state >> 33) % limit);
-  }
-};
+using whittle::fuzz::Mutate;
+using whittle::fuzz::Random;
 
 std::vector<uint8_t> ReadFile(const char* path, size_t limit) {
   std::vector<uint8_t> bytes(limit);
@@ -85,20 +81,6 @@ std::vector<uint8_t> ReadFile(const char* path, size_t limit) {
   close(fd);
   bytes.resize(static_cast<size_t>(count));
   return bytes;
-}
-
-void Mutate(std::vector<uint8_t>& bytes, Random& random) {
-  for (uint32_t count = 1 + random.Next(4); count > 0 && !bytes.empty(); count--) {
-    const size_t at = random.Next(static_cast<uint32_t>(bytes.size()));
-    switch (random.Next(6)) {
-      case 0: bytes[at] = static_cast<uint8_t>(random.Next(256)); break;
-      case 1: bytes[at] ^= static_cast<uint8_t>(1u << random.Next(8)); break;
-      case 2: bytes.resize(at); break;
-      case 3: bytes.insert(bytes.begin() + static_cast<ptrdiff_t>(at), static_cast<uint8_t>(random.Next(256))); break;
-      case 4: bytes[at] = 0xff; break;
-      default: std::memset(&bytes[at], 0, std::min<size_t>(bytes.size() - at, 1 + random.Next(16)));
-    }
-  }
 }
 
 /** Ops as a careless matcher would make them: in valid ranges, but anywhere. */
@@ -121,8 +103,7 @@ std::vector<whittle::codec::Op> RandomOps(uint64_t old_size, uint64_t new_size, 
 int main(int count, char** arguments) {
   if (count < 4) return 2;
   const int rounds = atoi(arguments[1]);
-  const char* seed = std::getenv("WHITTLE_SEED");
-  Random random{seed == nullptr ? 12345 : 12344 + std::strtoull(seed, nullptr, 10)};
+  Random random = Random::FromEnvironment();
   long sound = 0;
   for (int round = 0; round < rounds; round++) {
     const int pair = 2 + 2 * static_cast<int>(random.Next(static_cast<uint32_t>((count - 2) / 2)));

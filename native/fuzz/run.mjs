@@ -1,10 +1,12 @@
 // npm run fuzz -- [--rounds N] [--seed S]: the codec with address and undefined-behaviour sanitizers, then every parser in
 // JavaScript. docs/fuzzing.md says what is done. Ends with an exit code other than 0 at the first defect.
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
+import { brotliCompressSync, constants } from 'node:zlib';
 import { transformSync } from '@swc/core';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
@@ -22,12 +24,22 @@ function run(command, args, env = {}) {
 
 const output = join(root, 'native', 'build', 'fuzz');
 mkdirSync(output, { recursive: true });
-const program = join(output, 'codec_fuzz');
-const sources = readdirSync(join(root, 'native', 'codec')).filter((name) => name.endsWith('.cc') && !name.endsWith('_binding.cc')).map((name) => join('native', 'codec', name));
-run(process.env.CXX ?? 'g++', [
-  '-std=c++17', '-g', '-O1', '-fno-sanitize-recover=all', '-fsanitize=address,undefined', '-DWHITTLE_FUZZ_MAIN', '-I', 'native',
-  join('native', 'fuzz', 'codec_fuzz.cc'), ...sources, join('native', 'common', 'content.cc'), '-pthread', '-o', program,
-]);
+
+/** The sources of a directory of native/, without what ties them to Node. */
+const sourcesOf = (directory) => readdirSync(join(root, 'native', directory)).filter((name) => name.endsWith('.cc') && !name.endsWith('_binding.cc')).map((name) => join('native', directory, name));
+
+/** Builds `native/fuzz/<name>.cc` with sanitizers. */
+function build(name, sources) {
+  const program = join(output, name);
+  run(process.env.CXX ?? 'g++', [
+    '-std=c++17', '-g', '-O1', '-fno-sanitize-recover=all', '-fsanitize=address,undefined', '-DWHITTLE_FUZZ_MAIN', '-I', 'native',
+    join('native', 'fuzz', `${name}.cc`), ...sources, join('native', 'common', 'content.cc'), '-pthread', '-o', program,
+  ]);
+  return program;
+}
+
+const codec = build('codec_fuzz', sourcesOf('codec'));
+const brotli = build('brotli_fuzz', [...sourcesOf('brotli'), join('native', 'codec', 'mixing.cc')]);
 
 /** Modules of the tests that make small programs, whole other than the pieces of large ones. */
 async function smallPrograms() {
@@ -70,7 +82,25 @@ function forMachine(machine) {
   });
 }
 
+/** Brotli streams of all qualities and their texts, by turns, written below `output`: text, a program, noise, one byte, nothing. */
+function brotliPairs() {
+  const text = readFileSync(join(root, 'docs', 'format.md'));
+  const library = readFileSync(join(root, 'native', 'build', 'Release', 'whittle_device.node')).subarray(0, 30_000);
+  const plains = { text: text.subarray(0, 20_000), library, noise: createHash('sha512').update('noise').digest(), zeros: Buffer.alloc(20_000), empty: Buffer.alloc(0) };
+  return Object.entries(plains).flatMap(([name, plain]) => {
+    const path = join(output, `${name}.plain`);
+    writeFileSync(path, plain);
+    return [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11].flatMap((quality) => {
+      const params = { [constants.BROTLI_PARAM_QUALITY]: quality, [constants.BROTLI_PARAM_LGWIN]: 10 + ((quality * 5) % 15), [constants.BROTLI_PARAM_MODE]: quality % 3, [constants.BROTLI_PARAM_NPOSTFIX]: quality % 4 };
+      const stream = join(output, `${name}-${String(quality)}.br`);
+      writeFileSync(stream, brotliCompressSync(plain, { params }));
+      return [stream, path];
+    });
+  });
+}
+
 // Old and new by turns: an executable against another, text against text.
 const pairs = [process.execPath, join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'native', 'build', 'Release', 'whittle_device.node'), join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'docs', 'format.md'), join(root, 'docs', 'format-codec.md'), ...(await smallPairs()), ...forMachine(183), ...forMachine(40)];
-run(program, [values.rounds, ...pairs], { WHITTLE_SEED: values.seed });
+run(codec, [values.rounds, ...pairs], { WHITTLE_SEED: values.seed });
+run(brotli, [values.rounds, ...brotliPairs()], { WHITTLE_SEED: values.seed });
 if (!values['native-only']) run('npm', ['test', '--', 'test/property/fuzz-parsers.test.ts'], { WHITTLE_FUZZ_ROUNDS: values.rounds, WHITTLE_SEED: values.seed });
