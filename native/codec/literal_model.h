@@ -84,7 +84,7 @@ class LiteralModel {
     width_ = width;
     for (size_t index = 0; index < size;) {
       uint8_t* byte = bytes + index;
-      if (raw_left_ == 0 && window_ >= kWindow) Judge();
+      if (raw_left_ == 0 && window_ >= (IsAfterRaw() ? kShortWindow : kWindow)) Judge();
       if (raw_left_ != 0) {
         *byte = CodeRaw(coder, *byte);
         index++;
@@ -121,8 +121,12 @@ class LiteralModel {
   static constexpr size_t kHits = 4;            // how many of the last hits are of use
   static constexpr uint32_t kNone = 256;        // as the excluded byte
   static constexpr size_t kExcludedTrust = 56;  // of match_trust_: those that follow are for excluded bytes
-  /** What is compressed already cannot be predicted, and modelling it costs a decoder most of its time. */
-  static constexpr uint32_t kWindow = 1024, kMostSurprises = kWindow * 8 * 31 / 64, kShortestRaw = 2048, kLongestRaw = 32768;
+  /**
+   * What is compressed already cannot be predicted, and modelling it costs a decoder most of its time: few bytes tell, and
+   * after raw ones, which mostly go on, half as many. The bounds are about three standard deviations below what coins give.
+   */
+  static constexpr uint32_t kWindow = 256, kMostSurprises = kWindow * 8 * 30 / 64, kShortWindow = 128, kMostOfShort = kShortWindow * 8 * 29 / 64;
+  static constexpr uint32_t kShortestRaw = 2048, kLongestRaw = 32768;
 
   /**
    * Codes what a long match expects: mostly one decision for as many bytes as made it long, then one for each up to the
@@ -155,9 +159,12 @@ class LiteralModel {
     return 0;
   }
 
+  /** Whether the last window was as by the toss of a coin. */
+  bool IsAfterRaw() const { return raw_run_ > kShortestRaw; }
+
   /** After each window of modelled bytes: when their bits came as by the toss of a coin, the next bytes are not modelled. */
   void Judge() {
-    if (surprises_ > kMostSurprises) {
+    if (surprises_ > (IsAfterRaw() ? kMostOfShort : kMostSurprises)) {
       raw_left_ = raw_run_;
       raw_run_ = std::min(raw_run_ * 2, kLongestRaw);
       match_.Break();

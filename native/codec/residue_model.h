@@ -65,7 +65,7 @@ class ResidueModel {
         flag_refiner_(1024),
         value_table_(Profile::kValueBits + 3),
         value_mixer_(32 * 4 * kMarks, kValues, 16384 * 5 / 2 / kValues),
-        suspicion_(1 << 16, 1500) {
+        suspicion_(size_t{1} << kSuspicionBits, 1500) {
     for (AdaptiveBit& bit : pages_) bit = AdaptiveBit(16384, 2);
     for (AdaptiveBit& bit : quiet_) bit = AdaptiveBit(4096, 2);
     for (AdaptiveBit& bit : blocks_) bit = AdaptiveBit(16384, 2);
@@ -119,6 +119,7 @@ class ResidueModel {
 
  private:
   static constexpr int kGuessBits = 14;
+  static constexpr int kSuspicionBits = 16;
   static constexpr uint8_t kSure = 2;
   static constexpr uint16_t kQuiet = 700;
   static constexpr size_t kMarks = ReferenceRewriter::kMarks;
@@ -139,17 +140,19 @@ class ResidueModel {
     else flags_ <<= span;
   }
 
-  /** How likely some byte of a block differs, in 16 grades, by what became of like bytes before. */
-  size_t Suspect(const uint8_t* old, size_t span) const {
+  /** How likely some byte of a block differs, in 16 grades, by what became of like bytes before. Finds where their suspicions are. */
+  size_t Suspect(const uint8_t* old, size_t span) {
     uint32_t sum = 0;
-    for (size_t index = 0; index < span; index++) sum += suspicion_[Suspicion(old + index)];
+    for (size_t index = 0; index < span; index++) {
+      suspects_[index] = Suspicion(old + index);
+      sum += suspicion_[suspects_[index]];
+    }
     int grade = 0;
     for (sum >>= 11; sum > 0 && grade < 15; sum -= sum >> 1 > 1 ? sum >> 2 : 1) grade++;
     return static_cast<size_t>(grade);
   }
-  static size_t Suspicion(const uint8_t* old) {
-    return (Hash(static_cast<uint32_t>(old[-2] | old[-1] << 8), old[0]) >> 16);
-  }
+  /** By a byte and the two before it. */
+  static uint16_t Suspicion(const uint8_t* old) { return static_cast<uint16_t>((Word(old - 3) >> 8) * 0x9e3779b1u >> (32 - kSuspicionBits)); }
 
   /** True when a byte differs. */
   template <class Coder>
@@ -167,13 +170,13 @@ class ResidueModel {
     bool differed = false;
     size_t index = 0;
     while (index < span) {
-      const size_t quiet = (flags_ & 7) == 0 ? QuietRun(old + index, span - index) : 0;
+      const size_t quiet = (flags_ & 7) == 0 ? QuietRun(suspects_.data() + index, span - index) : 0;
       if (quiet < 2) {
         // A dirty block whose other bytes are equal differs in its last.
-        differed |= CodeByte(coder, old + index, marks + index, bytes + index, position + index, !differed && index + 1 == span);
+        differed |= CodeByte(coder, old + index, marks + index, bytes + index, position + index, !differed && index + 1 == span, suspects_[index]);
         index++;
       } else {
-        const size_t run = CodeQuietRun(coder, old + index, marks + index, bytes + index, quiet, position + index, !differed && index + quiet == span);
+        const size_t run = CodeQuietRun(coder, old + index, marks + index, bytes + index, quiet, position + index, !differed && index + quiet == span, suspects_.data() + index);
         differed |= (flags_ & 1) != 0;
         index += run;
       }
@@ -182,15 +185,15 @@ class ResidueModel {
   }
 
   /** How many of the next bytes rarely differ in their context. */
-  size_t QuietRun(const uint8_t* old, size_t limit) const {
+  size_t QuietRun(const uint16_t* suspects, size_t limit) const {
     size_t count = 0;
-    while (count < limit && suspicion_[Suspicion(old + count)] < kQuiet) count++;
+    while (count < limit && suspicion_[suspects[count]] < kQuiet) count++;
     return count;
   }
 
   /** Codes bytes that rarely differ: mostly one decision for all of them. Stops after the first that differs; returns how many. */
   template <class Coder>
-  size_t CodeQuietRun(Coder& coder, const uint8_t* old, const uint8_t* marks, uint8_t* bytes, size_t size, uint64_t position, bool known) {
+  size_t CodeQuietRun(Coder& coder, const uint8_t* old, const uint8_t* marks, uint8_t* bytes, size_t size, uint64_t position, bool known, const uint16_t* suspects) {
     bool differs = Coder::kEncodes && std::memcmp(old, bytes, size) != 0;
     if (!known) {
       const size_t context = std::min<size_t>(size, 31) * 8 + Distance();
@@ -204,16 +207,16 @@ class ResidueModel {
       return size;
     }
     for (size_t index = 0;; index++) {
-      if (CodeByte(coder, old + index, marks + index, bytes + index, position + index, index + 1 == size)) return index + 1;
+      if (CodeByte(coder, old + index, marks + index, bytes + index, position + index, index + 1 == size, suspects[index])) return index + 1;
     }
   }
 
   template <class Coder>
-  bool CodeByte(Coder& coder, const uint8_t* old, const uint8_t* mark, uint8_t* byte, uint64_t position, bool known) {
+  bool CodeByte(Coder& coder, const uint8_t* old, const uint8_t* mark, uint8_t* byte, uint64_t position, bool known, size_t suspect) {
     const uint8_t difference = Coder::kEncodes ? static_cast<uint8_t>(*byte - *old) : 0;
     const uint8_t before = flags_ & 1 ? static_cast<uint8_t>(byte[-1] - old[-1]) : 0;
     bool differs = known || CodeFlag(coder, old, mark, byte, position, before, difference != 0);
-    uint16_t& suspicion = suspicion_[Suspicion(old)];
+    uint16_t& suspicion = suspicion_[suspect];
     suspicion = static_cast<uint16_t>(suspicion + (((differs ? 65535 : 0) - suspicion) >> 4));
     flags_ = flags_ * 2 + differs;
     if (!differs) {
@@ -374,6 +377,7 @@ class ResidueModel {
   std::array<HistoryMap, kValues> value_maps_;
   Mixer value_mixer_;
   std::vector<uint16_t> suspicion_;
+  std::array<uint16_t, kBlockBytes> suspects_;  // of the block at hand
   std::vector<ByteGuess> guesses_ = std::vector<ByteGuess>(size_t{1} << kGuessBits);
   std::array<AdaptiveBit, 64> sure_;
   std::array<AdaptiveBit, 128> pages_;

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import fc from 'fast-check';
+import { createHash } from 'node:crypto';
 import type { CodecProfile } from '../../../src/core/native.js';
 import { ContentFile, decodeSegments, encodeSegments, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
 
@@ -101,6 +102,22 @@ for (const profile of ['small', 'fast'] as const satisfies CodecProfile[]) {
     expect(streams[1]?.length).toBeLessThan((streams[0]?.length ?? 0) * 0.8);
     const targets = await decodeSegments(file, streams, [[one], [one]], { profile });
     expect(targets.every((decoded) => decoded.equals(one.target))).toBe(true);
+  });
+
+  test(`${profile}: what is compressed already costs its size and little more, and what follows is modelled again`, async () => {
+    const noise = Buffer.concat(Array.from({ length: 1250 }, (_, at) => createHash('sha256').update(String(at)).digest()));
+    const text = Buffer.from(Array.from({ length: 4000 }, (_, at) => `line ${String(at)} of ${String((at * at) % 977)};\n`).join(''));
+    const alone = (target: Buffer): PatchCase => ({ sources: [], target, ops: [] });
+    const cost = async (target: Buffer): Promise<number> => {
+      const streams = await encodeSegments(file, [[alone(target)]], { profile });
+      const [decoded] = await decodeSegments(file, streams, [[alone(target)]], { profile, chunkBytes: 1000 });
+      expect(decoded?.equals(target)).toBe(true);
+      return streams[0]?.length ?? 0;
+    };
+    const [ofNoise, ofText, ofBoth] = [await cost(noise), await cost(text), await cost(Buffer.concat([noise, text]))];
+    expect(ofNoise - noise.length).toBeLessThan(32);
+    // At most one raw run reaches into the text.
+    expect(ofBoth).toBeLessThan(ofNoise + ofText + 32_768);
   });
 }
 
