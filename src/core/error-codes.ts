@@ -38,7 +38,7 @@ export const errorCodes = {
   REGISTRY_NOT_FOUND: { exitCode: exitCodes.notFound, retryable: false, summary: 'The registry has no such repository, tag, manifest or blob.', hint: 'Check the name and the tag; some registries say this for images that need a login.' },
   REGISTRY_RATE_LIMITED: { exitCode: exitCodes.network, retryable: true, summary: 'The registry asks to come back later.', hint: 'Wait and run the same command again; a login often raises the limit.' },
   REGISTRY_TLS: { exitCode: exitCodes.network, retryable: false, summary: 'No trusted TLS connection to the registry.', hint: 'Check the certificate and the clock. A private authority is named by NODE_EXTRA_CA_CERTS=FILE.pem in the environment.' },
-  REGISTRY_UNAUTHORIZED: { exitCode: exitCodes.denied, retryable: false, summary: 'The registry wants a login, or does not accept the one it got.', hint: 'Run docker login for this registry, or give --creds USER:PASSWORD.' },
+  REGISTRY_UNAUTHORIZED: { exitCode: exitCodes.denied, retryable: false, summary: 'The registry wants a login, or does not accept the one it got.', hint: 'Run docker login (or podman login) for this registry, or give --creds USER:PASSWORD.' },
   REGISTRY_UNAVAILABLE: { exitCode: exitCodes.network, retryable: true, summary: 'The registry has a trouble of its own.', hint: 'Wait and run the same command again.' },
   REGISTRY_UNREACHABLE: { exitCode: exitCodes.network, retryable: true, summary: 'The registry could not be reached, or the connection broke.', hint: 'Check the network and the host name; the same command continues where it was.' },
 

@@ -123,20 +123,49 @@ async function fromConfig(file: string, registry: string, env: NodeJS.ProcessEnv
   return stored ?? fromAuthEntry(lookUp(config['auths'], registry), file, registry);
 }
 
-/** The config file that holds logins: `$REGISTRY_AUTH_FILE`, else `config.json` in `$DOCKER_CONFIG` or `~/.docker`. */
-export function credentialFile(env: NodeJS.ProcessEnv): string {
-  const own = env['REGISTRY_AUTH_FILE'];
-  if (own !== undefined && own !== '') return own;
-  const folder = env['DOCKER_CONFIG'];
-  return join(folder !== undefined && folder !== '' ? folder : join(homedir(), '.docker'), 'config.json');
+/** The home directory; undefined for a user whom nobody knows, as in a container. */
+function homeOf(env: NodeJS.ProcessEnv): string | undefined {
+  const named = env['HOME'];
+  if (named !== undefined && named !== '') return named;
+  try {
+    return homedir();
+  } catch {
+    return undefined;
+  }
 }
 
 /**
- * Logins as Docker keeps them: `auths`, `credHelpers` and `credsStore` of the config file, read anew at each call so
+ * The files that hold logins, in their order: the one that `$REGISTRY_AUTH_FILE` or `$DOCKER_CONFIG` names, and no other; else Docker's own,
+ * then those of Podman and skopeo.
+ */
+export function credentialFiles(env: NodeJS.ProcessEnv, userId = process.getuid?.() ?? 0): readonly string[] {
+  const named = (name: string): string | undefined => (env[name] === '' ? undefined : env[name]);
+  const own = named('REGISTRY_AUTH_FILE');
+  if (own !== undefined) return [own];
+  const folder = named('DOCKER_CONFIG');
+  if (folder !== undefined) return [join(folder, 'config.json')];
+  const home = homeOf(env);
+  const session = named('XDG_RUNTIME_DIR');
+  const settings = named('XDG_CONFIG_HOME') ?? (home === undefined ? undefined : join(home, '.config'));
+  return [
+    ...(home === undefined ? [] : [join(home, '.docker', 'config.json')]),
+    session === undefined ? `/run/containers/${String(userId)}/auth.json` : join(session, 'containers', 'auth.json'),
+    ...(settings === undefined ? [] : [join(settings, 'containers', 'auth.json')]),
+  ];
+}
+
+/**
+ * Logins as Docker and Podman keep them: `auths`, `credHelpers` and `credsStore` of `credentialFiles`, the first that has one for the registry, read anew at each call so
  * that a fresh `docker login` counts. Helpers are found on the PATH of `env`. The provider throws REGISTRY_CREDENTIALS when they are there but unusable.
  */
 export function storedCredentials(env: NodeJS.ProcessEnv = process.env): CredentialProvider {
-  return async (registry) => fromConfig(credentialFile(env), registry, env);
+  return async (registry) => {
+    for (const file of credentialFiles(env)) {
+      const found = await fromConfig(file, registry, env);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  };
 }
 
 /** One login for every registry it is asked for: give it only to the client of the registry it is meant for. */

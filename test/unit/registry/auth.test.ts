@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { mediaTypes, sha256Digest } from '../../../src/oci/index.js';
 import { parseChallenges } from '../../../src/registry/challenge.js';
-import { fixedCredentials, isLoopbackHost, parseCreds, redactUrl, RegistryClient, storedCredentials, type TransportOptions } from '../../../src/registry/index.js';
+import { credentialFiles, fixedCredentials, isLoopbackHost, parseCreds, redactUrl, RegistryClient, storedCredentials, type TransportOptions } from '../../../src/registry/index.js';
 import { registryOrigin } from '../../../src/registry/endpoint.js';
 import { sendJson, startScriptedServer, type ScriptedServer, type SeenRequest } from '../../support/scripted-server.js';
 import { collect, expectCode, quick } from './support.js';
@@ -180,6 +180,28 @@ describe('stored logins', () => {
     expect(await look('h', { auths: { h: {} } })).toBeUndefined();
     expect(await look('toString', { auths: {} })).toBeUndefined();
     expect(await storedCredentials({ DOCKER_CONFIG: join(dir, 'nowhere') })('h')).toBeUndefined();
+  });
+
+  test('of Podman and skopeo count where Docker has none, unless one file is named', async () => {
+    const login = (user: string): unknown => ({ auths: { h: { auth: Buffer.from(`${user}:p`).toString('base64') } } });
+    const put = async (path: string, user: string): Promise<void> => {
+      await mkdir(dirname(join(dir, path)), { recursive: true });
+      await writeFile(join(dir, path), JSON.stringify(login(user)));
+    };
+    const env = { HOME: join(dir, 'home'), XDG_RUNTIME_DIR: join(dir, 'run') };
+    const user = async (more: NodeJS.ProcessEnv = {}): Promise<unknown> => (await storedCredentials({ ...env, ...more })('h') as { username: string } | undefined)?.username;
+    expect(await user()).toBeUndefined();
+    for (const [path, name] of [['home/.config/containers/auth.json', 'kept'], ['run/containers/auth.json', 'session'], ['home/.docker/config.json', 'docker']] as const) {
+      await put(path, name);
+      expect(await user()).toBe(name);
+    }
+    await writeFile(join(dir, 'home/.docker/config.json'), '{"auths":{"other":{}}}');
+    expect(await user()).toBe('session');
+    await put('settings/containers/auth.json', 'elsewhere');
+    expect(await user({ XDG_CONFIG_HOME: join(dir, 'settings'), XDG_RUNTIME_DIR: join(dir, 'none') })).toBe('elsewhere');
+    expect(await user({ DOCKER_CONFIG: join(dir, 'none') })).toBeUndefined();
+    expect(await user({ REGISTRY_AUTH_FILE: join(dir, 'settings/containers/auth.json') })).toBe('elsewhere');
+    expect(credentialFiles({ HOME: '/h' }, 12)).toEqual(['/h/.docker/config.json', '/run/containers/12/auth.json', '/h/.config/containers/auth.json']);
   });
 
   test('what is there but unusable is an error without the secret', async () => {
