@@ -10,6 +10,9 @@ export const maxLayers = 512;
 /** Most entries of one index. */
 export const maxIndexEntries = 4096;
 
+/** Documents on the way from a name to an image: its manifest, and indexes within indexes before it. */
+export const maxIndexDepth = 4;
+
 /** Largest compressed layer blob, in bytes. */
 export const maxLayerBlobBytes = 64 * 1024 ** 3;
 

@@ -1,6 +1,7 @@
 export * from './chain-id.js';
 export * from './descriptor.js';
 export * from './digest.js';
+export * from './find-manifest.js';
 export * from './json.js';
 export * from './manifest.js';
 export * from './media-types.js';

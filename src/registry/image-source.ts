@@ -1,8 +1,9 @@
 import { maxConfigBytes, maxLayerBlobBytes, maxManifestBytes } from '../core/limits.js';
 import { WhittleError } from '../core/errors.js';
 import type { Descriptor } from '../oci/descriptor.js';
-import { checkImageManifest, parseConfig, parseManifestOrIndex, type ImageConfig, type Manifest } from '../oci/manifest.js';
-import { formatPlatform, hostPlatform, platformMatches, selectPlatform, type Platform } from '../oci/platform.js';
+import { findManifest } from '../oci/find-manifest.js';
+import { checkImageManifest, parseConfig, type ImageConfig, type Manifest } from '../oci/manifest.js';
+import { formatPlatform, hostPlatform, platformMatches, type Platform } from '../oci/platform.js';
 import { layerTar, type ImageLayer } from './layer.js';
 import { refuseLarge } from './verify.js';
 
@@ -45,18 +46,13 @@ export interface AssembleOptions {
   readonly maxTarBytes?: number | undefined;
 }
 
-const maxIndexDepth = 4;
-
 async function resolveManifest(content: ContentReader, name: string, root: Descriptor, options: AssembleOptions): Promise<ImageDocument<Manifest>> {
-  let descriptor = root;
-  for (let depth = 0; depth < maxIndexDepth; depth++) {
+  const read = async (descriptor: Descriptor): Promise<{ digest: string; mediaType: string; bytes: Buffer }> => {
     refuseLarge(descriptor, `manifest of ${name}`, maxManifestBytes);
-    const bytes = await content.readManifest(descriptor);
-    const parsed = parseManifestOrIndex(bytes, `manifest of ${name}`, descriptor.mediaType);
-    if (parsed.kind === 'manifest') return { descriptor: { mediaType: parsed.mediaType, digest: descriptor.digest, size: bytes.length }, bytes, parsed };
-    descriptor = selectPlatform(parsed.manifests, options.platform ?? hostPlatform(), name);
-  }
-  throw new WhittleError('IMAGE_INVALID', `${name}: indexes within indexes, more than ${String(maxIndexDepth)} deep`);
+    return { digest: descriptor.digest, mediaType: descriptor.mediaType, bytes: await content.readManifest(descriptor) };
+  };
+  const { served: { digest, bytes }, manifest } = await findManifest(await read(root), options.platform ?? hostPlatform(), `manifest of ${name}`, read);
+  return { descriptor: { mediaType: manifest.mediaType, digest, size: bytes.length }, bytes, parsed: manifest };
 }
 
 /** Builds an ImageSource out of a reader and the descriptor of its manifest or index. It owns the reader when it returns, not when it throws. */

@@ -1,6 +1,6 @@
 import { deltaLimits } from '../../delta/limits.js';
 import { parseDeltaIndex } from '../../delta/index-blob.js';
-import { parseManifestOrIndex, parsePlatform, hostPlatform, referenceTarget, selectPlatform, type Manifest } from '../../oci/index.js';
+import { findManifest, parseManifestOrIndex, parsePlatform, hostPlatform, referenceTarget, type Manifest } from '../../oci/index.js';
 import { subjectOfTag } from '../../registry/index.js';
 import { WhittleError } from '../../core/errors.js';
 import { layersCarried } from './bundle.js';
@@ -50,15 +50,13 @@ export async function tabulateDeltas(where: RemoteRepository, options: { readonl
 }
 
 async function findImage({ client, repository, reference }: RemoteRepository, image: string, { platform, signal }: { readonly platform?: string | undefined; readonly signal: AbortSignal }): Promise<{ digest: string; manifest: Manifest }> {
-  let served = await client.getManifest(repository, referenceTarget(reference), { signal });
-  let parsed = parseManifestOrIndex(served.bytes, image, served.descriptor.mediaType);
-  if (parsed.kind === 'index') {
-    const chosen = selectPlatform(parsed.manifests, platform === undefined ? hostPlatform() : parsePlatform(platform), image);
-    served = await client.getManifest(repository, chosen.digest, { signal });
-    parsed = parseManifestOrIndex(served.bytes, image, served.descriptor.mediaType);
-  }
-  if (parsed.kind !== 'manifest') throw new WhittleError('IMAGE_INVALID', `${image}: an index within an index`);
-  return { digest: served.descriptor.digest, manifest: parsed };
+  const read = async (target: string): Promise<{ digest: string; mediaType: string; bytes: Buffer }> => {
+    const { bytes, descriptor } = await client.getManifest(repository, target, { signal });
+    return { digest: descriptor.digest, mediaType: descriptor.mediaType, bytes };
+  };
+  const wanted = platform === undefined ? hostPlatform() : parsePlatform(platform);
+  const { served, manifest } = await findManifest(await read(referenceTarget(reference)), wanted, image, ({ digest }) => read(digest));
+  return { digest: served.digest, manifest };
 }
 
 /** Reads what the delta rebuilds out of its index. */
