@@ -4,6 +4,7 @@ import { WhittleError } from '../core/errors.js';
 import { formatBytes, formatCount, formatDuration, formatRatio, shortDigest } from '../core/format.js';
 import type { DeltaProfile } from '../delta/index.js';
 import type { Catalog } from '../server/catalog.js';
+import type { LoggedPair } from '../server/jobs.js';
 import { startServer, type DeltaServer, type ServerEvent } from '../server/serve.js';
 import { parseCount, parseMemory, parseThreads } from './delta-server-compute.js';
 import { oneLine, type Output } from './output.js';
@@ -115,6 +116,7 @@ function describeEvent(event: Exclude<ServerEvent, { event: 'error' }>): string 
   }
 }
 
-function pairName({ basis, target }: { readonly basis: string; readonly target: string }): string {
-  return `${shortDigest(basis)} -> ${shortDigest(target)}`;
+/** By their image IDs, as everything else names them. */
+function pairName({ basis, targetConfig }: LoggedPair): string {
+  return `${shortDigest(basis)} -> ${shortDigest(targetConfig)}`;
 }

@@ -42,11 +42,21 @@ export interface DeltaJobsOptions {
   readonly log?: (event: JobEvent) => void;
 }
 
+/** A pair of images, as the log names it. */
+export interface LoggedPair {
+  /** Digest of the target's manifest. */
+  readonly target: string;
+  /** The image IDs. */
+  readonly targetConfig: string;
+  readonly basis: string;
+}
+
 /** What the log says of computations. */
-export type JobEvent =
-  | { readonly event: 'started' | 'queued'; readonly target: string; readonly basis: string }
-  | { readonly event: 'finished'; readonly target: string; readonly basis: string; readonly result: 'delta' | 'not-smaller'; readonly facts: DeltaFacts; readonly totalMs: number }
-  | { readonly event: 'failed'; readonly target: string; readonly basis: string; readonly code: string; readonly message: string };
+export type JobEvent = LoggedPair & (
+  | { readonly event: 'started' | 'queued' }
+  | { readonly event: 'finished'; readonly result: 'delta' | 'not-smaller'; readonly facts: DeltaFacts; readonly totalMs: number }
+  | { readonly event: 'failed'; readonly code: string; readonly message: string }
+);
 
 interface Job {
   readonly key: string;
@@ -54,6 +64,10 @@ interface Job {
   readonly target: ServedImage;
   progress: number;
   startedMs: number | null;
+}
+
+function pairOf({ target, basis }: Pick<Job, 'target' | 'basis'>): LoggedPair {
+  return { target: target.manifest.digest, targetConfig: target.configDigest, basis: basis.configDigest };
 }
 
 interface Failure {
@@ -97,7 +111,7 @@ export class DeltaJobs {
     this.#jobs.set(key, job);
     this.#waiting.push(job);
     this.#startNext();
-    if (job.startedMs === null) this.options.log?.({ event: 'queued', target: target.manifest.digest, basis: basis.configDigest });
+    if (job.startedMs === null) this.options.log?.({ event: 'queued', ...pairOf(job) });
     return this.#stateOf(job);
   }
 
@@ -135,7 +149,7 @@ export class DeltaJobs {
 
   /** Never rejects. */
   async #perform(job: Job): Promise<void> {
-    const pair = { target: job.target.manifest.digest, basis: job.basis.configDigest };
+    const pair = pairOf(job);
     this.options.log?.({ event: 'started', ...pair });
     try {
       const { result, facts } = await this.#compute(job);
@@ -174,6 +188,6 @@ export class DeltaJobs {
     this.#failures.set(job.key, { code, message, times, untilMs: this.#now() + memoryMs });
     const [oldest] = this.#failures.keys();
     if (this.#failures.size > maxFailures && oldest !== undefined) this.#failures.delete(oldest);
-    this.options.log?.({ event: 'failed', target: job.target.manifest.digest, basis: job.basis.configDigest, code, message });
+    this.options.log?.({ event: 'failed', ...pairOf(job), code, message });
   }
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { WhittleError } from '../../../src/core/errors.js';
 import type { ServedImage } from '../../../src/server/catalog.js';
 import { DeltaStore } from '../../../src/server/delta-store.js';
-import { DeltaJobs } from '../../../src/server/jobs.js';
+import { type JobEvent, DeltaJobs } from '../../../src/server/jobs.js';
 import { fakeRunner } from '../../support/delta-server.js';
 import { digestOf } from '../../support/images.js';
 import { until } from '../../support/until.js';
@@ -36,13 +36,16 @@ describe('DeltaJobs', () => {
   test('a thousand askers of one pair start one computation, and nothing of it is visible before it is whole', async () => {
     const gate = makeGate();
     const run = fakeRunner(gate);
-    const jobs = new DeltaJobs({ store, run, concurrency: 4 });
+    const log: JobEvent[] = [];
+    const jobs = new DeltaJobs({ store, run, concurrency: 4, log: (event) => log.push(event) });
     for (let at = 0; at < 1000; at++) expect(jobs.ask(target, basis).state).toBe('computing');
     await until(() => run.calls === 1);
     expect(store.find(target.manifest.digest, basis.configDigest)).toBeUndefined();
     gate.open();
     await until(() => store.find(target.manifest.digest, basis.configDigest) !== undefined);
     expect(run.calls).toBe(1);
+    const pair = { target: target.manifest.digest, targetConfig: target.configDigest, basis: basis.configDigest };
+    expect(log).toMatchObject([{ event: 'started', ...pair }, { event: 'finished', ...pair }]);
     expect(store.deltasTo(target.manifest.digest)).toHaveLength(1);
     await jobs.close();
     expect(await readdir(join(root, 'tmp'))).toEqual([]);
