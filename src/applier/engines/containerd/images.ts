@@ -38,18 +38,35 @@ export class ImageReader {
    */
   async all(isCommitted: (name: string) => boolean | Promise<boolean>, onNote: (note: string) => void): Promise<UnpackedImage[]> {
     const byManifest = new Map<string, UnpackedImage>();
-    for (const record of await this.api.images()) {
+    for await (const image of this.each(isCommitted, onNote)) {
+      const known = byManifest.get(image.manifestDigest);
+      byManifest.set(image.manifestDigest, known === undefined ? image : { ...known, names: [...known.names, ...image.names], sequence: Math.max(known.sequence, image.sequence) });
+    }
+    return [...byManifest.values()].sort((a, b) => b.sequence - a.sequence);
+  }
+
+  /** The image of each record that is unpacked, newest first, read as it is asked for. */
+  async *each(isCommitted: (name: string) => boolean | Promise<boolean>, onNote: (note: string) => void): AsyncGenerator<UnpackedImage, void, void> {
+    const records = [...await this.api.images()].sort((a, b) => milliseconds(b) - milliseconds(a));
+    for (const record of records) {
       try {
         const image = await this.read(record, isCommitted);
-        if (image === undefined) continue;
-        const known = byManifest.get(image.manifestDigest);
-        byManifest.set(image.manifestDigest, known === undefined ? image : { ...known, names: [...known.names, ...image.names], sequence: Math.max(known.sequence, image.sequence) });
+        if (image !== undefined) yield image;
       } catch (error) {
         if (!isWhittleError(error) || unanswered.has(error.code)) throw error;
         onNote(`containerd's image ${JSON.stringify(record.name.slice(0, 300))} cannot be read: ${error.message}`);
       }
     }
-    return [...byManifest.values()].sort((a, b) => b.sequence - a.sequence);
+  }
+
+  /** Those of these snapshots that no image shows. Reads images, newest first, until each was found: most are of the version before. */
+  async unshown(snapshots: readonly string[], isCommitted: (name: string) => boolean | Promise<boolean>): Promise<ReadonlySet<string>> {
+    const left = new Set(snapshots);
+    for await (const { chain } of this.each(isCommitted, () => undefined)) {
+      for (const name of chain) left.delete(name);
+      if (left.size === 0) break;
+    }
+    return left;
   }
 
   /** The image of one record; undefined when none of its platforms is unpacked. Throws IMAGE_INVALID, DIGEST_MISMATCH, LIMIT_EXCEEDED. */

@@ -91,10 +91,10 @@ export class ContainerdSink extends BuildingSink implements LayerSink {
       if (info?.kind === snapshotKind.committed && info.labels.get(layerLabel) === target.diffIds[layer]) left.push({ diffId: this.builder.diffId(layer), chain: this.#chain.slice(0, layer + 1), blob: undefined });
     }
     if (left.length === 0) return;
-    const shown = new Set((await engine.reader.all((name) => engine.isCommitted(name), () => undefined)).flatMap(({ chain }) => chain));
+    const unshown = await engine.reader.unshown(left.map(({ chain }) => chain.at(-1) ?? ''), (name) => engine.isCommitted(name));
     for (const address of left) {
       const name = address.chain.at(-1) ?? '';
-      if (shown.has(name) || (await this.#isWholeSnapshot(address))) continue;
+      if (!unshown.has(name) || (await this.#isWholeSnapshot(address))) continue;
       this.options.onNote(`containerd has layer ${address.diffId} from an interrupted pull, and it is not whole: what that pull left is removed`);
       await engine.api.deleteLease(this.lease, true);
       if (await engine.isCommitted(name)) throw new WhittleError('ENGINE_FAILED', `containerd keeps the snapshot ${name}, which is damaged: somebody else uses it`, { hint: 'See docs/engines.md.' });
