@@ -10,8 +10,8 @@ constexpr size_t kWindow = size_t{1} << 20;
 constexpr size_t kSlack = size_t{1} << 14;
 /** How many places are looked at. */
 constexpr int kReachDepth = 16;
-constexpr int kListDepth = 256;
-constexpr int kSearchDepth = 4096;
+constexpr int kListDepth = 96;
+constexpr int kSearchDepth = 1024;
 /** Steps of all long looks, for each byte of the text. A comparison counts as one for every eight bytes. */
 constexpr uint64_t kSearchSteps = 64;
 /** How far back matches of two or three bytes are looked for, as encoders do. */

@@ -1,7 +1,6 @@
 import { readSync } from 'node:fs';
 import type { BasisContent } from '../basis.js';
 import { rebuildBrotli, type DeflatedRange, type Expansion, type InflatedRange, type Packing } from '../expansion.js';
-import type { DeltaProfile } from '../index-blob.js';
 import { deltaLimits } from '../limits.js';
 import { inflatedContent, scratchFile, wholeFile } from '../inflated-content.js';
 import { brotliPacking, decisionsOf, deflatePacking, digestOf, findStreams, inflateStream, mayHoldStreams, unpackBrotli, type FoundStream } from './streams.js';
@@ -11,9 +10,9 @@ const largestFileBytes = 128 * 2 ** 20;
 
 /**
  * What a brotli stream may hold for its encoder to be run again on the device. That costs no bytes, but ten times as much time as
- * making the stream of decisions, which take about a tenth of it: not for those who asked for speed.
+ * making the stream of decisions, which take about a seventh of it.
  */
-const mostAgainBytes = { small: 2 ** 16, fast: 0 } as const;
+const mostAgainBytes = 2 ** 16;
 
 /** A file that is one compressed stream, and the sha256 of what the stream holds. */
 export interface PackedFile {
@@ -31,8 +30,8 @@ export class ExpandableFile {
   constructor(private readonly target: BasisContent) {}
 
   /** This file as one compressed stream: gzip, or by its name brotli. What such a stream holds is often there as a file too. Null when it is none. */
-  packed(path: string, profile: DeltaProfile): PackedFile | null {
-    if (path.endsWith('.br')) return this.target.sizeBytes > deltaLimits.decidedBytes ? null : packedBrotli(this.#content(), mostAgainBytes[profile]);
+  packed(path: string): PackedFile | null {
+    if (path.endsWith('.br')) return this.target.sizeBytes > deltaLimits.decidedBytes ? null : packedBrotli(this.#content());
     return this.#mayHoldStreams() ? this.#packedGzip() : null;
   }
 
@@ -99,7 +98,7 @@ export class ExpandableFile {
   }
 }
 
-function packedBrotli(file: Buffer, mostAgainBytes: number): PackedFile | null {
+function packedBrotli(file: Buffer): PackedFile | null {
   const plain = unpackBrotli(file);
   if (plain === null || plain.length === 0) return null;
   return {
@@ -111,10 +110,16 @@ function packedBrotli(file: Buffer, mostAgainBytes: number): PackedFile | null {
   };
 }
 
+/** Decisions of packings that were planned: to find them again takes as long as the first time. */
+const plannedDecisions = new WeakMap<Packing, Buffer>();
+
 async function decidedPacking(file: Buffer, plain: Buffer): Promise<Packing | null> {
   const decisions = await decisionsOf(file, plain);
   // The encoder compares every bit that it leaves out; this is the device's own word for it.
-  return decisions === null || !(await rebuildBrotli(plain, decisions, file.length)).equals(file) ? null : { kind: 'decisions', decisionBytes: decisions.length };
+  if (decisions === null || !(await rebuildBrotli(plain, decisions, file.length)).equals(file)) return null;
+  const packing = { kind: 'decisions', decisionBytes: decisions.length } as const;
+  plannedDecisions.set(packing, decisions);
+  return packing;
 }
 
 function bytesOf(file: Buffer, stream: FoundStream): Buffer {
@@ -170,7 +175,7 @@ export async function expand(target: BasisContent, sources: readonly BasisConten
     const packed = bytes.subarray(range.offset, at);
     const plain = (isBrotli(range.packing) ? unpackBrotli(packed) : inflateStream(packed)) ?? Buffer.alloc(0);
     await put(plain);
-    if (range.packing.kind === 'decisions') await put((await decisionsOf(packed, plain)) ?? Buffer.alloc(0));
+    if (range.packing.kind === 'decisions') await put(plannedDecisions.get(range.packing) ?? (await decisionsOf(packed, plain)) ?? Buffer.alloc(0));
   }
   await put(bytes.subarray(at));
   return { target: wholeFile(file, written), inflated };

@@ -124,9 +124,8 @@ test('a compressed file beside the file that it holds costs next to nothing, new
   // What the basis has serves as well, under whatever name.
   expect(await treeDeltaBytes({ 'old.js': page }, { 'new.js.br': brotli(page, 11) })).toBeLessThan(120);
   // Running brotli takes its time: those who asked for speed get its decisions.
-  const decided = await treeDeltaBytes({ 'old.js': page }, { 'new.js.br': brotli(page, 11) }, 'fast');
-  expect(decided).toBeGreaterThan(500);
-  expect(decided).toBeLessThan(brotli(page, 11).length / 3);
+  // Not where a device is to be done soon.
+  expect(await treeDeltaBytes({ 'old.js': page }, { 'new.js.br': brotli(page, 11) }, 'fast')).toBeGreaterThan(brotli(page, 11).length);
 });
 
 test('brotli that holds much or has another window is made of its decisions', async () => {
