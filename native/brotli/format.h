@@ -7,6 +7,9 @@
 
 namespace whittle::brotli {
 
+/** Texts are at most so long: places in them are numbers of 32 bits. */
+constexpr uint64_t kMaxTextBytes = uint64_t{1} << 31;
+
 /** A range of lengths that one symbol stands for: the least, and how many extra bits tell it. */
 struct LengthRange {
   uint32_t base;

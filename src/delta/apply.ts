@@ -57,7 +57,6 @@ type PatchPlan = Extract<ContentPlan, { kind: 'patch' }>;
 
 const chunkBytes = 256 * 1024;
 const turnMs = 20;
-const noBytes = Buffer.alloc(0);
 
 /** What a damaged basis may look like, as its contents are only hashed together with what is made of them. */
 const blamable: readonly string[] = ['DELTA_MISMATCH', 'DELTA_CORRUPT', 'BASIS_DAMAGED'];
@@ -178,26 +177,27 @@ class Applier {
    */
   async #copied({ record, hash }: TargetEntry, origin: ContentRef, read: BasisBytes | undefined): Promise<Buffer> {
     const expected = this.#digest(origin);
-    const own = expected === null ? createHash('sha256') : null;
-    const take = (bytes: Buffer): void => {
-      hash.update(bytes);
-      own?.update(bytes);
-    };
-    if (read === undefined) await this.#copiedFrom(origin, record, take);
-    else {
-      if (read.bytes.length !== record.header.sizeBytes) throw damaged(origin);
-      take(read.bytes);
-      read.hashed();
+    if (expected !== null) {
+      await this.#hash([hash], origin, record, read);
+      return expected;
     }
-    return expected ?? own?.digest() ?? noBytes;
+    const own = createHash('sha256');
+    await this.#hash([hash, own], origin, record, read);
+    return own.digest();
   }
 
-  async #copiedFrom(origin: ContentRef, record: LayerEntry, take: (bytes: Buffer) => void): Promise<void> {
+  async #hash(hashes: readonly Hash[], origin: ContentRef, record: LayerEntry, read: BasisBytes | undefined): Promise<void> {
+    if (read !== undefined) {
+      if (read.bytes.length !== record.header.sizeBytes) throw damaged(origin);
+      for (const hash of hashes) hash.update(read.bytes);
+      read.hashed();
+      return;
+    }
     const content = await this.#open(origin);
     try {
       if (content.sizeBytes !== record.header.sizeBytes) throw damaged(origin);
       for (const chunk of chunksOf(content, this.#buffer, () => damaged(origin))) {
-        take(chunk);
+        for (const hash of hashes) hash.update(chunk);
         if (this.#isTurn()) await this.#turn();
       }
       content.hashed?.();
@@ -252,13 +252,10 @@ class Applier {
    */
   async #blame({ content }: LayerPlan, error: unknown): Promise<unknown> {
     if (!isWhittleError(error) || !blamable.includes(error.code)) return error;
-    const seen = new Set<string>();
     try {
       for (const ref of content.flatMap(refsOf)) {
         const { from, layer, entry } = this.#origin(ref);
-        const place = `${String(layer)}/${String(entry)}`;
-        if (from === 'target' || seen.has(place)) continue;
-        seen.add(place);
+        if (from === 'target') continue;
         await (await this.options.basis.openContent(layer, entry)).close();
         if (this.#isTurn()) await this.#turn();
       }

@@ -110,7 +110,7 @@ function packedBrotli(file: Buffer): PackedFile | null {
   };
 }
 
-/** Decisions of packings that were planned: to find them again takes as long as the first time. */
+/** The decisions of packings that were planned, which is where all of them come from: to find them again takes as long as the first time. */
 const plannedDecisions = new WeakMap<Packing, Buffer>();
 
 async function decidedPacking(file: Buffer, plain: Buffer): Promise<Packing | null> {
@@ -175,7 +175,7 @@ export async function expand(target: BasisContent, sources: readonly BasisConten
     const packed = bytes.subarray(range.offset, at);
     const plain = (isBrotli(range.packing) ? unpackBrotli(packed) : inflateStream(packed)) ?? Buffer.alloc(0);
     await put(plain);
-    if (range.packing.kind === 'decisions') await put(plannedDecisions.get(range.packing) ?? (await decisionsOf(packed, plain)) ?? Buffer.alloc(0));
+    if (range.packing.kind === 'decisions') await put(plannedDecisions.get(range.packing) ?? Buffer.alloc(0));
   }
   await put(bytes.subarray(at));
   return { target: wholeFile(file, written), inflated };
