@@ -34,6 +34,8 @@ export interface CheckOptions {
   readonly signal?: AbortSignal | undefined;
   /** Told how many more bytes of tar were hashed. */
   readonly onBytes?: ((count: number) => void) | undefined;
+  /** Directories that the tar only implies may have any attributes: those of layers below. */
+  readonly hasInherited?: boolean | undefined;
 }
 
 /**
@@ -72,7 +74,7 @@ async function findDamagedContent(layer: Layer, findings: Findings, { signal }: 
   if (findings.damageCount === 0) findings.add('record', 'meta', 'the metadata does not give the diffID');
 }
 
-async function checkNodes(fs: DurableFs, layer: Layer, findings: Findings, { signal }: CheckOptions): Promise<void> {
+async function checkNodes(fs: DurableFs, layer: Layer, findings: Findings, { signal, hasInherited = false }: CheckOptions): Promise<void> {
   const { tree } = layer;
   const groups = groupsOf(layer, tree);
   const look = (): { nodes: readonly TreeNode[]; stats: Promise<(FileStat | undefined)[]> } | undefined => {
@@ -91,7 +93,7 @@ async function checkNodes(fs: DurableFs, layer: Layer, findings: Findings, { sig
       const { nodes } = group;
       const stats = await group.stats;
       group = look();
-      for (const [at, node] of nodes.entries()) await checkNode(fs, layer, node, stats[at], findings);
+      for (const [at, node] of nodes.entries()) await checkNode(fs, layer, node, { stat: stats[at], isInherited: hasInherited && node.inode.entry < 0 && node.parent !== null }, findings);
     }
   } finally {
     // Whoever gives up early may close the filesystem next.
@@ -121,7 +123,7 @@ function isOnDisk(layer: Layer, node: TreeNode): boolean {
   return layer.privileged || !['char', 'block', 'whiteout'].includes(node.inode.kind);
 }
 
-async function checkNode(fs: DurableFs, layer: Layer, node: TreeNode, stat: FileStat | undefined, findings: Findings): Promise<void> {
+async function checkNode(fs: DurableFs, layer: Layer, node: TreeNode, { stat, isInherited }: { readonly stat: FileStat | undefined; readonly isInherited: boolean }, findings: Findings): Promise<void> {
   const path = layer.nodePath(node).toString();
   if (stat === undefined) {
     findings.add('missing', path, 'is gone');
@@ -132,7 +134,7 @@ async function checkNode(fs: DurableFs, layer: Layer, node: TreeNode, stat: File
     findings.add('metadata', path, `is a ${stat.kind} instead of a ${kind}`);
     return;
   }
-  const wrong = wrongAttributes(layer, node, stat);
+  const wrong = isInherited && kind === 'directory' ? undefined : wrongAttributes(layer, node, stat);
   if (wrong !== undefined) findings.add('metadata', path, wrong);
   await checkXattrs(fs, layer, node, findings);
   if (kind === 'symlink' && (await fs.readlink(layer.nodePath(node))).toString('latin1') !== node.target) findings.add('metadata', path, 'points elsewhere');

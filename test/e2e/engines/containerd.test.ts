@@ -17,6 +17,9 @@ import { changedBytes, makeEngineWorld, pullToEngine, type EnginePull, type Engi
 import { writtenBytes } from '../../support/engines/daemon.js';
 import { openCuttingSocket } from '../../support/engines/cutting-socket.js';
 import { OrderWatch } from '../../support/engines/order.js';
+import { chainIds } from '../../../src/oci/index.js';
+import { startOciRegistry } from '../../support/oci-registry.js';
+import { pushMade, remoteAt } from '../../support/publish.js';
 import { makeImage, noise, type MadeImage } from '../../support/images.js';
 import { hasTool, testUnlessWanting } from '../../support/tools.js';
 
@@ -155,6 +158,49 @@ test('an image that ctr put there is a basis', async () => {
   expect(pulled.result?.figures.reusedBytes).toBeGreaterThan(1_900_000);
   await device.ctr('images', 'rm', '--sync', 'stranger:v1');
   await device.expectRuns(2);
+});
+
+test('a directory that a layer only implies is that of the layers below, as ctr unpacks it; a pull that was cut off takes it for whole', async () => {
+  const layout = join(await world.folder('implied'), 'app');
+  const note = 'SCHILY.xattr.user.note';
+  const image = await makeImage(layout, 'v1', [
+    [{ path: 'tmp/', mode: 0o1777 }, { path: 'srv/', mode: 0o700, uid: 7, gid: 8, pax: { [note]: 'kept' } }, { path: 'srv/in/', mode: 0o711 }, { path: 'old/', mode: 0o700 }, { path: 'usr/', mode: 0o750 }],
+    [{ path: '.wh.old', content: '' }],
+    [{ path: 'tmp/x', content: 'x' }, { path: 'srv/in/deep/y', content: 'y' }, { path: 'old/z', content: 'z' }, { path: 'usr/.wh..wh..opq', content: '' }, { path: 'usr/n', content: 'n' }],
+  ], { platform: { os: 'linux', architecture: process.arch === 'arm64' ? 'arm64' : 'amd64' } });
+  const registry = await startOciRegistry();
+  const to = remoteAt(registry.host, 'app');
+  await pushMade(to, image);
+  await to.client.close();
+  const [ours, theirs] = [await Device.make(), await Device.make()];
+  const name = `${registry.host}/app:v1`;
+  const top = chainIds(image.layers.map(({ diffId }) => diffId)).at(-1) ?? '';
+  const seen = async (device: Device): Promise<string> => {
+    const point = await world.folder('view');
+    execFileSync('sh', ['-c', await device.ctr('snapshots', 'view', '-t', point, 'look', top)]);
+    try {
+      return execFileSync('sh', ['-c', 'stat -c "%n %a %u:%g" tmp srv srv/in srv/in/deep old usr; ls usr'], { cwd: point }).toString();
+    } finally {
+      execFileSync('umount', [point]);
+      // Nothing refers to it, so containerd's collector may have been quicker.
+      await device.ctr('snapshots', 'rm', 'look').catch(() => undefined);
+    }
+  };
+  try {
+    expect((await ours.pullBare(name)).error).toBeNull();
+    await theirs.ctr('images', 'pull', '--plain-http', name);
+    const expected = await seen(theirs);
+    expect(await seen(ours)).toBe(expected);
+    expect(expected).toContain('tmp 1777 0:0\nsrv 700 7:8\nsrv/in 711');
+    // Without the image's record its snapshots are what a pull left that was cut off: they are read, and taken.
+    await ours.ctr('snapshots', 'label', top, 'containerd.io/gc.root=now');
+    await ours.ctr('images', 'rm', name);
+    const again = await ours.pullBare(name);
+    expect([again.error, again.result?.figures.downloadedBytes.layers]).toEqual([null, 0]);
+    expect(await seen(ours)).toBe(expected);
+  } finally {
+    await registry.close();
+  }
 });
 
 test('layers that containerd has in other images, or twice in this one, are not fetched', async () => {

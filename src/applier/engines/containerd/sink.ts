@@ -13,6 +13,7 @@ import type { BeginOptions, HeldBasis, HeldImage, LayerSink } from '../types.js'
 import type { ContainerdEngine } from './engine.js';
 import { grpcStatus, isStatus } from './grpc.js';
 import { layerLabel, type LayerAddress } from './images.js';
+import { impliesDirectories, inheritDirectories } from './inherited.js';
 import { snapshotKind } from './messages.js';
 import { publishImage } from './publish.js';
 import { layerDirectories } from './trees.js';
@@ -31,6 +32,8 @@ export class ContainerdSink extends BuildingSink implements LayerSink {
   readonly #rooms = new Map<string, string>();
   /** Layers (by diffID) that are whole in a snapshot of their own, with the directory. */
   readonly #staged = new Map<string, string>();
+  /** Layers whose tars have every directory that they put something into. */
+  readonly #complete = new Set<string>();
   /** Layers that containerd has in another place, with that place; null when it has not. */
   readonly #elsewhere = new Map<string, LayerAddress | null>();
   /** Snapshots that the lease holds. */
@@ -106,7 +109,7 @@ export class ContainerdSink extends BuildingSink implements LayerSink {
     try {
       const basis = await this.engine.layers(this.#asHeld(), address.chain, [address]);
       try {
-        for (const layer of basis.storeLayers) if ((await checkLayer(layer.fs, layer, { signal: this.options.signal })).damageCount > 0) return false;
+        for (const layer of basis.storeLayers) if ((await checkLayer(layer.fs, layer, { signal: this.options.signal, hasInherited: true })).damageCount > 0) return false;
         return true;
       } finally {
         await basis.close();
@@ -191,10 +194,15 @@ export class ContainerdSink extends BuildingSink implements LayerSink {
   }
 
   async #directoryOf(key: string): Promise<string> {
-    const { own } = layerDirectories(await this.engine.api.mounts(key));
+    return (await this.#placeOf(key)).path;
+  }
+
+  /** Where a snapshot is filled, and the layers below it, topmost first. */
+  async #placeOf(key: string): Promise<{ path: string; parents: readonly string[] }> {
+    const { own, parents } = layerDirectories(await this.engine.api.mounts(key));
     if (own === undefined) throw new WhittleError('ENGINE_UNSUPPORTED', 'containerd\'s snapshotter gives a read-only mount for a snapshot that is to be filled');
-    const [path = ''] = await this.engine.trees.relative([own]);
-    return path;
+    const [path = '', ...below] = await this.engine.trees.relative([own, ...parents]);
+    return { path, parents: below };
   }
 
   async #dropRoom(name: string): Promise<void> {
@@ -291,6 +299,7 @@ export class ContainerdSink extends BuildingSink implements LayerSink {
       const { fs } = this.engine.trees;
       const layer = await Layer.load(fs, path, diffId);
       const damage = layer === undefined ? { path, detail: 'has lost its metadata' } : (await checkLayer(fs, layer, { signal: options.signal })).damages[0];
+      if (layer !== undefined && !impliesDirectories(layer)) this.#complete.add(diffId);
       if (damage === undefined) continue;
       this.#staged.delete(diffId);
       await this.#dropRoom(diffId);
@@ -308,8 +317,12 @@ export class ContainerdSink extends BuildingSink implements LayerSink {
     const key = `${this.lease}-chain-${String(layer)}`;
     await api.removeSnapshot(key);
     await this.#prepare(key, layer === 0 ? '' : this.#chain[layer - 1]!);
-    const to = await this.#directoryOf(key);
+    const { path: to, parents } = await this.#placeOf(key);
     await moveLayer(trees.fs, from.path, to);
+    if (parents.length > 0 && !this.#complete.has(diffId)) {
+      const placed = await Layer.load(trees.fs, to, diffId);
+      if (placed !== undefined) await inheritDirectories(trees.fs, placed, parents);
+    }
     await trees.fs.syncfs('layers.name');
     try {
       await api.commitSnapshot(this.lease, name, key, new Map([[layerLabel, diffId]]));
