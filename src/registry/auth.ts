@@ -33,7 +33,8 @@ export class Authenticator {
   readonly #options: AuthenticatorOptions;
   readonly #tokens = new Map<string, Token>();
   readonly #pending = new Map<string, Promise<Token>>();
-  #basic: string | undefined;
+  /** By repository: each may have a login of its own. */
+  readonly #basic = new Map<string, string>();
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options;
@@ -45,7 +46,7 @@ export class Authenticator {
     const token = this.#tokens.get(key);
     if (token !== undefined && token.expiresAtMs > Date.now()) return `Bearer ${token.value}`;
     this.#tokens.delete(key);
-    return this.#basic;
+    return this.#basic.get(repositoryOf(scopes));
   }
 
   /**
@@ -57,14 +58,15 @@ export class Authenticator {
     const bearer = challenges.find((each) => each.scheme === 'bearer');
     if (bearer !== undefined) return this.#bearer(bearer, scopes, tried, signal);
     if (!challenges.some((each) => each.scheme === 'basic')) return undefined;
-    const credential = await this.#credential();
+    const credential = await this.#credential(scopes);
     if (credential?.kind !== 'basic') return undefined;
-    this.#basic = basicHeader(credential);
-    return this.#basic === tried ? undefined : this.#basic;
+    const header = basicHeader(credential);
+    this.#basic.set(repositoryOf(scopes), header);
+    return header === tried ? undefined : header;
   }
 
-  async #credential(): Promise<Credential | undefined> {
-    return this.#options.credentials?.(this.#options.registry);
+  async #credential(scopes: readonly string[]): Promise<Credential | undefined> {
+    return this.#options.credentials?.(this.#options.registry, repositoryOf(scopes));
   }
 
   async #bearer(challenge: Challenge, scopes: readonly string[], tried: string | undefined, signal?: AbortSignal): Promise<string | undefined> {
@@ -88,7 +90,7 @@ export class Authenticator {
   async #fetchToken(challenge: Challenge, scopes: readonly string[]): Promise<Token> {
     const { wire, registry } = this.#options;
     const realm = this.#realm(challenge);
-    const credential = await this.#credential();
+    const credential = await this.#credential(scopes);
     const asked = [...new Set([...scopes, ...(challenge.parameters.get('scope')?.split(' ') ?? [])])].filter((scope) => scope !== '');
     const service = challenge.parameters.get('service');
     const subject = `a token for ${registry}`;
@@ -114,6 +116,11 @@ export class Authenticator {
     }
     return url;
   }
+}
+
+/** The repository that a request is for: of the first scope, for what it mounts from elsewhere comes after. */
+function repositoryOf(scopes: readonly string[]): string {
+  return /^repository:(.+):[^:]*$/.exec(scopes[0] ?? '')?.[1] ?? '';
 }
 
 function scopeKey(scopes: readonly string[]): string {

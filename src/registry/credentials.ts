@@ -11,8 +11,8 @@ export type Credential =
   | { readonly kind: 'basic'; readonly username: string; readonly password: string }
   | { readonly kind: 'identity-token'; readonly token: string };
 
-/** Finds the login for a registry (`host[:port]` as references name it); undefined means anonymous. */
-export type CredentialProvider = (registry: string) => Promise<Credential | undefined>;
+/** Finds the login for a registry (`host[:port]` as references name it), or for one of its repositories; undefined means anonymous. */
+export type CredentialProvider = (registry: string, repository?: string) => Promise<Credential | undefined>;
 
 const maxConfigBytes = 4 * 1024 * 1024;
 const maxHelperOutputBytes = 256 * 1024;
@@ -42,6 +42,17 @@ function lookUp(map: unknown, registry: string): unknown {
   if (!isJsonObject(map)) return undefined;
   const key = keysOf(registry).find((candidate) => Object.hasOwn(map, candidate));
   return key === undefined ? undefined : map[key];
+}
+
+/** The entry of the longest part of a repository's name that has one: `h/a/b/c` before `h/a/b` before `h/a`. */
+function lookUpBelow(map: unknown, registry: string, repository: string): unknown {
+  if (!isJsonObject(map)) return undefined;
+  const parts = repository.split('/');
+  for (let count = parts.length; count > 0; count--) {
+    const key = [registry, ...parts.slice(0, count)].join('/');
+    if (Object.hasOwn(map, key)) return map[key];
+  }
+  return undefined;
 }
 
 function fromAuthEntry(entry: unknown, file: string, registry: string): Credential | undefined {
@@ -113,11 +124,14 @@ async function readConfig(file: string): Promise<JsonObject | undefined> {
   }
 }
 
-async function fromConfig(file: string, registry: string, env: NodeJS.ProcessEnv): Promise<Credential | undefined> {
+async function fromConfig(file: string, registry: string, repository: string, env: NodeJS.ProcessEnv): Promise<Credential | undefined> {
   const config = await readConfig(file);
   if (config === undefined) return undefined;
   const helper = lookUp(config['credHelpers'], registry);
   if (typeof helper === 'string' && helper !== '') return askHelper(helper, registry, env);
+  // As containers-auth.json(5) has it; helpers know registries only.
+  const below = fromAuthEntry(lookUpBelow(config['auths'], registry, repository), file, registry);
+  if (below !== undefined) return below;
   const store = config['credsStore'];
   const stored = typeof store === 'string' && store !== '' ? await askHelper(store, registry, env) : undefined;
   return stored ?? fromAuthEntry(lookUp(config['auths'], registry), file, registry);
@@ -155,13 +169,13 @@ export function credentialFiles(env: NodeJS.ProcessEnv, userId = process.getuid?
 }
 
 /**
- * Logins as Docker and Podman keep them: `auths`, `credHelpers` and `credsStore` of `credentialFiles`, the first that has one for the registry, read anew at each call so
+ * Logins as Docker and Podman keep them: `auths`, `credHelpers` and `credsStore` of `credentialFiles`, the first that has one for the repository, a part of its name or the registry, read anew at each call so
  * that a fresh `docker login` counts. Helpers are found on the PATH of `env`. The provider throws REGISTRY_CREDENTIALS when they are there but unusable.
  */
 export function storedCredentials(env: NodeJS.ProcessEnv = process.env): CredentialProvider {
-  return async (registry) => {
+  return async (registry, repository = '') => {
     for (const file of credentialFiles(env)) {
-      const found = await fromConfig(file, registry, env);
+      const found = await fromConfig(file, registry, repository, env);
       if (found !== undefined) return found;
     }
     return undefined;

@@ -57,6 +57,18 @@ describe('logins', () => {
     await expectCode(connect().listTags('app'), 'REGISTRY_UNAUTHORIZED');
   });
 
+  test('each repository gets its own login, and no other', async () => {
+    const header = (user: string): string => `Basic ${Buffer.from(`${user}:p`).toString('base64')}`;
+    server.handler = (request, response) => {
+      const user = /^\/v2\/team\/([ab])\//.exec(request.url)?.[1] ?? 'other';
+      if (request.headers.authorization === header(user)) sendJson(response, 200, { tags: [] });
+      else sendJson(response, 401, {}, { 'www-authenticate': 'Basic realm="x"' });
+    };
+    const client = connect({ credentials: (_registry, repository = '') => Promise.resolve(parseCreds(`${repository.replace('team/', '')}:p`)) });
+    for (const name of ['team/a', 'team/b', 'team/a', 'other']) await client.listTags(name);
+    expect(server.requests.map((each) => each.headers.authorization)).toEqual([undefined, header('a'), undefined, header('b'), header('a'), undefined, header('other')]);
+  });
+
   test('tokens are fetched by scope with the login, kept, and shared', async () => {
     wantTokens(() => ({ token: 'good', expires_in: 300 }), (token) => token === 'good');
     const client = connect({ credentials: mine });
@@ -180,6 +192,22 @@ describe('stored logins', () => {
     expect(await look('h', { auths: { h: {} } })).toBeUndefined();
     expect(await look('toString', { auths: {} })).toBeUndefined();
     expect(await storedCredentials({ DOCKER_CONFIG: join(dir, 'nowhere') })('h')).toBeUndefined();
+  });
+
+  test('of a repository or a part of its name come before that of the registry, the longest first', async () => {
+    const entry = (user: string): unknown => ({ auth: Buffer.from(`${user}:p`).toString('base64') });
+    const config = { auths: { 'h:5000': entry('host'), 'h:5000/a': entry('a'), 'h:5000/a/b/c': entry('abc'), 'docker.io/library': entry('hub'), 'h:5000/empty': {} } };
+    await writeFile(join(dir, 'config.json'), JSON.stringify(config));
+    const find = storedCredentials({ DOCKER_CONFIG: dir });
+    const user = async (registry: string, repository?: string): Promise<unknown> => (await find(registry, repository) as { username: string } | undefined)?.username;
+    expect(await user('h:5000', 'a/b/c')).toBe('abc');
+    expect(await user('h:5000', 'a/b/cd')).toBe('a');
+    expect(await user('h:5000', 'a')).toBe('a');
+    expect(await user('h:5000', 'ab')).toBe('host');
+    expect(await user('h:5000', 'empty')).toBe('host');
+    expect(await user('h:5000')).toBe('host');
+    expect(await user('docker.io', 'library/alpine')).toBe('hub');
+    expect(await user('docker.io', 'somebody/alpine')).toBeUndefined();
   });
 
   test('of Podman and skopeo count where Docker has none, unless one file is named', async () => {
