@@ -1,5 +1,6 @@
+import { constants, type Stats } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
-import { systemErrorCode, WhittleError } from '../core/errors.js';
+import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
 
 const pieceBytes = 512 * 1024;
 
@@ -11,12 +12,24 @@ export function fileError(error: unknown, path: string): WhittleError {
     : new WhittleError('IMAGE_UNREADABLE', `${path} cannot be used (${code})`, { cause: error, data: { systemCode: code } });
 }
 
-/** Opens a file for reading; the caller closes it. Throws IMAGE_NOT_FOUND, IMAGE_UNREADABLE. */
+function kindOf(facts: Stats): string {
+  if (facts.isDirectory()) return 'a directory';
+  if (facts.isFIFO()) return 'a pipe';
+  return facts.isCharacterDevice() ? 'a character device' : 'no file';
+}
+
+/** Opens a file for reading; the caller closes it. Throws IMAGE_NOT_FOUND, and IMAGE_UNREADABLE also when it is a directory, a pipe or the like. */
 export async function openFile(path: string): Promise<FileHandle> {
+  let handle: FileHandle | undefined;
   try {
-    return await open(path, 'r');
+    // Opening a pipe waits for a writer, out of reach of any signal.
+    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const facts = await handle.stat();
+    if (facts.isFile() || facts.isBlockDevice()) return handle;
+    throw new WhittleError('IMAGE_UNREADABLE', `${path} is ${kindOf(facts)}, and not a file`, { hint: 'Name the file itself: it is read from several places, so that a pipe or a directory does not do.' });
   } catch (error) {
-    throw fileError(error, path);
+    await handle?.close();
+    throw isWhittleError(error) ? error : fileError(error, path);
   }
 }
 

@@ -52,6 +52,14 @@ describe('layouts', () => {
     await expectImage(`oci:${join(dir, 'v2s2')}:x`, await makeImage(join(dir, 'v2s2'), 'x', files, { mediaTypes: 'docker' }));
   });
 
+  test('a directory, a pipe or a device is said to be one: opening a pipe would wait for good', async () => {
+    const pipe = join(dir, 'pipe');
+    await run('mkfifo', [pipe]);
+    for (const [path, kind] of [[pipe, 'a pipe'], [dir, 'a directory'], ['/dev/zero', 'a character device']] as const) {
+      expect((await expectCode(openSource(`oci-archive:${path}`), 'IMAGE_UNREADABLE')).message).toBe(`${path} is ${kind}, and not a file`);
+    }
+  });
+
   test('a tag is needed where there are several, and must exist', async () => {
     const two = join(dir, 'two');
     const first = await makeImage(two, 'v1', files);
