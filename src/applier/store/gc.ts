@@ -6,6 +6,7 @@ import { hexName, imagePath, layout, stageLockPath } from './layout.js';
 import { STALE_STAGE_MS } from './limits.js';
 import { liveMounts } from './mounts.js';
 import { namedImages, readImages, References, withoutRecord, type ImageRecord } from './records.js';
+import { discardStage } from './stage-directory.js';
 import type { GcReport } from './types.js';
 
 export interface GcOptions {
@@ -89,7 +90,7 @@ async function removeStages(context: StoreContext, maxAgeMs: number): Promise<nu
     const name = entry.name.toString('latin1');
     const stat = await fs.stat(`${layout.stages}/${name}/spool`) ?? await fs.stat(`${layout.stages}/${name}`);
     if (stat === undefined || (hexName.test(name) && Date.now() - stat.mtimeSec * 1000 < maxAgeMs)) continue;
-    await discardTree(fs, `${layout.stages}/${name}`, layout.trash);
+    await discardStage(fs, `${layout.stages}/${name}`);
     removed++;
     if (hexName.test(name)) await unlinkIfThere(context, stageLockPath(`sha256:${name}`));
   }

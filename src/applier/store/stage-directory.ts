@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { discardTree, isSystemError, makeDirectoryDurably, readRecord, writeRecord } from '../../atomic/index.js';
+import { discardTree, isSystemError, makeDirectoryDurably, readRecord, removeTree, writeRecord, type DurableFs } from '../../atomic/index.js';
 import type { StoreContext } from './context.js';
 import { layout } from './layout.js';
 
@@ -27,6 +27,20 @@ async function probeDevices(context: StoreContext): Promise<boolean> {
   }
 }
 
+/**
+ * Discards a stage, as `discardTree` does. Where even a name in the trash is too much for what is left of a quota, as on btrfs, its files go where they are:
+ * nobody trusts a stage. Nothing at `path` is fine.
+ */
+export async function discardStage(fs: DurableFs, path: string): Promise<void> {
+  try {
+    await discardTree(fs, path, layout.trash);
+  } catch (error) {
+    if (!isSystemError(error, 'ENOSPC', 'EDQUOT')) throw error;
+    for (const name of ['layers', 'spool']) await removeTree(fs, `${path}/${name}`);
+    await discardTree(fs, path, layout.trash);
+  }
+}
+
 /** Makes or takes over the stage's directory; whether something usable was there. */
 export async function prepareStage(context: StoreContext, path: string, target: TargetName, privileged: boolean): Promise<boolean> {
   const { fs } = context;
@@ -36,7 +50,7 @@ export async function prepareStage(context: StoreContext, path: string, target: 
     await fs.batch(['layers', 'spool'].map((name) => ({ op: 'mkdir', path: `${path}/${name}`, mode: 0o700, existOk: true })));
     return true;
   }
-  await discardTree(fs, path, layout.trash);
+  await discardStage(fs, path);
   try {
     await makeDirectoryDurably(fs, path, 'stage.directory');
     await fs.mkdir(`${path}/layers`);
@@ -44,7 +58,7 @@ export async function prepareStage(context: StoreContext, path: string, target: 
     await writeRecord(fs, `${path}/stage`, wanted, 'stage');
   } catch (error) {
     // On a full disk even an empty stage is in the way, and nobody else knows of this one.
-    await discardTree(fs, path, layout.trash).catch(() => undefined);
+    await discardStage(fs, path).catch(() => undefined);
     throw error;
   }
   return false;

@@ -1,4 +1,4 @@
-import { acquireLock, discardTree, removeTree, storageError, type FsLock } from '../../atomic/index.js';
+import { acquireLock, removeTree, storageError, type FsLock } from '../../atomic/index.js';
 import { WhittleError } from '../../core/errors.js';
 import type { SpaceNeeds } from '../engines/types.js';
 import { requireFree } from '../free-space.js';
@@ -9,8 +9,8 @@ import { findDamaged, moveLayers, point, recordImage } from './commit.js';
 import type { StoreContext } from './context.js';
 import { Layer, throwIfAborted } from './layer.js';
 import { LayerBuilder } from './layer-builder.js';
-import { hexOf, layerPath, layout, stageLockPath, stagePath } from './layout.js';
-import { mayMakeDevices, prepareStage } from './stage-directory.js';
+import { hexOf, layerPath, stageLockPath, stagePath } from './layout.js';
+import { discardStage, mayMakeDevices, prepareStage } from './stage-directory.js';
 import type { Target } from './target.js';
 import type { CommitOptions, Stage, StageOptions, StoreBasis, StoredImage } from './types.js';
 
@@ -192,7 +192,7 @@ export class DiskStage extends BuildingSink implements Stage {
 
   async #drop(): Promise<void> {
     try {
-      await discardTree(this.context.fs, this.#path, layout.trash);
+      await discardStage(this.context.fs, this.#path);
     } finally {
       await this.#release();
     }
@@ -202,7 +202,7 @@ export class DiskStage extends BuildingSink implements Stage {
     if (this.closed) return;
     await this.builder.abandon();
     // What a failing disk may have swallowed must be written anew, to new inodes.
-    if (this.failed) await discardTree(this.context.fs, this.#path, layout.trash).catch(() => undefined);
+    if (this.failed) await discardStage(this.context.fs, this.#path).catch(() => undefined);
     await this.#release();
   }
 

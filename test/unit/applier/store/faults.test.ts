@@ -77,6 +77,28 @@ function failing(fs: DurableFs, fails: (name: string, count: number) => string |
   return { fs: wrap(fs, ''), calls };
 }
 
+test.each(['ENOSPC', 'EDQUOT'])('%s for a name in the trash, as where btrfs has a quota: the stage gives its space back all the same', async (code) => {
+  const root = join(disk, 'store');
+  await withStore(root, () => Promise.resolve());
+  // Until something was deleted.
+  let isFull = false;
+  const { fs, calls } = failing(await LinuxFs.open(root), (name) => {
+    if (name === 'batch' && calls.at(-2) === 'readdir') isFull = false;
+    return isFull && name === 'rename' ? code : undefined;
+  });
+  await withStore(root, async (store) => {
+    const stage = await store.stage(target([medium]));
+    await stage.writeLayerTar(0, pieces(medium));
+    isFull = true;
+    await stage.discard();
+    expect([isFull, readdirSync(join(root, 'stages')), readdirSync(join(root, 'trash'))]).toEqual([false, [], []]);
+    await (await store.stage(target([medium]))).close();
+    isFull = true;
+    expect((await store.gc({ stageMaxAgeMs: 0 })).removedStages).toBe(1);
+    expect([isFull, readdirSync(join(root, 'stages'))]).toEqual([false, []]);
+  }, { openFs: () => Promise.resolve(fs) });
+});
+
 for (const operation of ['syncfs', 'file.fsync', 'fsyncDir', 'rename', 'batch', 'file.write', 'file.close']) {
   test(`EIO from ${operation} at any of its calls: not committed or committed whole, never retried, reported`, async () => {
     const root = temporaryDirectory();
