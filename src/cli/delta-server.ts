@@ -75,7 +75,14 @@ function makeProgram(output: Output, signal: AbortSignal): Command {
   addServe(program, output, signal);
   addRegistryCommands(program, output, signal, { profile: profileOption, memory: memoryOption, threads: threadsOption, platform: platformOption, sourceHelp });
   addExplain(program, output, signal);
+  program.hook('preAction', (_, command) => { refuseEmptyFlags(command.opts()); });
   return program;
+}
+
+/** `--root "$ROOT"` with nothing in it would mean the current directory. */
+function refuseEmptyFlags(flags: Readonly<Record<string, unknown>>): void {
+  const empty = Object.keys(flags).find((name) => [flags[name]].flat().includes(''));
+  if (empty !== undefined) throw new WhittleError('USAGE', `--${empty.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} is empty`);
 }
 
 const profileOption = (fallback: string): Option => new Option('--profile <profile>', 'small: as small as can be; fast: quicker to make').choices(['small', 'fast']).default(fallback);

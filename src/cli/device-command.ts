@@ -44,9 +44,13 @@ export const commonFlags: readonly Flag[] = [
   { name: 'help', short: 'h', help: 'print this help' },
 ];
 
+function sentence(summary: string): string {
+  return `${summary.slice(0, 1).toUpperCase()}${summary.slice(1)}.`;
+}
+
 /** The text of `device COMMAND --help`. */
 export function commandHelp(command: Command): string {
-  const lines = [`Usage: device ${[command.name, ...command.parameters].join(' ')} [flags]`, '', command.description ?? `${command.summary}.`, '', 'Flags:'];
+  const lines = [`Usage: device ${[command.name, ...command.parameters].join(' ')} [flags]`, '', command.description ?? sentence(command.summary), '', 'Flags:'];
   const flags = [...command.flags, ...commonFlags];
   const heads = flags.map((flag) => `${flag.short === undefined ? '    ' : `-${flag.short}, `}--${flag.name}${flag.value === undefined ? '' : ` ${flag.value}`}`);
   const width = Math.max(...heads.map((head) => head.length));
@@ -76,6 +80,9 @@ export function parseCommand(command: Command, argv: readonly string[]): Pick<Co
     options[flag.name] = { type: flag.value === undefined ? 'boolean' : 'string', ...(flag.short === undefined ? {} : { short: flag.short }) };
   }
   const { values, positionals } = parsed(command, argv, options);
+  // `--root "$ROOT"` with nothing in it would mean the current directory.
+  const empty = Object.keys(values).find((name) => values[name] === '');
+  if (empty !== undefined) throw usage(command, `--${empty} is empty`);
   const needed = command.parameters.filter((parameter) => !parameter.startsWith('[')).length;
   if (positionals.length < needed && values['help'] !== true) throw usage(command, `${command.parameters[positionals.length] ?? 'an argument'} is missing`);
   if (positionals.length > command.parameters.length) throw usage(command, `one argument too many: ${JSON.stringify(positionals[command.parameters.length])}`);

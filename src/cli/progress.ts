@@ -22,6 +22,8 @@ export interface ProgressOptions {
   readonly quiet?: boolean;
   /** Least time between two lines when the stream is no terminal. Default 5000. */
   readonly lineIntervalMs?: number;
+  /** What kind of terminal it is, if it is one. Default `$TERM`. */
+  readonly terminal?: string;
   /** Monotonic clock in ms; tests replace it. */
   readonly now?: () => number;
 }
@@ -31,7 +33,8 @@ export function createProgress(options: ProgressOptions = {}): Progress {
   const stream = options.stream ?? process.stderr;
   if (options.quiet === true) return silentProgress;
   const now = options.now ?? (() => performance.now());
-  return stream.isTTY ? new BarProgress(stream, now) : new LineProgress(stream, now, options.lineIntervalMs ?? 5000);
+  // A dumb terminal (Emacs's shell, a logged serial line) shows what moves the cursor as it is written.
+  return stream.isTTY && (options.terminal ?? process.env['TERM']) !== 'dumb' ? new BarProgress(stream, now) : new LineProgress(stream, now, options.lineIntervalMs ?? 5000);
 }
 
 /** Shows nothing. */

@@ -114,9 +114,22 @@ describe('delta-server compute', () => {
     ['a source of no kind', ['compute', 'floppy:a', 'oci:b'], 2, /not an image source/],
     ['a bad address', ['serve', '--images', 'oci:a', '--listen', 'nowhere'], 2, /--listen/],
     ['a layout that is not there', ['compute', 'oci:/nonexistent:1', 'oci:b:1'], 3, /nonexistent/],
+    ['an empty flag', ['serve', '--images', 'oci:a', '--root', ''], 2, /--root is empty/],
+    ['an empty flag, of several', ['compute', 'oci:a', 'oci:b', '--output='], 2, /--output is empty/],
     ['a bad repository name', ['serve', '--images', 'Bad=oci:/nonexistent:1'], 2, /not a repository name/],
   ])('%s is one line and an exit code', async (_, args, exitCode, message) => {
     expectOneLineError(await run([...program('delta-server'), ...args], { env: { XDG_STATE_HOME: join(folder, 'state') } }), exitCode, message);
+  });
+
+  plainTest('too few open files to load the program are one line; with fewer still Node itself ends, and says what it likes', async () => {
+    let seen = 0;
+    for (let files = 18; files < 40; files++) {
+      const outcome = await run(['sh', '-c', 'ulimit -n "$0"; exec "$@"', String(files), ...program('delta-server'), 'compute', 'oci:a', 'oci:b']);
+      if (!outcome.stderr.startsWith('delta-server: too many open files')) continue;
+      expectOneLineError(outcome, 1, /ulimit -n/);
+      seen++;
+    }
+    expect(seen).toBeGreaterThan(0);
   });
 
   plainTest('unknown tags, wrong platforms and unwritable outputs are said too', async () => {
