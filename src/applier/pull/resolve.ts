@@ -1,6 +1,6 @@
 import { WhittleError } from '../../core/errors.js';
 import { maxConfigBytes, maxLayerBlobBytes, maxManifestBytes } from '../../core/limits.js';
-import { checkImageManifest, findManifest, formatPlatform, parseConfig, parseManifestOrIndex, platformMatches, referenceTarget, type ImageConfig, type Manifest } from '../../oci/index.js';
+import { checkImageManifest, findManifest, formatPlatform, parseConfig, platformMatches, referenceTarget, type ImageConfig, type Manifest } from '../../oci/index.js';
 import type { TargetImage, TargetIndex } from '../store/types.js';
 import { fetchManifest, fetchSmall, requireSize, type PullContext } from './context.js';
 import type { ServedManifest } from './image-source.js';
@@ -25,12 +25,11 @@ export interface ResolvedImage {
 /** Asks what the image's name means now, and picks the platform. Throws IMAGE_*, REGISTRY_*. */
 export async function resolveManifest(context: PullContext, options: PullOptions): Promise<ResolvedManifest> {
   const first = await readManifest(context, referenceTarget(options.reference));
-  const { served, manifest } = await findManifest(first, options.platform, options.image, ({ digest }) => readManifest(context, digest));
+  const { served, manifest, index } = await findManifest(first, options.platform, options.image, ({ digest }) => readManifest(context, digest));
   const image = checked(served, manifest, options.image);
-  const parsed = parseManifestOrIndex(first.bytes, options.image, first.mediaType);
   // An index of indexes is of no use to whoever keeps it without those: what it says of this image is the manifest.
-  if (parsed.kind === 'manifest' || !parsed.manifests.some(({ digest }) => digest === served.digest)) return image;
-  return { ...image, index: { bytes: first.bytes, mediaType: parsed.mediaType, digest: first.digest } };
+  if (index?.manifests.some(({ digest }) => digest === served.digest) !== true) return image;
+  return { ...image, index: { bytes: first.bytes, mediaType: index.mediaType, digest: first.digest } };
 }
 
 async function readManifest(context: PullContext, target: string): Promise<ServedManifest> {
