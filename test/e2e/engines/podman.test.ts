@@ -146,27 +146,53 @@ test('an image that podman pulled itself is a basis, and its name can move to an
   await device.expectRuns(1, 2);
 });
 
+/** Kills a pull as soon as podman has an unfinished image of it. */
+async function killWithOneLayer(device: Device, version: number): Promise<void> {
+  const words = [...program('device'), 'pull', world.image(version), '--no-delta', '--json', '--root', device.root, '--into', 'podman', '--config', await settings(device)];
+  const before = (await device.listed()).filter((each) => each.startsWith(unfinishedRepository)).length;
+  let killed = false;
+  await run(words, { onStart: (child) => {
+    const watch = setInterval(() => {
+      void readFile(join(device.podman.graphRoot, 'overlay-images/images.json'), 'utf8').then((list) => {
+        if (killed || new Set(list.match(/whittle-unfinished:[0-9a-f]+/g)).size <= before) return;
+        killed = true;
+        child.kill('SIGKILL');
+      }, () => undefined);
+    }, 2);
+    child.once('close', () => { clearInterval(watch); });
+  } });
+  expect(killed).toBe(true);
+  await waitForPodman(device);
+}
+
+/** Damages the layer that all versions begin with. */
+async function tearFirstLayer(device: Device): Promise<void> {
+  const storage = await ContainersStorage.open(device.podman.graphRoot);
+  for (const layer of (await storage.view()).layers.values()) if (layer.diffId === world.version(1).layers[0]?.diffId) await writeFile(join(device.podman.graphRoot, 'overlay', layer.id, 'diff/bin/print'), 'torn', { flag: 'r+' });
+  await storage.close();
+}
+
+test('two pulls that were cut off and share a layer that was torn: the next pull removes what both left', async () => {
+  const device = await Device.make();
+  await killWithOneLayer(device, 1);
+  await killWithOneLayer(device, 2);
+  expect((await device.listed()).filter((each) => each.startsWith(unfinishedRepository))).toHaveLength(2);
+  await tearFirstLayer(device);
+  const pulled = await device.pull(1);
+  expect(pulled.error).toBeNull();
+  expect(pulled.events.find((event) => event.event === 'plan')).toMatchObject({ missingLayers: 3 });
+  expect(await device.listed()).toEqual([line(1)]);
+  await device.expectRuns(1);
+  expect((await device.pull(2)).error).toBeNull();
+  await device.expectRuns(1, 2);
+});
+
 test('the layers that came before an interruption are not fetched again, unless they were torn', async () => {
   for (const torn of ['no', 'yes', 'without an image']) {
     const device = await Device.make();
-    const words = [...program('device'), 'pull', world.image(1), '--json', '--root', device.root, '--into', 'podman', '--config', await settings(device)];
-    let killed = false;
-    await run(words, { onStart: (child) => {
-      const watch = setInterval(() => {
-        void readFile(join(device.podman.graphRoot, 'overlay-images/images.json'), 'utf8').then((list) => {
-          if (killed || !list.includes(unfinishedRepository)) return;
-          killed = true;
-          child.kill('SIGKILL');
-        }, () => undefined);
-      }, 2);
-      child.once('close', () => { clearInterval(watch); });
-    } });
-    expect(killed).toBe(true);
-    await waitForPodman(device);
+    await killWithOneLayer(device, 1);
     if (torn !== 'no') {
-      const storage = await ContainersStorage.open(device.podman.graphRoot);
-      for (const layer of (await storage.view()).layers.values()) if (layer.diffId === world.version(1).layers[0]?.diffId) await writeFile(join(device.podman.graphRoot, 'overlay', layer.id, 'diff/bin/print'), 'torn', { flag: 'r+' });
-      await storage.close();
+      await tearFirstLayer(device);
       if (torn === 'without an image') await writeFile(join(device.podman.graphRoot, 'overlay-images/images.json'), '[]');
     }
     const pulled = await device.pull(1);

@@ -76,6 +76,9 @@ export class PodmanIntake {
     this.options.onNote(`podman has ${torn.length === 1 ? 'layer' : 'layers'} ${torn.join(', ')} from an interrupted pull, not whole: what that pull left is removed`);
     await this.removeUnfinished();
     await this.#look();
+    const shared = await this.#proveDoubtful();
+    if (shared.length === 0) return;
+    await this.#removeUnfinishedWith(shared);
     if ((await this.#proveDoubtful()).length === 0) return;
     await this.#removeOrphans();
     const [stays] = await this.#proveDoubtful();
@@ -96,6 +99,19 @@ export class PodmanIntake {
       }
     }
     return torn;
+  }
+
+  /**
+   * Removes whatever unfinished images have one of these layers: pulls of other images that were cut off too. One that is under way has proven what it
+   * found before it stood anything on it, so it has none that is torn.
+   */
+  async #removeUnfinishedWith(torn: readonly string[]): Promise<void> {
+    const ids = this.#view.images
+      .filter((image) => this.#isUnfinished(image) && (chainOf(this.#view, image.layer) ?? []).some(({ diffId }) => torn.includes(diffId)))
+      .map(({ id }) => id);
+    if (ids.length === 0) return;
+    await this.command.run(['rmi', ...ids], this.options.signal);
+    await this.#look();
   }
 
   /** Layers of no image are given one, of all that are there, of which podman then asks no layer. */
