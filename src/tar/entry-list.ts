@@ -1,6 +1,6 @@
 import { ByteWriter } from '../core/bytes.js';
 import { WhittleError } from '../core/errors.js';
-import { noBytes } from './block.js';
+import { noBytes, typeflags } from './block.js';
 import { readSigned, writeSigned } from './signed.js';
 import type { EntryList, LayerEntry, PaxRecord, TarHeader } from './types.js';
 
@@ -106,7 +106,9 @@ export class PackedEntries implements EntryList {
   /** What `#lastOwnerNumber` was found for. */
   #lastOwned: Owner | null = null;
   #lastOwnerNumber = 0;
-  #lastRead: { index: number; entry: LayerEntry } | null = null;
+  /** The last entry that was made; none at -1. */
+  #lastIndex = -1;
+  #lastEntry: LayerEntry | undefined;
 
   get length(): number {
     return this.#length;
@@ -130,23 +132,30 @@ export class PackedEntries implements EntryList {
 
   /** The entry at `index` from 0; undefined when there is none. */
   at(index: number): LayerEntry | undefined {
-    if (this.#lastRead?.index === index) return this.#lastRead.entry;
+    if (this.#lastIndex === index) return this.#lastEntry;
     const row = this.#rowAt(index);
     if (row === null) return undefined;
-    const entry = this.#decode(row);
-    this.#lastRead = { index, entry };
-    return entry;
+    this.#lastEntry = this.#decode(row);
+    this.#lastIndex = index;
+    return this.#lastEntry;
   }
 
   /** Size of the content of the entry at `index`, without making the entry; 0 when there is none. */
   sizeBytes(index: number): number {
     const row = this.#rowAt(index);
     if (row === null || (row.u8() & has.room) === 0) return 0;
-    // The digest and the type; then the owner and the nanoseconds.
+    // The digest and the type.
     row.skip(digestBytes + 1);
-    row.varint();
-    row.varint();
-    return row.varint();
+    return sizeFrom(row);
+  }
+
+  plainSizeBytes(index: number): number | undefined {
+    const row = this.#rowAt(index);
+    if (row === null) return 0;
+    const flags = row.u8();
+    if ((flags & has.room) === 0) return 0;
+    row.skip(digestBytes);
+    return (flags & has.pax) !== 0 || row.u8() === typeflags.gnuSparse ? undefined : sizeFrom(row);
   }
 
   /** Sets the digest (32 bytes) of an entry with content. */
@@ -156,7 +165,8 @@ export class PackedEntries implements EntryList {
     if (row === undefined || (flags & has.room) === 0 || digest.length !== digestBytes) throw new WhittleError('INTERNAL', 'only entries with content have a digest');
     row[0] = flags | has.digest;
     digest.copy(row, 1);
-    this.#lastRead = null;
+    this.#lastIndex = -1;
+    this.#lastEntry = undefined;
   }
 
   *entries(): Generator<[number, LayerEntry], undefined, undefined> {
@@ -167,7 +177,10 @@ export class PackedEntries implements EntryList {
   }
 
   *[Symbol.iterator](): Generator<LayerEntry, undefined, undefined> {
-    for (const [, entry] of this.entries()) yield entry;
+    for (let index = 0; index < this.#length; index++) {
+      const entry = this.at(index);
+      if (entry !== undefined) yield entry;
+    }
   }
 
   /** The reader, at the row of `index`; null when there is none. */
@@ -245,3 +258,10 @@ export class PackedEntries implements EntryList {
 }
 
 const noRecords: readonly PaxRecord[] = [];
+
+/** The size, from behind the type: the owner and the nanoseconds come first. */
+function sizeFrom(row: RowReader): number {
+  row.varint();
+  row.varint();
+  return row.varint();
+}

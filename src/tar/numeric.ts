@@ -59,6 +59,9 @@ function guessOverflow(bytes: Buffer, first: number, last: number, width: number
   return shown === 0 ? overflows.zero : overflows.max;
 }
 
+/** By a number of octal digits (of a field's at most 12): the first value that has more. */
+const octalLimits = Array.from({ length: 13 }, (_, digits) => 8 ** digits);
+
 /** Prints `value` into a field that is all NUL before, as `style` says. */
 export function writeNumeric(out: Buffer, offset: number, width: number, value: number, style: NumericStyle): void {
   const fill = (style >> 3) & 3;
@@ -66,7 +69,7 @@ export function writeNumeric(out: Buffer, offset: number, width: number, value: 
   if (value === 0 && (style & zeroEmptyBit) !== 0) return;
   const terminator = terminators[style & 7] ?? [];
   const digits = width - terminator.length;
-  if (value >= 0 && value < 8 ** digits) {
+  if (value >= 0 && value < (octalLimits[digits] ?? 0)) {
     writeDigits(out, offset, digits, value, fill, terminator);
     return;
   }

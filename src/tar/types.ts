@@ -62,6 +62,8 @@ export interface EntryList extends Iterable<LayerEntry> {
   readonly length: number;
   /** The entry at `index`, which must not be negative; undefined when there is none. */
   at(index: number): LayerEntry | undefined;
+  /** Size of the content of an entry that cannot be a sparse file, without making the entry; undefined for one that has to be looked at. */
+  plainSizeBytes?(index: number): number | undefined;
   entries(): Iterable<[number, LayerEntry]>;
 }
 

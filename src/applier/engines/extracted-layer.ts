@@ -1,4 +1,4 @@
-import { isSystemError, joinPath, LinuxFs, storageError, type DurableFs, type FileStat } from '../../atomic/index.js';
+import { isSystemError, LinuxFs, storageError, type DurableFs, type FileStat, type FsPath } from '../../atomic/index.js';
 import { isWhittleError, WhittleError } from '../../core/errors.js';
 import { LayerMetaBuilder, type LayerMeta } from '../../tar/index.js';
 import { ContentsBasis } from '../store/basis.js';
@@ -42,13 +42,25 @@ export class ExtractedLayer extends LayerContents {
 
   /** Throws BASIS_DAMAGED for content that the engine does not keep as it is in the tar. */
   override place(entry: number): ContentPlace {
+    const node = this.#nodeOf(entry);
+    const header = this.meta.entries.at(entry)?.header;
+    if (header === undefined) throw this.#inNoFile(entry);
+    return { path: pathOf(node), extents: sparseLayout(header)?.extents ?? [{ offset: 0, lengthBytes: header.sizeBytes }], node };
+  }
+
+  override contentPath(entry: number): FsPath {
+    return pathOf(this.#nodeOf(entry));
+  }
+
+  #nodeOf(entry: number): TreeNode {
     this.#tree ??= treeOf(this.meta);
     const node = this.#tree.nodeOf(entry);
-    const header = this.meta.entries.at(entry)?.header;
-    if (node === undefined || header === undefined) {
-      throw unusable(this.meta.diffId, `content of ${shown(this.meta, entry)} is in no file: it was replaced within the layer, or is a sparse file whose map is in its data`);
-    }
-    return { path: joinPath('', pathOf(node)), extents: sparseLayout(header)?.extents ?? [{ offset: 0, lengthBytes: header.sizeBytes }], node };
+    if (node === undefined) throw this.#inNoFile(entry);
+    return node;
+  }
+
+  #inNoFile(entry: number): WhittleError {
+    return unusable(this.meta.diffId, `content of ${shown(this.meta, entry)} is in no file: it was replaced within the layer, or is a sparse file whose map is in its data`);
   }
 
   /**

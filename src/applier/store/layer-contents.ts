@@ -71,6 +71,18 @@ export abstract class LayerContents {
   /** Where the content of `entry` (which has some) is, relative to `fs`. */
   abstract place(entry: number): ContentPlace;
 
+  /** `place(entry).path`, without looking at the entry. */
+  abstract contentPath(entry: number): FsPath;
+
+  /** Size of the content of an entry whose file is that content and nothing else; 0 for others, and for none. */
+  plainSizeBytes(entry: number): number {
+    const { entries } = this.meta;
+    const plain = entries.plainSizeBytes?.(entry);
+    if (plain !== undefined) return plain;
+    const header = entries.at(entry)?.header;
+    return header === undefined || sparseLayout(header) !== undefined ? 0 : header.sizeBytes;
+  }
+
   /**
    * The layer's tar, as headers, contents and paddings say. Chunks are valid until the next is asked for. System errors
    * pass (ENOENT for a missing file); STORE_DAMAGED when a content is shorter than its header says. Nothing is checked against a digest.
@@ -91,7 +103,7 @@ export abstract class LayerContents {
         for (let at = start, next = 0; at < end; at++) {
           const entry = entries.at(at);
           if (entry === undefined) break;
-          const content = small[next] === at ? this.#whole(at, contents[next++]) : nothing;
+          const content = small[next] === at ? this.#whole(at, entry.header.sizeBytes, contents[next++]) : nothing;
           const streamed = content.length < entry.header.sizeBytes;
           // Not one by one: of thousands of small entries, handing over takes longer than hashing.
           for (const piece of streamed ? [entryHeaderBytes(entry)] : [entryHeaderBytes(entry), content, entryPadding(entry)]) {
@@ -116,19 +128,16 @@ export abstract class LayerContents {
   /** Begins to read the group of entries from `start`. */
   #readGroup(start: number, scratch: Buffer | undefined): EntryGroup {
     const { entries } = this.meta;
-    const { end, members } = groupFrom(start, entries.length, groupLimits, (at) => {
-      const header = entries.at(at)?.header;
-      return header === undefined || sparseLayout(header) !== undefined ? 0 : header.sizeBytes;
-    });
-    const contents = this.fs.readFiles(members.map((entry) => this.place(entry).path), groupLimits.memberBytes, scratch);
+    const { end, members } = groupFrom(start, entries.length, groupLimits, (at) => this.plainSizeBytes(at));
+    const contents = this.fs.readFiles(members.map((entry) => this.contentPath(entry)), groupLimits.memberBytes, scratch);
     // It may fail before it is waited for.
     contents.catch(() => undefined);
     return { end, small: members, contents };
   }
 
-  #whole(entry: number, content: Buffer | undefined): Buffer {
-    if (content?.length !== this.meta.entries.at(entry)?.header.sizeBytes) throw this.damaged(entry);
-    return content ?? Buffer.alloc(0);
+  #whole(entry: number, sizeBytes: number, content: Buffer | undefined): Buffer {
+    if (content?.length !== sizeBytes) throw this.damaged(entry);
+    return content;
   }
 
   /** Content of one entry, piece by piece into `buffer`. */

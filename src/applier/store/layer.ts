@@ -49,7 +49,8 @@ export class Layer extends LayerContents {
   get tree(): LayerTree {
     if (this.#tree === undefined) {
       const tree = new LayerTree(null);
-      for (const [entry, { header }] of this.meta.entries.entries()) tree.add(entry, header);
+      let entry = 0;
+      for (const { header } of this.meta.entries) tree.add(entry++, header);
       this.#tree = tree;
     }
     return this.#tree;
@@ -63,6 +64,10 @@ export class Layer extends LayerContents {
   override place(entry: number): ContentPlace {
     return contentPlace(this.path, this.tree, this.meta, entry);
   }
+
+  override contentPath(entry: number): FsPath {
+    return contentPath(this.path, this.tree.nodeOf(entry), entry);
+  }
 }
 
 /** Where the content of `entry` of a layer at `path` is; `tree` must have seen the entry. */
@@ -73,5 +78,9 @@ export function contentPlace(path: string, tree: LayerTree, meta: LayerMeta, ent
   const plain = [{ offset: 0, lengthBytes: header.sizeBytes }];
   // A sparse file keeps its holes when it is moved into the shadow; the form whose map is data never was anything but plain there.
   const extents = sparseLayout(header)?.extents ?? plain;
-  return { path: node === undefined ? `${path}/shadow/${String(entry)}` : joinPath(path, 'fs', pathOf(node)), extents, node };
+  return { path: contentPath(path, node, entry), extents, node };
+}
+
+function contentPath(path: string, node: TreeNode | undefined, entry: number): FsPath {
+  return node === undefined ? `${path}/shadow/${String(entry)}` : joinPath(path, 'fs', pathOf(node));
 }

@@ -2,7 +2,7 @@ import type { FileStat } from '../../atomic/index.js';
 import type { TarHeader } from '../../tar/index.js';
 import { hasForbiddenXattr, sameInodeAttributes } from './attributes.js';
 import type { ContentPlace, Layer } from './layer.js';
-import { pathOf, type TreeNode } from './layer-tree.js';
+import { nameOf, type TreeNode } from './layer-tree.js';
 
 /** Content that the target shall have again. */
 export interface CopyOrigin {
@@ -32,9 +32,9 @@ export class LinkRule {
     if (node === undefined) return place.node === undefined;
     if (place.node?.inode.names.length !== 1 || basis.privileged !== this.privileged) return false;
     if (hasForbiddenXattr(source.header) || !sameInodeAttributes(header, source.header) || !this.#isAsRecorded(header, source.stat)) return false;
-    const path = pathOf(node).toString('latin1');
+    const path = nameOf(node);
     const key = `${basis.meta.diffId}:${String(source.entry)}`;
-    const inTarget = this.targetLayers.includes(basis.meta.diffId) ? pathOf(place.node).toString('latin1') : undefined;
+    const inTarget = this.targetLayers.includes(basis.meta.diffId) ? nameOf(place.node) : undefined;
     if ((this.#paths.get(key) ?? inTarget ?? path) !== path) return false;
     this.#paths.set(key, path);
     return true;

@@ -28,6 +28,19 @@ test('a packed list gives back every field of every entry, in any order of askin
   }));
 });
 
+test('sizes of contents are known without the entry; where it may be a sparse file, that has to be looked at', () => {
+  fc.assert(fc.property(fc.array(entry, { maxLength: 20 }), (entries) => {
+    const packed = new PackedEntries();
+    for (const each of entries) packed.push(each);
+    for (const [index, { header }] of entries.entries()) {
+      const mayBeSparse = header.sizeBytes > 0 && (header.pax.length > 0 || header.typeflag === 0x53);
+      expect(packed.plainSizeBytes(index)).toBe(mayBeSparse ? undefined : header.sizeBytes);
+      expect(packed.sizeBytes(index)).toBe(header.sizeBytes);
+    }
+    expect(packed.plainSizeBytes(entries.length)).toBe(0);
+  }));
+});
+
 test('a row larger than a slab, and those around it, come back', () => {
   const packed = new PackedEntries();
   const [small] = fc.sample(entry, { numRuns: 1, seed: 1 });
@@ -49,6 +62,7 @@ test('a digest set later is there, and nothing else changes', () => {
     if (entries[index]?.header.sizeBytes === 0) expect(set).toThrow();
     else {
       set();
+      expect(packed.at(-1)).toBeUndefined();
       expect([...packed]).toEqual(entries.map((each, at) => ({ ...each, digest: at === index ? wanted : null })));
     }
   }));

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from '@jest/globals';
-import { LayerTree, pathOf } from '../../../../src/applier/store/layer-tree.js';
+import { LayerTree, nameOf, pathOf } from '../../../../src/applier/store/layer-tree.js';
 import { splitHeader } from '../../../../src/tar/index.js';
 import { member } from '../../../support/tars.js';
 
@@ -41,4 +41,13 @@ test('a tree is the same however its directories are spelled', () => {
     // No two entries in turn name their directory by the same bytes, so that none is taken from the one before.
     expect(grown(entries, (at) => at)).toEqual(grown(entries, (at, turn) => (turn % 2 === 0 ? `./${at}` : `.//${at}`)));
   }), { numRuns: 1500, examples: [[linkToItself]] });
+});
+
+test('paths are the bytes of the tar, whatever they are', () => {
+  const tree = new LayerTree(null);
+  for (const [at, path] of ['d/e/plain', 'd/\xe9/x', 'd/\xe9/\xff', 'top'].entries()) tree.add(at, { ...splitHeader(member({ name: 'x', data: Buffer.from('x') }).subarray(0, 512)), path: Buffer.from(path, 'latin1') });
+  const paths = [...tree.nodes()].map(pathOf);
+  expect(paths.map((path) => Buffer.from(path as string).toString('latin1'))).toEqual(['d', 'd/e', 'd/e/plain', 'd/\xe9', 'd/\xe9/x', 'd/\xe9/\xff', 'top']);
+  expect([...tree.nodes()].map(nameOf)).toEqual(paths.map((path) => Buffer.from(path as string).toString('latin1')));
+  expect([pathOf(tree.root), nameOf(tree.root)]).toEqual(['', '']);
 });
