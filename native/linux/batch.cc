@@ -24,25 +24,28 @@ namespace {
 
 enum Step : uint8_t {
   kMkdir = 1, kRmdir, kUnlink, kRename, kLink, kSymlink, kMknod, kPutFile, kSetAttributes, kOpen, kStat, kReaddir,
-  kReadlink, kXattrs, kReadFile, kFsyncDir, kClone, kCopy, kSpace, kDropCache,
+  kReadlink, kXattrs, kReadFile, kFsyncDir, kClone, kCopy, kSpace, kDropCache, kLookAndReadFile,
 };
 constexpr uint8_t kGoOn = 0x80;
 
 class Batch {
  public:
-  Batch(int root, bool walk_only, const uint8_t* commands, size_t size) : in_(commands, size), parents_(root, walk_only) {}
+  Batch(int root, bool walk_only, const uint8_t* commands, size_t size, WireWriter* out) : in_(commands, size), out_(*out), parents_(root, walk_only) {}
 
-  std::vector<uint8_t> Run() {
+  void Run() {
     while (!in_.AtEnd()) {
       const uint8_t head = in_.U8();
-      payload_.Clear();
+      // What the step answers comes right behind, where it stays: contents are long.
+      const size_t start = out_.size();
+      out_.I32(0);
+      out_.U32(0);
+      const size_t payload = out_.size();
       const int error = RunStep(head & ~kGoOn);
-      out_.I32(error);
-      out_.U32(static_cast<uint32_t>(error == 0 ? payload_.size() : 0));
-      if (error == 0) out_.Append(payload_);
+      if (error != 0) out_.Truncate(payload);
+      out_.PutU32(start, static_cast<uint32_t>(error));
+      out_.PutU32(start + 4, static_cast<uint32_t>(out_.size() - payload));
       if (error != 0 && (head & kGoOn) == 0) break;
     }
-    return out_.Take();
   }
 
  private:
@@ -62,7 +65,8 @@ class Batch {
       case kReaddir: return Readdir();
       case kReadlink: return Readlink();
       case kXattrs: return Xattrs();
-      case kReadFile: return ReadFile();
+      case kReadFile: return ReadFile(false);
+      case kLookAndReadFile: return ReadFile(true);
       case kFsyncDir: return FsyncDir();
       case kClone: return MakeFrom(CloneInto);
       case kCopy: return MakeFrom(CopyInto);
@@ -96,11 +100,11 @@ class Batch {
   }
 
   void PutAttributeErrors(const std::vector<AttributeError>& errors, bool kept) {
-    payload_.U8(kept ? 1 : 0);
+    out_.U8(kept ? 1 : 0);
     for (const AttributeError& error : errors) {
-      payload_.I32(error.error);
-      payload_.U8(error.what);
-      payload_.U16(error.index);
+      out_.I32(error.error);
+      out_.U8(error.what);
+      out_.U16(error.index);
     }
   }
 
@@ -227,25 +231,25 @@ class Batch {
     const mode_t mode = in_.U32();
     Fd fd;
     const int error = OpenFile(&parents_, path, how, mode, &fd);
-    if (error == 0) payload_.I32(fd.release());
+    if (error == 0) out_.I32(fd.release());
     return error;
   }
 
   void PutStat(const struct stat& st) {
-    payload_.U8(KindOf(st.st_mode));
-    payload_.U32(st.st_mode & 07777);
-    payload_.U32(st.st_uid);
-    payload_.U32(st.st_gid);
-    payload_.U64(static_cast<uint64_t>(st.st_size));
-    payload_.U64(static_cast<uint64_t>(st.st_blocks) * 512);
-    payload_.U32(static_cast<uint32_t>(st.st_nlink));
-    payload_.U64(static_cast<uint64_t>(st.st_dev));
-    payload_.U64(static_cast<uint64_t>(st.st_ino));
-    payload_.I64(st.st_mtim.tv_sec);
-    payload_.U32(static_cast<uint32_t>(st.st_mtim.tv_nsec));
-    payload_.I64(static_cast<int64_t>(st.st_ctim.tv_sec) * 1000000000 + st.st_ctim.tv_nsec);
-    payload_.U32(major(st.st_rdev));
-    payload_.U32(minor(st.st_rdev));
+    out_.U8(KindOf(st.st_mode));
+    out_.U32(st.st_mode & 07777);
+    out_.U32(st.st_uid);
+    out_.U32(st.st_gid);
+    out_.U64(static_cast<uint64_t>(st.st_size));
+    out_.U64(static_cast<uint64_t>(st.st_blocks) * 512);
+    out_.U32(static_cast<uint32_t>(st.st_nlink));
+    out_.U64(static_cast<uint64_t>(st.st_dev));
+    out_.U64(static_cast<uint64_t>(st.st_ino));
+    out_.I64(st.st_mtim.tv_sec);
+    out_.U32(static_cast<uint32_t>(st.st_mtim.tv_nsec));
+    out_.I64(static_cast<int64_t>(st.st_ctim.tv_sec) * 1000000000 + st.st_ctim.tv_nsec);
+    out_.U32(major(st.st_rdev));
+    out_.U32(minor(st.st_rdev));
   }
 
   int Stat() {
@@ -262,8 +266,8 @@ class Batch {
     std::vector<NamedKind> entries;
     const int error = ListDirectory(&parents_, in_.String(), &entries);
     for (const NamedKind& entry : entries) {
-      payload_.U8(entry.kind);
-      payload_.String(entry.name);
+      out_.U8(entry.kind);
+      out_.String(entry.name);
     }
     return error;
   }
@@ -275,7 +279,7 @@ class Batch {
     char target[PATH_MAX];  // The kernel's own bound, its zero byte included.
     const ssize_t size = readlinkat(place.directory, place.name.c_str(), target, sizeof target);
     if (size < 0) return errno;
-    payload_.Raw(target, static_cast<size_t>(size));
+    out_.Raw(target, static_cast<size_t>(size));
     return 0;
   }
 
@@ -285,19 +289,21 @@ class Batch {
     std::vector<Xattr> xattrs;
     if (error == 0) error = GetXattrs(place, &xattrs);
     for (const Xattr& xattr : xattrs) {
-      payload_.String(xattr.name);
-      payload_.String(xattr.value);
+      out_.String(xattr.name);
+      out_.String(xattr.value);
     }
     return error;
   }
 
-  int ReadFile() {
+  int ReadFile(bool with_stat) {
     const std::string path = in_.String();
     const uint64_t max_bytes = in_.U64();
-    std::vector<uint8_t> content;
-    const int error = ReadWhole(&parents_, path, max_bytes, &content);
-    payload_.Raw(content.data(), content.size());
-    return error;
+    Fd fd;
+    struct stat st;
+    const int error = OpenWhole(&parents_, path, max_bytes, &fd, &st);
+    if (error != 0) return error;
+    if (with_stat) PutStat(st);
+    return ReadInto(fd.get(), static_cast<size_t>(st.st_size), &out_);
   }
 
   int FsyncDir() {
@@ -326,10 +332,10 @@ class Batch {
     struct statfs fs;
     struct statvfs vfs;
     if (!fd || fstatfs(fd.get(), &fs) != 0 || fstatvfs(fd.get(), &vfs) != 0) return errno;
-    payload_.U64(static_cast<uint64_t>(vfs.f_blocks) * vfs.f_frsize);
-    payload_.U64(static_cast<uint64_t>(vfs.f_bavail) * vfs.f_frsize);
-    payload_.U32(static_cast<uint32_t>(fs.f_type));
-    payload_.U8((vfs.f_flag & ST_RDONLY) != 0 ? 1 : 0);
+    out_.U64(static_cast<uint64_t>(vfs.f_blocks) * vfs.f_frsize);
+    out_.U64(static_cast<uint64_t>(vfs.f_bavail) * vfs.f_frsize);
+    out_.U32(static_cast<uint32_t>(fs.f_type));
+    out_.U8((vfs.f_flag & ST_RDONLY) != 0 ? 1 : 0);
     return 0;
   }
 
@@ -340,15 +346,14 @@ class Batch {
   }
 
   WireReader in_;
-  WireWriter out_;
-  WireWriter payload_;
+  WireWriter& out_;
   ParentCache parents_;
 };
 
 }  // namespace
 
-std::vector<uint8_t> RunBatch(int root, bool walk_only, const uint8_t* commands, size_t size) {
-  return Batch(root, walk_only, commands, size).Run();
+void RunBatch(int root, bool walk_only, const uint8_t* commands, size_t size, WireWriter* out) {
+  Batch(root, walk_only, commands, size, out).Run();
 }
 
 }  // namespace whittle

@@ -99,7 +99,7 @@ uint8_t KindOf(mode_t mode) {
   }
 }
 
-int OpenFile(ParentCache* parents, const std::string& path, OpenHow how, mode_t mode, Fd* fd) {
+int OpenFile(ParentCache* parents, const std::string& path, OpenHow how, mode_t mode, Fd* fd, struct stat* looked) {
   const int flags = OpenFlags(how);
   if (flags < 0) return EINVAL;
   if (how == OpenHow::kDirectory) {
@@ -116,6 +116,7 @@ int OpenFile(ParentCache* parents, const std::string& path, OpenHow how, mode_t 
       if (S_ISLNK(st.st_mode)) return ELOOP;
       if (S_ISDIR(st.st_mode)) return EISDIR;
       if (!S_ISREG(st.st_mode)) return ENXIO;
+      if (looked != nullptr) *looked = st;
     } else if (errno != ENOENT || how != OpenHow::kOpenOrCreate) {
       return errno;
     }
@@ -189,18 +190,18 @@ int ListDirectory(ParentCache* parents, const std::string& path, std::vector<Nam
   }
 }
 
-int ReadWhole(ParentCache* parents, const std::string& path, uint64_t max_bytes, std::vector<uint8_t>* content) {
-  Fd fd;
-  const int error = OpenFile(parents, path, OpenHow::kRead, 0, &fd);
+int OpenWhole(ParentCache* parents, const std::string& path, uint64_t max_bytes, Fd* fd, struct stat* looked) {
+  const int error = OpenFile(parents, path, OpenHow::kRead, 0, fd, looked);
   if (error != 0) return error;
-  struct stat st;
-  if (fstat(fd.get(), &st) != 0) return errno;
   // A result is counted in 32 bits, and so is memory on many a device.
-  if (static_cast<uint64_t>(st.st_size) > std::min<uint64_t>(max_bytes, INT32_MAX)) return EFBIG;
-  content->resize(static_cast<size_t>(st.st_size));
-  const ssize_t count = ReadFull(fd.get(), content->data(), content->size(), 0);
+  return static_cast<uint64_t>(looked->st_size) > std::min<uint64_t>(max_bytes, INT32_MAX) ? EFBIG : 0;
+}
+
+int ReadInto(int fd, size_t size, WireWriter* out) {
+  const size_t start = out->size();
+  const ssize_t count = ReadFull(fd, out->Extend(size), size, 0);
   if (count < 0) return errno;
-  content->resize(static_cast<size_t>(count));
+  out->Truncate(start + static_cast<size_t>(count));
   return 0;
 }
 

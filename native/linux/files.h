@@ -10,6 +10,7 @@
 
 #include "linux/attributes.h"
 #include "linux/beneath.h"
+#include "linux/wire.h"
 
 namespace whittle {
 
@@ -23,8 +24,11 @@ struct NamedKind {
 /** One letter for a file's type: f d l c b p s. */
 uint8_t KindOf(mode_t mode);
 
-/** Opens a regular file (or a directory), never a link and never a device: ELOOP, EISDIR, ENXIO. Created files have `mode` whatever the umask. */
-int OpenFile(ParentCache* parents, const std::string& path, OpenHow how, mode_t mode, Fd* fd);
+/**
+ * Opens a regular file (or a directory), never a link and never a device: ELOOP, EISDIR, ENXIO. Created files have `mode` whatever the umask.
+ * `looked` (may be null) is what a file that was there looked like before it was opened.
+ */
+int OpenFile(ParentCache* parents, const std::string& path, OpenHow how, mode_t mode, Fd* fd, struct stat* looked = nullptr);
 
 /** Whether a regular file with one link and just these bytes is there. */
 bool IsSameFile(const Place& place, const uint8_t* content, size_t size, struct stat* st);
@@ -37,8 +41,11 @@ int RenameAt(const Place& from, const Place& to, uint32_t flags);
 
 int ListDirectory(ParentCache* parents, const std::string& path, std::vector<NamedKind>* entries);
 
-/** All of a regular file; EFBIG above `max_bytes`. */
-int ReadWhole(ParentCache* parents, const std::string& path, uint64_t max_bytes, std::vector<uint8_t>* content);
+/** Opens a regular file to read all of it; EFBIG above `max_bytes`. `looked` as for OpenFile. */
+int OpenWhole(ParentCache* parents, const std::string& path, uint64_t max_bytes, Fd* fd, struct stat* looked);
+
+/** Puts the first `size` bytes of a file into `out`, or as many as it has. */
+int ReadInto(int fd, size_t size, WireWriter* out);
 
 /** Shares the blocks of `from` with `to`. */
 int CloneInto(int from, int to);

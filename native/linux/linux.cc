@@ -5,11 +5,12 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <memory>
 
 #include "common/napi.h"
 #include "linux/batch.h"
 #include "linux/mount.h"
+#include "linux/wire.h"
 
 namespace whittle {
 
@@ -42,6 +43,12 @@ BatchCall GetBatchCall(napi_env env, const Arguments& arguments) {
           GetBytes(env, arguments[3], "results")};
 }
 
+/** The size of what is in the caller's buffer, or what did not fit there. */
+napi_value ResultsOf(napi_env env, const WireWriter& results) {
+  if (results.IsInRoom()) return MakeNumber(env, static_cast<double>(results.size()));
+  return MakeBuffer(env, results.data(), results.size());
+}
+
 /**
  * runBatch(rootFd, commands, walkOnly, results): runs `commands`, which must not change meanwhile. Results that fit into
  * the buffer `results` are put there, and it resolves to their size; otherwise it resolves to a new Buffer.
@@ -50,15 +57,9 @@ napi_value RunBatchAsync(napi_env env, napi_callback_info info) {
   return Guard(env, [&]() -> napi_value {
     const Arguments arguments = GetArguments(env, info, 4);
     const BatchCall call = GetBatchCall(env, arguments);
-    auto results = std::make_shared<std::vector<uint8_t>>();
-    const auto execute = [=] {
-      *results = RunBatch(call.root, call.walk_only, call.commands.data, call.commands.size);
-      if (results->size() <= call.results.size) std::copy(results->begin(), results->end(), call.results.data);
-    };
-    const auto result = [=](napi_env result_env) {
-      if (results->size() <= call.results.size) return MakeNumber(result_env, static_cast<double>(results->size()));
-      return MakeBuffer(result_env, results->data(), results->size());
-    };
+    auto results = std::make_shared<WireWriter>(call.results.data, call.results.size);
+    const auto execute = [=] { RunBatch(call.root, call.walk_only, call.commands.data, call.commands.size, results.get()); };
+    const auto result = [=](napi_env result_env) { return ResultsOf(result_env, *results); };
     return RunFunction(env, "whittle:batch", execute, result, {arguments[1], arguments[3]});
   });
 }
@@ -68,10 +69,9 @@ napi_value RunBatchNow(napi_env env, napi_callback_info info) {
   return Guard(env, [&]() -> napi_value {
     const Arguments arguments = GetArguments(env, info, 4);
     const BatchCall call = GetBatchCall(env, arguments);
-    const std::vector<uint8_t> results = RunBatch(call.root, call.walk_only, call.commands.data, call.commands.size);
-    if (results.size() > call.results.size) return MakeBuffer(env, results.data(), results.size());
-    std::copy(results.begin(), results.end(), call.results.data);
-    return MakeNumber(env, static_cast<double>(results.size()));
+    WireWriter results(call.results.data, call.results.size);
+    RunBatch(call.root, call.walk_only, call.commands.data, call.commands.size, &results);
+    return ResultsOf(env, results);
   });
 }
 

@@ -1,12 +1,13 @@
 // Little-endian fields of batches, bounds-checked on reading.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 namespace whittle {
 
@@ -49,32 +50,59 @@ class WireReader {
   size_t offset_ = 0;
 };
 
+/** What a batch answers. It is written into memory that the caller has, and moves into memory of its own once that is full. */
 class WireWriter {
  public:
-  size_t size() const { return bytes_.size(); }
-  void Clear() { bytes_.clear(); }
-  void U8(uint8_t value) { bytes_.push_back(value); }
+  WireWriter(uint8_t* room, size_t room_size) : data_(room), capacity_(room_size) {}
+  const uint8_t* data() const { return data_; }
+  size_t size() const { return size_; }
+  /** Whether everything is in the caller's memory. */
+  bool IsInRoom() const { return !own_; }
+  void U8(uint8_t value) { *Extend(1) = value; }
   void U16(uint16_t value) { Unsigned(value, 2); }
   void U32(uint32_t value) { Unsigned(value, 4); }
   void I32(int32_t value) { Unsigned(static_cast<uint32_t>(value), 4); }
   void U64(uint64_t value) { Unsigned(value, 8); }
   void I64(int64_t value) { Unsigned(static_cast<uint64_t>(value), 8); }
   void Raw(const void* data, size_t size) {
-    const auto* bytes = static_cast<const uint8_t*>(data);
-    bytes_.insert(bytes_.end(), bytes, bytes + size);
+    if (size > 0) memcpy(Extend(size), data, size);
   }
   void String(const std::string& value) {
     U32(static_cast<uint32_t>(value.size()));
     Raw(value.data(), value.size());
   }
-  void Append(const WireWriter& other) { Raw(other.bytes_.data(), other.bytes_.size()); }
-  std::vector<uint8_t> Take() { return std::move(bytes_); }
+  /** Memory for the next `count` bytes, for the caller to fill in; good until something else is written. */
+  uint8_t* Extend(size_t count) {
+    if (count > capacity_ - size_) Grow(count);
+    uint8_t* at = data_ + size_;
+    size_ += count;
+    return at;
+  }
+  /** Takes back all after the first `size` bytes. */
+  void Truncate(size_t size) { size_ = size; }
+  /** Replaces four bytes that were written before. */
+  void PutU32(size_t at, uint32_t value) { Put(data_ + at, value, 4); }
 
  private:
-  void Unsigned(uint64_t value, size_t count) {
-    for (size_t index = 0; index < count; index++) bytes_.push_back(static_cast<uint8_t>(value >> (8 * index)));
+  static constexpr size_t kLeastGrown = 512;
+  static void Put(uint8_t* at, uint64_t value, size_t count) {
+    for (size_t index = 0; index < count; index++) at[index] = static_cast<uint8_t>(value >> (8 * index));
   }
-  std::vector<uint8_t> bytes_;
+  void Unsigned(uint64_t value, size_t count) { Put(Extend(count), value, count); }
+  void Grow(size_t count) {
+    const size_t capacity = std::max({2 * capacity_, size_ + count, kLeastGrown});
+    // Not a vector: it would clear what is about to be written.
+    std::unique_ptr<uint8_t[]> grown(new uint8_t[capacity]);
+    if (size_ > 0) memcpy(grown.get(), data_, size_);
+    own_ = std::move(grown);
+    data_ = own_.get();
+    capacity_ = capacity;
+  }
+
+  uint8_t* data_;
+  size_t capacity_;
+  size_t size_ = 0;
+  std::unique_ptr<uint8_t[]> own_;
 };
 
 }  // namespace whittle

@@ -9,7 +9,7 @@ import type { Attributes, BatchOp, BatchResult, DirectoryEntry, FileKind, FileSt
 
 export const step = {
   mkdir: 1, rmdir: 2, unlink: 3, rename: 4, link: 5, symlink: 6, mknod: 7, putFile: 8, attributes: 9, open: 10, stat: 11,
-  readdir: 12, readlink: 13, xattrs: 14, readFile: 15, fsyncDir: 16, clone: 17, copy: 18, space: 19, dropCache: 20,
+  readdir: 12, readlink: 13, xattrs: 14, readFile: 15, fsyncDir: 16, clone: 17, copy: 18, space: 19, dropCache: 20, lookAndReadFile: 21,
 } as const;
 
 /** Values of the `open` step's `how` field. */
@@ -60,18 +60,25 @@ export class BatchEncoder {
     return this;
   }
 
+  /** A safe integer, in two halves: numbers of 64 bits in one are objects, and there are some in every step. */
   i64(value: number): this {
-    const at = this.#reserve(8);
-    this.#buffer.writeBigInt64LE(BigInt(value), at);
-    return this;
+    return this.u32(value >>> 0).u32(Math.floor(value / 2 ** 32) >>> 0);
   }
 
   bytes(value: FsPath): this {
-    const size = typeof value === 'string' ? Buffer.byteLength(value) : value.length;
-    this.u32(size);
-    const at = this.#reserve(size);
-    if (typeof value === 'string') this.#buffer.write(value, at, 'utf8');
-    else value.copy(this.#buffer, at);
+    if (typeof value === 'string') return this.#text(value);
+    this.u32(value.length);
+    const at = this.#reserve(value.length);
+    value.copy(this.#buffer, at);
+    return this;
+  }
+
+  #text(value: string): this {
+    // Room for the most that it can take, so that nobody has to look how much it is.
+    const at = this.#reserve(4 + 3 * value.length);
+    const size = this.#buffer.write(value, at + 4);
+    this.#buffer.writeUInt32LE(size, at);
+    this.#length = at + 4 + size;
     return this;
   }
 
@@ -122,25 +129,21 @@ export const goOn = 0x80;
 const kindLetters: Readonly<Record<FileKind, number>> = { file: 0x66, directory: 0x64, symlink: 0x6c, char: 0x63, block: 0x62, fifo: 0x70, socket: 0x73 };
 const kindsByLetter = new Map<number, FileKind>((Object.entries(kindLetters) as [FileKind, number][]).map(([kind, letter]) => [letter, kind]));
 
-/** One step's outcome. */
-export interface RawResult {
-  /** 0 or the errno. */
-  readonly errno: number;
-  readonly payload: Buffer;
-}
-
 function malformed(what: string): WhittleError {
   return new WhittleError('INTERNAL', `native batch result ${what}`);
 }
 
-/** Cuts the results of a batch apart; payloads are views. */
-export function splitResults(results: Buffer): RawResult[] {
-  const out: RawResult[] = [];
+/** What becomes of one step's outcome: `errno` is 0 or the error, and what the step answers is in the results from `start` to `end`. */
+export type TakeResult<T> = (errno: number, start: number, end: number, index: number) => T;
+
+/** Takes the results of a batch apart. */
+export function eachResult<T>(results: Buffer, take: TakeResult<T>): T[] {
+  const out: T[] = [];
   for (let at = 0; at < results.length;) {
-    const errno = results.readInt32LE(at);
-    const size = results.readUInt32LE(at + 4);
-    out.push({ errno, payload: results.subarray(at + 8, at + 8 + size) });
-    at += 8 + size;
+    const start = at + 8;
+    const end = start + results.readUInt32LE(at + 4);
+    out.push(take(results.readInt32LE(at), start, end, out.length));
+    at = end;
   }
   return out;
 }
@@ -154,34 +157,56 @@ export function systemError(errno: number, syscall: string, path: FsPath): NodeJ
 }
 
 /** What a step that sets attributes reports. `xattrs` are those that were asked for. */
-export function decodeAttributeResult(payload: Buffer, xattrs: readonly Xattr[] = []): BatchResult {
-  if (payload.length === 0) return { kept: false, attributeErrors: [] };
+export function decodeAttributeResult(results: Buffer, start: number, end: number, xattrs: readonly Xattr[] = []): BatchResult {
+  const isKept = start < end && results[start] === 1;
+  // Nearly always: nothing was refused.
+  if (end - start <= 1) return isKept ? keptResult : plainResult;
   const attributeErrors: { what: string; code: string }[] = [];
-  for (let at = 1; at < payload.length; at += 7) {
-    const bit = payload[at + 4];
+  for (let at = start + 1; at < end; at += 7) {
+    const bit = results[at + 4];
     const what = bit === attributeBit.owner ? 'owner' : bit === attributeBit.mode ? 'mode' : bit === attributeBit.time ? 'time'
-      : `xattr:${xattrs[payload.readUInt16LE(at + 5)]?.name.toString('latin1') ?? ''}`;
-    attributeErrors.push({ what, code: errnoName(payload.readInt32LE(at)) });
+      : `xattr:${xattrs[results.readUInt16LE(at + 5)]?.name.toString('latin1') ?? ''}`;
+    attributeErrors.push({ what, code: errnoName(results.readInt32LE(at)) });
   }
-  return { kept: payload[0] === 1, attributeErrors };
+  return { kept: isKept, attributeErrors };
 }
 
-export function decodeStat(payload: Buffer): FileStat {
+const plainResult: BatchResult = { kept: false, attributeErrors: [] };
+const keptResult: BatchResult = { kept: true, attributeErrors: [] };
+
+/** A number of 64 bits: of those that are counted here, none is beyond what a number holds exactly. */
+function number64(payload: Buffer, at: number): number {
+  return payload.readUInt32LE(at) + payload.readInt32LE(at + 4) * 2 ** 32;
+}
+
+/** For the numbers that may be: a Buffer makes three objects on the way to one. */
+const wide = Buffer.alloc(8);
+const wideView = new DataView(wide.buffer, wide.byteOffset, wide.length);
+
+function bigint64(payload: Buffer, at: number): bigint {
+  payload.copy(wide, 0, at, at + 8);
+  return wideView.getBigUint64(0, true);
+}
+
+/** Bytes of a `FileStat`. */
+export const statBytes = 77;
+
+export function decodeStat(results: Buffer, at: number): FileStat {
   return {
-    kind: kindsByLetter.get(payload.readUInt8(0)) ?? 'socket',
-    mode: payload.readUInt32LE(1),
-    uid: payload.readUInt32LE(5),
-    gid: payload.readUInt32LE(9),
-    sizeBytes: Number(payload.readBigUInt64LE(13)),
-    allocatedBytes: Number(payload.readBigUInt64LE(21)),
-    linkCount: payload.readUInt32LE(29),
-    device: payload.readBigUInt64LE(33),
-    inode: payload.readBigUInt64LE(41),
-    mtimeSec: Number(payload.readBigInt64LE(49)),
-    mtimeNsec: payload.readUInt32LE(57),
-    ctimeNs: payload.readBigInt64LE(61),
-    deviceMajor: payload.readUInt32LE(69),
-    deviceMinor: payload.readUInt32LE(73),
+    kind: kindsByLetter.get(results.readUInt8(at)) ?? 'socket',
+    mode: results.readUInt32LE(at + 1),
+    uid: results.readUInt32LE(at + 5),
+    gid: results.readUInt32LE(at + 9),
+    sizeBytes: number64(results, at + 13),
+    allocatedBytes: number64(results, at + 21),
+    linkCount: results.readUInt32LE(at + 29),
+    device: bigint64(results, at + 33),
+    inode: bigint64(results, at + 41),
+    mtimeSec: number64(results, at + 49),
+    mtimeNsec: results.readUInt32LE(at + 57),
+    ctimeNs: BigInt.asIntN(64, bigint64(results, at + 61)),
+    deviceMajor: results.readUInt32LE(at + 69),
+    deviceMinor: results.readUInt32LE(at + 73),
   };
 }
 

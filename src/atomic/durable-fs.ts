@@ -146,6 +146,8 @@ export interface DurableFs {
   readFile(path: FsPath, maxBytes: number): Promise<Buffer | undefined>;
   /** `readFile` of many small files, one hop. With a `scratch` buffer that they fit into, the contents are views of it. */
   readFiles(paths: readonly FsPath[], maxBytesEach: number, scratch?: Buffer): Promise<(Buffer | undefined)[]>;
+  /** The same, with what each file looked like before it was opened: a change in between shows as one. */
+  lookAndReadFiles(paths: readonly FsPath[], maxBytesEach: number, scratch?: Buffer): Promise<({ readonly stat: FileStat; readonly content: Buffer } | undefined)[]>;
   /** The entries of the directory are durable when it returns. */
   fsyncDir(path: FsPath, barrier: Barrier): Promise<void>;
   /** Everything written to the root's filesystem before the call is durable when it returns; reports write errors since the root was opened. After EIO every further call fails with EIO. */

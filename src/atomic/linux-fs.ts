@@ -3,8 +3,7 @@ import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { deviceAddon, type DeviceAddon } from '../core/native.js';
 import {
-  BatchEncoder, decodeAttributeResult, decodeDirectory, decodeSpace, decodeStat, decodeXattrs, goOn, openHow, splitResults, step, systemError,
-  type RawResult,
+  BatchEncoder, decodeAttributeResult, decodeDirectory, decodeSpace, decodeStat, decodeXattrs, eachResult, goOn, openHow, statBytes, step, systemError,
 } from './batch-codec.js';
 import type {
   Attributes, BatchOp, BatchResult, DirectoryEntry, DurableFile, DurableFs, FileKind, FileStat, FsLock, FsPath, FsSpace, OpenMode, Xattr,
@@ -134,12 +133,14 @@ const littleBytes = 256 * 1024;
 const maxSpareBuffers = 2;
 const maxSpareBytes = 4 * 1024 * 1024;
 
-/** The payload of a batch's only step. Throws its error. */
-function payloadOf(results: readonly RawResult[], syscall: string, path: FsPath): Buffer {
-  const [result] = results;
-  if (result === undefined) throw systemError(5, syscall, path);
-  if (result.errno !== 0) throw systemError(result.errno, syscall, path);
-  return result.payload;
+/** What a batch's only step answers. Throws its error. */
+function payloadOf(results: Buffer, syscall: string, path: FsPath): Buffer {
+  const [payload] = eachResult(results, (errno, start, end) => {
+    if (errno !== 0) throw systemError(errno, syscall, path);
+    return results.subarray(start, end);
+  });
+  if (payload === undefined) throw systemError(5, syscall, path);
+  return payload;
 }
 
 /** The real filesystem behind the port. */
@@ -167,18 +168,29 @@ export class LinuxFs implements DurableFs {
     return new LinuxFs(absolute, fd, options.walkOnly ?? false, addon);
   }
 
-  async #run(encoder: BatchEncoder, results: Buffer = noResults): Promise<RawResult[]> {
+  /** For the steps of one call. */
+  #encoder(): BatchEncoder {
+    return new BatchEncoder(this.#spare.pop());
+  }
+
+  #keepSpare({ buffer }: BatchEncoder): void {
+    if (this.#spare.length < maxSpareBuffers && buffer.length <= maxSpareBytes) this.#spare.push(buffer);
+  }
+
+  async #run(encoder: BatchEncoder, results: Buffer = noResults): Promise<Buffer> {
     const out = await this.addon.runBatch(this.#rootFd, encoder.finish(), this.walkOnly, results);
-    return splitResults(typeof out === 'number' ? results.subarray(0, out) : out);
+    this.#keepSpare(encoder);
+    return typeof out === 'number' ? results.subarray(0, out) : out;
   }
 
   /**
    * Runs one step of looking at or opening what is there, on this thread: a device does that for each of thousands of
    * files, and the hop to the thread pool and back takes many times as long as the step. The results are valid until the next call.
    */
-  #look(encoder: BatchEncoder): RawResult[] {
+  #look(encoder: BatchEncoder): Buffer {
     const out = this.addon.runBatchNow(this.#rootFd, encoder.finish(), this.walkOnly, this.#looked);
-    return splitResults(typeof out === 'number' ? this.#looked.subarray(0, out) : out);
+    this.#keepSpare(encoder);
+    return typeof out === 'number' ? this.#looked.subarray(0, out) : out;
   }
 
   /** What one look gives; `decode` copies what it keeps. */
@@ -192,7 +204,7 @@ export class LinuxFs implements DurableFs {
   }
 
   async open(path: FsPath, how: OpenMode, mode = 0o600): Promise<DurableFile> {
-    const encoder = new BatchEncoder().u8(step.open).bytes(path).u8(openHow[how]).u32(mode);
+    const encoder = this.#encoder().u8(step.open).bytes(path).u8(openHow[how]).u32(mode);
     const quick = how === 'read';
     const payload = quick ? payloadOf(this.#look(encoder), 'open', path) : await this.#one(encoder, 'open', path);
     return new LinuxFile(payload.readInt32LE(0), path, quick);
@@ -200,15 +212,14 @@ export class LinuxFs implements DurableFs {
 
   async batch(ops: readonly BatchOp[]): Promise<BatchResult[]> {
     if (ops.length === 0) return [];
-    const encoder = new BatchEncoder(this.#spare.pop());
+    const encoder = this.#encoder();
     for (const op of ops) encoder.op(op);
     const results = await this.#run(encoder);
-    if (this.#spare.length < maxSpareBuffers && encoder.buffer.length <= maxSpareBytes) this.#spare.push(encoder.buffer);
-    return results.map((result, index) => {
+    return eachResult(results, (errno, start, end, index) => {
       const op = ops[index];
       if (op === undefined) throw systemError(5, 'batch', '');
-      if (result.errno !== 0) throw Object.assign(systemError(result.errno, op.op, op.path), { index });
-      return decodeAttributeResult(result.payload, 'attributes' in op ? op.attributes.xattrs : []);
+      if (errno !== 0) throw Object.assign(systemError(errno, op.op, op.path), { index });
+      return decodeAttributeResult(results, start, end, 'attributes' in op ? op.attributes.xattrs : []);
     });
   }
 
@@ -247,11 +258,11 @@ export class LinuxFs implements DurableFs {
   }
 
   async reflink(from: FsPath, to: FsPath, mode: number): Promise<void> {
-    await this.#one(new BatchEncoder().u8(step.clone).bytes(from).bytes(to).u32(mode), 'reflink', to);
+    await this.#one(this.#encoder().u8(step.clone).bytes(from).bytes(to).u32(mode), 'reflink', to);
   }
 
   async copyFile(from: FsPath, to: FsPath, mode: number): Promise<void> {
-    await this.#one(new BatchEncoder().u8(step.copy).bytes(from).bytes(to).u32(mode), 'copy', to);
+    await this.#one(this.#encoder().u8(step.copy).bytes(from).bytes(to).u32(mode), 'copy', to);
   }
 
   async stat(path: FsPath): Promise<FileStat | undefined> {
@@ -261,21 +272,22 @@ export class LinuxFs implements DurableFs {
 
   async statMany(paths: readonly FsPath[]): Promise<(FileStat | undefined)[]> {
     if (paths.length === 0) return [];
-    const encoder = new BatchEncoder();
+    const encoder = this.#encoder();
     for (const path of paths) encoder.u8(step.stat | goOn).bytes(path);
-    return (paths.length <= fewPaths ? this.#look(encoder) : await this.#run(encoder)).map((result, index) => absentOr(result, decodeStat, 'stat', paths[index] ?? ''));
+    const results = paths.length <= fewPaths ? this.#look(encoder) : await this.#run(encoder);
+    return eachResult(results, (errno, start, _end, index) => (isThere(errno, 'stat', paths[index]) ? decodeStat(results, start) : undefined));
   }
 
   readdir(path: FsPath): Promise<DirectoryEntry[]> {
-    return this.#see(new BatchEncoder().u8(step.readdir).bytes(path), 'readdir', path, decodeDirectory);
+    return this.#see(this.#encoder().u8(step.readdir).bytes(path), 'readdir', path, decodeDirectory);
   }
 
   readlink(path: FsPath): Promise<Buffer> {
-    return this.#see(new BatchEncoder().u8(step.readlink).bytes(path), 'readlink', path, (target) => Buffer.from(target));
+    return this.#see(this.#encoder().u8(step.readlink).bytes(path), 'readlink', path, (target) => Buffer.from(target));
   }
 
   async xattrs(path: FsPath): Promise<Xattr[]> {
-    return decodeXattrs(await this.#one(new BatchEncoder().u8(step.xattrs).bytes(path), 'listxattr', path));
+    return decodeXattrs(await this.#one(this.#encoder().u8(step.xattrs).bytes(path), 'listxattr', path));
   }
 
   async readFile(path: FsPath, maxBytes: number): Promise<Buffer | undefined> {
@@ -285,15 +297,29 @@ export class LinuxFs implements DurableFs {
 
   async readFiles(paths: readonly FsPath[], maxBytesEach: number, scratch: Buffer = noResults): Promise<(Buffer | undefined)[]> {
     if (paths.length === 0) return [];
-    const encoder = new BatchEncoder();
+    const encoder = this.#encoder();
     for (const path of paths) encoder.u8(step.readFile | goOn).bytes(path).i64(maxBytesEach);
     const few = paths.length * maxBytesEach <= littleBytes;
     const results = few ? this.#look(encoder) : await this.#run(encoder, scratch);
-    return results.map((result, index) => absentOr(result, (payload) => (payload.buffer === this.#looked.buffer ? Buffer.from(payload) : payload), 'read', paths[index] ?? ''));
+    const isPassing = results.buffer === this.#looked.buffer;
+    return eachResult(results, (errno, start, end, index) => {
+      if (!isThere(errno, 'read', paths[index])) return undefined;
+      const content = results.subarray(start, end);
+      return isPassing ? Buffer.from(content) : content;
+    });
+  }
+
+  async lookAndReadFiles(paths: readonly FsPath[], maxBytesEach: number, scratch: Buffer = noResults): Promise<({ stat: FileStat; content: Buffer } | undefined)[]> {
+    if (paths.length === 0) return [];
+    const encoder = this.#encoder();
+    for (const path of paths) encoder.u8(step.lookAndReadFile | goOn).bytes(path).i64(maxBytesEach);
+    const results = await this.#run(encoder, scratch);
+    return eachResult(results, (errno, start, end, index) =>
+      (isThere(errno, 'read', paths[index]) ? { stat: decodeStat(results, start), content: results.subarray(start + statBytes, end) } : undefined));
   }
 
   async fsyncDir(path: FsPath): Promise<void> {
-    await this.#one(new BatchEncoder().u8(step.fsyncDir).bytes(path), 'fsync', path);
+    await this.#one(this.#encoder().u8(step.fsyncDir).bytes(path), 'fsync', path);
   }
 
   async syncfs(): Promise<void> {
@@ -307,15 +333,15 @@ export class LinuxFs implements DurableFs {
   }
 
   async dropCache(path: FsPath): Promise<void> {
-    await this.#run(new BatchEncoder().u8(step.dropCache).bytes(path));
+    await this.#run(this.#encoder().u8(step.dropCache).bytes(path));
   }
 
   async space(): Promise<FsSpace> {
-    return decodeSpace(await this.#one(new BatchEncoder().u8(step.space), 'statfs', ''));
+    return decodeSpace(await this.#one(this.#encoder().u8(step.space), 'statfs', ''));
   }
 
   async tryLock(path: FsPath, mode: 'shared' | 'exclusive'): Promise<FsLock | undefined> {
-    const payload = await this.#one(new BatchEncoder().u8(step.open).bytes(path).u8(openHow.openOrCreate).u32(0o600), 'open', path);
+    const payload = await this.#one(this.#encoder().u8(step.open).bytes(path).u8(openHow.openOrCreate).u32(0o600), 'open', path);
     const file = new LinuxFile(payload.readInt32LE(0), path);
     let taken = false;
     try {
@@ -337,9 +363,9 @@ export class LinuxFs implements DurableFs {
 const enoent = 2;
 const enotdir = 20;
 
-/** The decoded payload; undefined when there is no such file; other errors are thrown. */
-function absentOr<T>(result: RawResult, decode: (payload: Buffer) => T, syscall: string, path: FsPath): T | undefined {
-  if (result.errno === 0) return decode(result.payload);
-  if (result.errno === enoent || result.errno === enotdir) return undefined;
-  throw systemError(result.errno, syscall, path);
+/** False when there is no such file; other errors are thrown. */
+function isThere(errno: number, syscall: string, path: FsPath = ''): boolean {
+  if (errno === 0) return true;
+  if (errno === enoent || errno === enotdir) return false;
+  throw systemError(errno, syscall, path);
 }

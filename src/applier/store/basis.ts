@@ -67,17 +67,12 @@ export class ContentsBasis<L extends LayerContents> implements HeldBasis {
     if (fs === undefined) return [];
     const places = wanted.map(({ layer, entry }) => this.#wholeFile(fs, layer, entry));
     const paths = places.filter((place) => place !== undefined);
-    // Looked at before they are read, so that a change in between shows as one.
-    const stats = await fs.statMany(paths);
     this.#turn = 1 - this.#turn;
-    const contents = await fs.readFiles(paths, smallBytes, this.#scratch[this.#turn] ??= Buffer.allocUnsafeSlow(scratchBytes));
+    const files = await fs.lookAndReadFiles(paths, smallBytes, this.#scratch[this.#turn] ??= Buffer.allocUnsafeSlow(scratchBytes));
     let at = 0;
     return wanted.map(({ layer, entry }, index) => {
-      if (places[index] === undefined) return undefined;
-      const stat = stats[at];
-      const bytes = contents[at++];
-      if (stat?.kind !== 'file' || bytes === undefined) return undefined;
-      return { bytes, hashed: () => { this.#hashed[layer]?.set(entry, stat); } };
+      const file = places[index] === undefined ? undefined : files[at++];
+      return file === undefined ? undefined : { bytes: file.content, hashed: () => { this.#hashed[layer]?.set(entry, file.stat); } };
     });
   }
 
@@ -85,9 +80,8 @@ export class ContentsBasis<L extends LayerContents> implements HeldBasis {
   #wholeFile(fs: DurableFs, layer: number, entry: number): FsPath | undefined {
     const from = this.storeLayers[layer];
     if (from?.fs !== fs) return undefined;
-    const { path, extents } = from.place(entry);
-    const [extent] = extents;
-    return extents.length === 1 && extent?.offset === 0 && extent.lengthBytes <= smallBytes ? path : undefined;
+    const sizeBytes = from.plainSizeBytes(entry);
+    return sizeBytes > 0 && sizeBytes <= smallBytes ? from.contentPath(entry) : undefined;
   }
 
   /** What the file of `entry` looked like when its content was last hashed; undefined before that. */

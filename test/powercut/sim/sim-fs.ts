@@ -338,6 +338,11 @@ export class SimFs implements DurableFs {
     }));
   }
 
+  async lookAndReadFiles(paths: readonly FsPath[], maxBytesEach: number): Promise<({ stat: FileStat; content: Buffer } | undefined)[]> {
+    const contents = await this.readFiles(paths, maxBytesEach);
+    return contents.map((content, index) => (content === undefined ? undefined : { stat: statOf(this.machine, this.#existing(paths[index] ?? '', 'stat').ino), content }));
+  }
+
   async fsyncDir(path: FsPath, barrier: Barrier): Promise<void> {
     await this.#turn();
     const { ino } = this.#existing(path, 'fsync');

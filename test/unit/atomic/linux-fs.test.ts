@@ -72,6 +72,29 @@ test('putFile with reuse keeps equal content, and never writes to an inode with 
   await fs.close();
 });
 
+test('what a file looked like comes with its content, whether it fits or not, of names in any bytes and times of any sign', async () => {
+  const fs = await LinuxFs.open(root);
+  const latin1 = Buffer.from('d/\xe9', 'latin1');
+  const times = [-1, -(2 ** 31), 0, 2 ** 31 + 5];
+  const paths = ['a', 'd/b', 'd/\u00e9\u20ac', latin1];
+  await fs.mkdir('d');
+  await fs.batch(paths.map((path, index) => ({
+    op: 'putFile', path, content: Buffer.alloc(index * 3000, index), attributes: { mode: 0o640, mtimeSec: times[index] ?? 0, mtimeNsec: index }, reuse: false,
+  })));
+  const stats = await fs.statMany([...paths, 'none', 'd/none']);
+  expect(stats.map((stat) => stat?.mtimeSec)).toEqual([...times, undefined, undefined]);
+  expect(stats[3]).toEqual(await (await fs.open(latin1, 'read')).stat());
+  for (const scratch of [undefined, Buffer.alloc(100), Buffer.alloc(100_000)]) {
+    const found = await fs.lookAndReadFiles([...paths, 'none', 'a/b'], 9000, scratch);
+    expect(found.map((file) => file?.stat)).toEqual([...stats.slice(0, 4), undefined, undefined]);
+    expect(found.map((file) => file?.content)).toEqual([0, 1, 2, 3].map((index) => Buffer.alloc(index * 3000, index) as Buffer | undefined).concat([undefined, undefined]));
+    expect(await fs.readFiles(paths, 9000, scratch)).toEqual(found.slice(0, 4).map((file) => file?.content));
+  }
+  await expect(fs.lookAndReadFiles(paths, 8999)).rejects.toMatchObject({ code: 'EFBIG' });
+  await expect(fs.lookAndReadFiles(['d'], 9000)).rejects.toMatchObject({ code: 'EISDIR' });
+  await fs.close();
+});
+
 test('copies keep holes', async () => {
   const fs = await LinuxFs.open(root);
   writeFileSync(join(root, 'sparse'), 'start');
