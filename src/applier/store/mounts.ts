@@ -21,7 +21,7 @@ function requireRoot(what: string): void {
 /** Mounts `image` read-only, or with an upper layer of its own. MOUNT_NEEDS_ROOT, MOUNT_FAILED. */
 export async function mountImage(context: StoreContext, image: StoredImage, mountPoint: string, writable: boolean): Promise<void> {
   requireRoot('mounting an image');
-  const target = await resolvePoint(mountPoint);
+  const target = await resolvePoint(mountPoint, 'Make the directory first, or name another.');
   const lowers = await lowerDirectories(context, image);
   const record: MountRecord = { mountPoint: target, manifestDigest: image.manifestDigest, writable };
   const path = `${layout.mounts}/${nameKey(target)}`;
@@ -65,7 +65,7 @@ async function lowerDirectories(context: StoreContext, image: StoredImage): Prom
 /** Undoes `mountImage`; what a writable mount wrote is deleted. */
 export async function unmountImage(context: StoreContext, mountPoint: string): Promise<void> {
   requireRoot('unmounting an image');
-  const target = await resolvePoint(mountPoint);
+  const target = await resolvePoint(mountPoint, 'See: device status');
   const path = `${layout.mounts}/${nameKey(target)}`;
   const record = await readRecord(context.fs, `${path}/mount`);
   if (record === 'absent') throw new WhittleError('MOUNT_FAILED', `this store has nothing mounted at ${target}`, { hint: 'See: device status' });
@@ -105,12 +105,12 @@ async function mountPoints(): Promise<Set<string>> {
   return points;
 }
 
-async function resolvePoint(mountPoint: string): Promise<string> {
+async function resolvePoint(mountPoint: string, hint: string): Promise<string> {
   try {
     return await realpath(mountPoint);
   } catch (error) {
     const absent = isSystemError(error, 'ENOENT', 'ENOTDIR');
-    if (absent) throw new WhittleError('MOUNT_FAILED', `there is no directory ${mountPoint}`, { cause: error, hint: 'Make the directory first, or name another.' });
+    if (absent) throw new WhittleError('MOUNT_FAILED', `there is no directory ${mountPoint}`, { cause: error, hint });
     throw mountError(error, `cannot use ${mountPoint} as a mount point`);
   }
 }

@@ -72,6 +72,7 @@ async function openIfThere(open: OpenFs, path: string): Promise<DurableFs | unde
   } catch (error) {
     if (isSystemError(error, 'ENOENT') && path !== dirname(path)) return undefined;
     if (isSystemError(error, 'ENOTDIR')) throw noPlace(`${path} is no directory`, error);
+    if (isSystemError(error, 'ENAMETOOLONG')) throw noPlace('the path of the root is longer than the system takes', error);
     throw error;
   }
 }

@@ -384,7 +384,12 @@ testAsRoot('an image without layers is mounted too, and what cannot be mounted s
     }
     await expect(store.umount(point)).rejects.toMatchObject({ code: 'MOUNT_FAILED', hint: 'See: device status' });
     await expect(store.mount(image, `${point}/none`)).rejects.toMatchObject({ code: 'MOUNT_FAILED', message: `there is no directory ${point}/none` });
+    await expect(store.umount(`${point}/none`)).rejects.toMatchObject({ code: 'MOUNT_FAILED', hint: 'See: device status' });
   });
+});
+
+test('a root whose path is too long is a wrong argument, and no defect', async () => {
+  await expect(openStore(join(temporaryDirectory(), 'n'.repeat(300)), { create: true })).rejects.toMatchObject({ code: 'USAGE', hint: 'Choose another with --root DIR.' });
 });
 
 testAsRoot('root makes no changes in the store of another user, and may look', async () => {
