@@ -21,29 +21,49 @@ constexpr size_t kFirstSlots = 4096;
 /** What this many files have in common says nothing of any two of them. */
 constexpr size_t kMaxFilesPerTag = 8;
 
+// A bit for each wanted byte: small files have a sample in eight, so that few bits are set by chance alone.
+constexpr int kMinWantedBits = 16;
+constexpr int kMaxWantedBits = 28;
+
+int LevelOf(uint64_t size) { return size < kSmallFile ? kFineLevel : kCoarseLevel; }
+
+int WantedBits(uint64_t wanted_bytes, uint64_t memory_limit_bytes) {
+  int bits = kMinWantedBits;
+  while (bits < kMaxWantedBits && uint64_t{1} << bits < std::min(wanted_bytes, memory_limit_bytes)) bits++;
+  return bits;
+}
+
+uint32_t Spread(uint32_t tag) { return tag * 0x9E3779B1u; }
+
 uint32_t TagOf(uint64_t hash) { return static_cast<uint32_t>(hash << kTagLevel >> 32); }
 
 bool HasLevel(uint32_t tag, int level) { return level <= kTagLevel || tag >> (32 - (level - kTagLevel)) == 0; }
 
 }  // namespace
 
-BlockIndex::BlockIndex(uint64_t memory_limit_bytes)
-    // While the table doubles, the old half is still there.
-    : max_slots_(static_cast<size_t>(std::min<uint64_t>(memory_limit_bytes / (sizeof(Entry) * 3 / 2), uint64_t{1} << 31))),
-      entries_(std::min(kFirstSlots, max_slots_), Entry{0, kEmptyId}), level_(kFineLevel) {}
+BlockIndex::BlockIndex(uint64_t memory_limit_bytes, uint64_t wanted_bytes)
+    : wanted_shift_(32 - WantedBits(wanted_bytes, memory_limit_bytes)),
+      // While the table doubles, the old half is still there.
+      max_slots_(static_cast<size_t>(std::min<uint64_t>(memory_limit_bytes / (sizeof(Entry) * 3 / 2), uint64_t{1} << 31))),
+      entries_(std::min(kFirstSlots, max_slots_), Entry{0, kEmptyId}),
+      level_(kFineLevel) {}
 
 void BlockIndex::Clear() {
   const std::lock_guard<std::mutex> lock(mutex_);
   std::vector<Entry>(std::min(kFirstSlots, max_slots_), Entry{0, kEmptyId}).swap(entries_);
+  std::vector<uint64_t>().swap(wanted_);
   file_sizes_ = {};
   used_ = 0;
   level_ = kFineLevel;
 }
 
-size_t BlockIndex::SlotOf(uint32_t tag) const {
-  const uint32_t spread = tag * 0x9E3779B1u;
-  return static_cast<size_t>(uint64_t{spread} * entries_.size() >> 32);
+size_t BlockIndex::WantedBit(uint32_t tag) const { return Spread(tag) >> wanted_shift_; }
+
+bool BlockIndex::IsWanted(uint32_t tag) const {
+  return wanted_.empty() || (wanted_[WantedBit(tag) / 64] >> WantedBit(tag) % 64 & 1) != 0;
 }
+
+size_t BlockIndex::SlotOf(uint32_t tag) const { return static_cast<size_t>(uint64_t{Spread(tag)} * entries_.size() >> 32); }
 
 void BlockIndex::Insert(uint32_t tag, uint32_t id) {
   size_t files = 0;
@@ -80,14 +100,24 @@ void BlockIndex::MakeRoom() {
   }
 }
 
+void BlockIndex::Want(const Content& content) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (wanted_.empty()) wanted_.resize((size_t{1} << (32 - wanted_shift_)) / 64);
+  ContentReader reader({content});
+  ForEachSample(reader, 0, content.size, LevelOf(content.size), [&](uint64_t, uint64_t hash) {
+    const size_t bit = WantedBit(TagOf(hash));
+    wanted_[bit / 64] |= uint64_t{1} << bit % 64;
+  });
+}
+
 void BlockIndex::Add(uint32_t id, const Content& content) {
   const std::lock_guard<std::mutex> lock(mutex_);
   file_sizes_[id] = content.size;
   ContentReader reader({content});
-  const int level = content.size < kSmallFile ? kFineLevel : kCoarseLevel;
-  ForEachSample(reader, 0, content.size, level, [&](uint64_t, uint64_t hash) {
-    MakeRoom();
+  ForEachSample(reader, 0, content.size, LevelOf(content.size), [&](uint64_t, uint64_t hash) {
     const uint32_t tag = TagOf(hash);
+    if (!IsWanted(tag)) return;
+    MakeRoom();
     if (HasLevel(tag, level_) && used_ + 1 < entries_.size()) Insert(tag, id);
   });
 }
@@ -104,11 +134,12 @@ void BlockIndex::CountFiles(uint32_t tag, std::unordered_map<uint32_t, uint64_t>
 
 std::vector<BlockIndex::Candidate> BlockIndex::Query(const Content& content) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<uint64_t>().swap(wanted_);
   const bool is_small = content.size < kSmallFile;
   std::unordered_map<uint32_t, uint64_t> fine;    // samples in common, by file
   std::unordered_map<uint32_t, uint64_t> coarse;  // those of the level that large files have, too
   ContentReader reader({content});
-  ForEachSample(reader, 0, content.size, is_small ? kFineLevel : kCoarseLevel, [&](uint64_t, uint64_t hash) {
+  ForEachSample(reader, 0, content.size, LevelOf(content.size), [&](uint64_t, uint64_t hash) {
     const uint32_t tag = TagOf(hash);
     if (!HasLevel(tag, level_)) return;
     CountFiles(tag, fine);

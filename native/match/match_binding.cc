@@ -49,8 +49,20 @@ napi_value NewBlockIndex(napi_env env, napi_callback_info info) {
     const Arguments arguments = GetArguments(env, info, 1);
     const uint64_t limit = GetInteger(env, GetProperty(env, arguments[0], "memoryLimitBytes", "options"), "memoryLimitBytes",
                                       BlockIndex::kMinMemoryBytes, kMaxSafeInteger);
-    WrapObject(env, arguments.self, kBlockIndexTag, std::make_unique<BlockIndex>(limit));
+    const napi_value wanted = GetProperty(env, arguments[0], "wantedBytes", "options");
+    const uint64_t wanted_bytes = IsUndefined(env, wanted) ? 0 : GetInteger(env, wanted, "wantedBytes", 0, kMaxSafeInteger);
+    WrapObject(env, arguments.self, kBlockIndexTag, std::make_unique<BlockIndex>(limit, wanted_bytes));
     return arguments.self;
+  });
+}
+
+/** want(content): Promise<void>. */
+napi_value BlockIndexWant(napi_env env, napi_callback_info info) {
+  return Guard(env, [&]() -> napi_value {
+    const Arguments arguments = GetArguments(env, info, 1);
+    BlockIndex* index = UnwrapObject<BlockIndex>(env, arguments.self, kBlockIndexTag);
+    auto content = std::make_shared<Content>(GetContent(env, arguments[0], "content"));
+    return RunFunction(env, "whittle:BlockIndex.want", [index, content] { index->Want(*content); }, MakeUndefined, {arguments.self});
   });
 }
 
@@ -95,7 +107,8 @@ napi_value BlockIndexClear(napi_env env, napi_callback_info info) {
 
 void RegisterMatcher(napi_env env, napi_value exports) {
   SetFunction(env, exports, "matchFile", MatchFile);
-  DefineClass(env, exports, "BlockIndex", NewBlockIndex, {Method("add", BlockIndexAdd), Method("query", BlockIndexQuery), Method("clear", BlockIndexClear)});
+  DefineClass(env, exports, "BlockIndex", NewBlockIndex,
+              {Method("want", BlockIndexWant), Method("add", BlockIndexAdd), Method("query", BlockIndexQuery), Method("clear", BlockIndexClear)});
 }
 
 }  // namespace whittle

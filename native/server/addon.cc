@@ -12,6 +12,20 @@ void RegisterBrotliDecisions(napi_env env, napi_value exports);
 void RegisterMeter(napi_env env, napi_value exports);
 }  // namespace whittle
 
+namespace whittle {
+namespace {
+
+/** returnFreeMemory(): void. */
+napi_value ReturnFreeMemory(napi_env env, napi_callback_info) {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
+  return MakeUndefined(env);
+}
+
+}  // namespace
+}  // namespace whittle
+
 NAPI_MODULE_INIT() {
   return whittle::Guard(env, [&]() -> napi_value {
 #ifdef M_MMAP_THRESHOLD
@@ -25,6 +39,7 @@ NAPI_MODULE_INIT() {
     // No more heaps than there are: what a thread frees in its own, the others do not take.
     mallopt(M_ARENA_MAX, 1);
 #endif
+    whittle::SetFunction(env, exports, "returnFreeMemory", whittle::ReturnFreeMemory);
     whittle::RegisterMatcher(env, exports);
     whittle::RegisterEncoder(env, exports);
     whittle::RegisterBrotliDecisions(env, exports);

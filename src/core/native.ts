@@ -30,6 +30,8 @@ export interface MatchOptions {
 
 /** Finds the target files that resemble given content. Deterministic. */
 export interface BlockIndex {
+  /** Says, before anything is added, that this content will be asked for: what none of those has in common is not kept then. */
+  want(content: NativeContent): Promise<void>;
   /** Adds the content of a file under `id` (an unsigned 32-bit integer). Calls on one index run one at a time. */
   add(id: number, content: NativeContent): Promise<void>;
   /** Pairs (id, estimate of bytes in common), best first, at most 16. */
@@ -102,11 +104,14 @@ export interface PatchMeter extends Omit<PatchDecoder, 'close'> {
 }
 
 export interface ServerAddon {
+  /** Gives back to the system what the allocator keeps of freed memory. */
+  returnFreeMemory(): void;
   /** What `rebuildBrotli` makes a brotli stream of beside its text; empty when it cannot: another text, or a large window. Deterministic. */
   brotliDecisions(stream: Buffer, text: Buffer): Promise<Buffer>;
   /** Triples (newPos, oldPos, length): newPos ascending, not overlapping; what is not covered is literal. Deterministic. */
   matchFile(options: MatchOptions): Promise<Float64Array>;
-  readonly BlockIndex: new (options: { readonly memoryLimitBytes: number }) => BlockIndex;
+  /** `wantedBytes`: the size of all that `want` will be told of. */
+  readonly BlockIndex: new (options: { readonly memoryLimitBytes: number; readonly wantedBytes?: number }) => BlockIndex;
   readonly PatchEncoder: new (options: { readonly profile: CodecProfile; readonly threads: number }) => PatchEncoder;
   readonly PatchMeter: new (options: { readonly profile: CodecProfile }) => PatchMeter;
 }

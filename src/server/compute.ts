@@ -2,6 +2,7 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { serverAddon } from '../core/native.js';
 import { computeDelta } from '../delta/encode/compute.js';
+import { returnFreeMemory } from '../delta/encode/free-memory.js';
 import type { DeltaProfile } from '../delta/index-blob.js';
 import { sha256Digest } from '../oci/digest.js';
 import { makeDeltaManifest, type DeltaManifest } from './artifact.js';
@@ -82,6 +83,7 @@ export async function computeArtifact(options: ComputeArtifactOptions): Promise<
   const unpackStartMs = performance.now();
   const pair = await unpackPair({ basis, target, directory, ...(signal && { signal }), onProgress: (done, total) => onProgress?.('unpack', done, total) });
   try {
+    returnFreeMemory();
     const computeStartMs = performance.now();
     const dataPath = join(directory, 'data');
     const delta = await computeDelta({
@@ -91,6 +93,7 @@ export async function computeArtifact(options: ComputeArtifactOptions): Promise<
     });
     const computeMs = performance.now() - computeStartMs;
     onProgress?.('check', 0, 1);
+    returnFreeMemory();
     const { applyMs } = await checkDelta({ index: delta.index, dataPath, basis: pair.basis, target: pair.target, ...(signal && { signal }) });
     onProgress?.('check', 1, 1);
     const index = { digest: sha256Digest(delta.index), sizeBytes: delta.index.length };

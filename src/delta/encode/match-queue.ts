@@ -4,6 +4,7 @@ import type { Expansion } from '../expansion.js';
 import type { ContentRef } from '../plan.js';
 import { nativeContent } from '../segments.js';
 import { expand } from './expander.js';
+import { returnFreeMemory } from './free-memory.js';
 
 /** A file to difference: its target entry and its sources. */
 export interface MatchTask {
@@ -27,9 +28,10 @@ export interface MatchedFile {
 
 /**
  * What a match takes at most: sources and the index of them, target and its costs, and the index's table. With less
- * the matcher turns to a coarser search, so this is rather too much than too little.
+ * the matcher turns to a coarser search, so this is rather too much than too little. A large one begins when all is given back
+ * that others left: those are where a computation takes most.
  */
-const matchMemory = { perSourceByte: 5, perTargetByte: 3, tableBytes: 66 * 2 ** 20, tablePerSourceByte: 8 } as const;
+const matchMemory = { perSourceByte: 5, perTargetByte: 3, tableBytes: 66 * 2 ** 20, tablePerSourceByte: 8, largeBytes: 64 * 2 ** 20 } as const;
 
 /** Files matched before their turn comes: each may hold two scratch files open. */
 const filesAhead = 256;
@@ -146,6 +148,7 @@ export class MatchQueue {
           opened.push(expanded.inflated);
         }
       }
+      if (bytes >= matchMemory.largeBytes) returnFreeMemory();
       const sources = contents.map(nativeContent);
       const ops = sources.length === 0 ? new Float64Array(0) : await serverAddon().matchFile({ sources, target: nativeContent(target), memoryLimitBytes: Math.max(bytes, 16 * 2 ** 20), threads: this.options.threads, labelPasses: this.options.labelPasses });
       return { task, sources, target, ops, close };

@@ -1,6 +1,6 @@
-import { serverAddon, type BlockIndex } from '../../core/native.js';
+import { serverAddon, type BlockIndex, type NativeContent } from '../../core/native.js';
 import type { LayerEntry, LayerMeta } from '../../tar/types.js';
-import type { Basis } from '../basis.js';
+import type { Basis, BasisEntry } from '../basis.js';
 import type { Expansion } from '../expansion.js';
 import type { ContentPlan, ContentRef, LayerPlan } from '../plan.js';
 import { nativeContent } from '../segments.js';
@@ -187,27 +187,45 @@ export class Planner {
     }
   }
 
-  /** An index of every distinct content of the basis, made when first wanted. */
+  /** An index of every distinct content of the basis as far as the target's new files ask for it, made when first wanted. */
   async #blockIndex(): Promise<{ readonly index: BlockIndex; readonly refs: ContentRef[] }> {
     if (this.#blocks !== null) return this.#blocks;
-    const blocks = { index: new (serverAddon().BlockIndex)({ memoryLimitBytes: this.options.indexMemoryBytes }), refs: [] as ContentRef[] };
+    const { basis, target, layers, indexMemoryBytes } = this.options;
+    const isNew = ({ digest }: LayerEntry): boolean => digest !== null && this.#basisIndex.withDigest(digest).length === 0;
+    const wanted = [...this.#distinct(target, layers, isNew)];
+    const wantedBytes = wanted.reduce((sum, ref) => sum + (target.layers[ref.layer]?.entries.at(ref.entry)?.header.sizeBytes ?? 0), 0);
+    const blocks = { index: new (serverAddon().BlockIndex)({ memoryLimitBytes: indexMemoryBytes, wantedBytes }), refs: [] as ContentRef[] };
     this.#blocks = blocks;
-    const seen = new Set<string>();
-    for (const [layer, meta] of this.options.basis.layers.entries()) {
-      for (const [entry, record] of meta.entries.entries()) {
-        if (record.digest === null || record.header.sizeBytes < tuning.indexedBytes || seen.has(record.digest.toString('latin1'))) continue;
-        this.options.signal?.throwIfAborted();
-        seen.add(record.digest.toString('latin1'));
-        const content = await this.options.basis.openContent(layer, entry, { callerVerifies: true });
-        try {
-          await blocks.index.add(blocks.refs.length, nativeContent(content));
-          blocks.refs.push({ from: 'basis', layer, entry });
-        } finally {
-          await content.close();
-        }
-      }
+    for (const ref of wanted) await this.#read(target, ref, (content) => blocks.index.want(content));
+    for (const ref of this.#distinct(basis, [...basis.layers.keys()])) {
+      await this.#read(basis, ref, (content) => blocks.index.add(blocks.refs.length, content));
+      blocks.refs.push({ from: 'basis', ...ref });
     }
     return blocks;
+  }
+
+  /** The entries whose content is worth looking up, each content once. */
+  *#distinct(image: Basis, layers: readonly number[], counts: (record: LayerEntry) => boolean = () => true): Generator<BasisEntry> {
+    const seen = new Set<string>();
+    for (const layer of layers) {
+      for (const [entry, record] of image.layers[layer]?.entries.entries() ?? []) {
+        if (record.digest === null || record.header.sizeBytes < tuning.indexedBytes || !counts(record)) continue;
+        const digest = record.digest.toString('latin1');
+        if (seen.has(digest)) continue;
+        seen.add(digest);
+        yield { layer, entry };
+      }
+    }
+  }
+
+  async #read(image: Basis, { layer, entry }: BasisEntry, use: (content: NativeContent) => Promise<void>): Promise<void> {
+    this.options.signal?.throwIfAborted();
+    const content = await image.openContent(layer, entry, { callerVerifies: true });
+    try {
+      await use(nativeContent(content));
+    } finally {
+      await content.close();
+    }
   }
 }
 

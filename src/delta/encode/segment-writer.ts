@@ -95,7 +95,7 @@ export class SegmentWriter {
 
   async #write({ parts, files }: Segment): Promise<void> {
     try {
-      this.#encoder ??= new (serverAddon().PatchEncoder)({ profile: this.profile, threads: this.threads });
+      this.#encoder ??= makeEncoder(this.profile, this.threads);
       for (const { file } of parts) this.#encoder.add(file);
       const { streams, stats } = await this.#encoder.flush();
       for (const [name, value] of Object.entries(stats)) this.#stats[name] = (this.#stats[name] ?? 0) + value;
@@ -105,6 +105,12 @@ export class SegmentWriter {
       await closeAll(files);
     }
   }
+}
+
+/** Its tables do not come out of what the matches before it have left. */
+function makeEncoder(profile: DeltaProfile, threads: number): PatchEncoder {
+  serverAddon().returnFreeMemory();
+  return new (serverAddon().PatchEncoder)({ profile, threads });
 }
 
 function newSegment(): Segment {

@@ -45,6 +45,19 @@ test('knows nothing of what came before it was cleared, and takes files again', 
   expect((await query(index, contents[9] ?? Buffer.of())).map(({ id }) => id)).toEqual([3]);
 });
 
+test('answers the same for files that it was told of before, and knows no others', async () => {
+  const contents = Array.from({ length: 40 }, (_, at) => seededBytes(at % 2 === 0 ? 100_000 : 5000, at + 1));
+  const [large, small] = [Buffer.concat([contents[4] ?? Buffer.of(), contents[7] ?? Buffer.of()]), Buffer.concat([contents[9] ?? Buffer.of(), (contents[12] ?? Buffer.of()).subarray(0, 9000)])];
+  const told = new (serverAddon().BlockIndex)({ memoryLimitBytes, wantedBytes: large.length + small.length });
+  for (const bytes of [large, small]) await told.want(await files.make(bytes));
+  for (const [id, bytes] of contents.entries()) await told.add(id, await files.make(bytes));
+  const all = await indexOf(contents);
+  for (const bytes of [large, small]) expect(await query(told, bytes)).toEqual(await query(all, bytes));
+  expect(await query(told, large)).not.toEqual([]);
+  // One bit stands for many samples, so a little is kept of others.
+  expect((await query(told, contents[20] ?? Buffer.of()))[0]?.sharedBytes ?? 0).toBeLessThan(20_000);
+});
+
 test('finds small files, in each other and in large ones', async () => {
   const large = seededBytes(200_000, 1);
   const small = seededBytes(1200, 2);
