@@ -147,7 +147,7 @@ class DeltaComputer {
       const sizeBytes = expandedSize(target.layers[layer]?.entries.at(entry)?.header.sizeBytes ?? 0, expansion);
       files.add({ layer, entry, sizeBytes, sources, expansion });
     };
-    const planned = await new Planner({ basis, target, layers, profile, indexMemoryBytes, onPatch, onLayerEnd: () => { files.endLayer(); }, ...(signal && { signal }) }).plan();
+    const planned = await new Planner({ basis, target, layers, profile, indexMemoryBytes, threads: this.#threads, onPatch, onLayerEnd: () => { files.endLayer(); }, ...(signal && { signal }) }).plan();
     files.hold(0);
     return planned;
   }

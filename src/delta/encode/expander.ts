@@ -1,6 +1,6 @@
 import { readSync } from 'node:fs';
 import type { BasisContent } from '../basis.js';
-import { rebuildBrotli, type DeflatedRange, type Expansion, type InflatedRange, type Packing } from '../expansion.js';
+import type { DeflatedRange, Expansion, InflatedRange, Packing } from '../expansion.js';
 import { deltaLimits } from '../limits.js';
 import { inflatedContent, scratchFile, wholeFile } from '../inflated-content.js';
 import { brotliPacking, decisionsOf, deflatePacking, digestOf, findStreams, inflateStream, mayHoldStreams, unpackBrotli, type FoundStream } from './streams.js';
@@ -29,9 +29,8 @@ export class ExpandableFile {
 
   constructor(private readonly target: BasisContent) {}
 
-  /** This file as one compressed stream: gzip, or by its name brotli. What such a stream holds is often there as a file too. Null when it is none. */
-  packed(path: string): PackedFile | null {
-    if (path.endsWith('.br')) return this.target.sizeBytes > deltaLimits.decidedBytes ? null : packedBrotli(this.#content());
+  /** This file as one gzip stream. What such a stream holds is often there as a file too. Null when it is none. */
+  packed(): PackedFile | null {
     return this.#mayHoldStreams() ? this.#packedGzip() : null;
   }
 
@@ -98,8 +97,11 @@ export class ExpandableFile {
   }
 }
 
-function packedBrotli(file: Buffer): PackedFile | null {
-  const plain = unpackBrotli(file);
+/** A file as one brotli stream, which nothing but its name tells; null when it is none. */
+export async function packedBrotli(content: BasisContent): Promise<PackedFile | null> {
+  if (content.sizeBytes > deltaLimits.decidedBytes) return null;
+  const file = readContent(content, content.sizeBytes);
+  const plain = await unpackBrotli(file);
   if (plain === null || plain.length === 0) return null;
   return {
     plainDigest: digestOf(plain),
@@ -114,9 +116,9 @@ function packedBrotli(file: Buffer): PackedFile | null {
 const plannedDecisions = new WeakMap<Packing, Buffer>();
 
 async function decidedPacking(file: Buffer, plain: Buffer): Promise<Packing | null> {
+  // Every bit that they leave out was compared; the device's own word for it is the check of the whole delta.
   const decisions = await decisionsOf(file, plain);
-  // The encoder compares every bit that it leaves out; this is the device's own word for it.
-  if (decisions === null || !(await rebuildBrotli(plain, decisions, file.length)).equals(file)) return null;
+  if (decisions === null) return null;
   const packing = { kind: 'decisions', decisionBytes: decisions.length } as const;
   plannedDecisions.set(packing, decisions);
   return packing;
@@ -173,7 +175,7 @@ export async function expand(target: BasisContent, sources: readonly BasisConten
     await put(bytes.subarray(at, range.offset));
     at = range.offset + range.lengthBytes;
     const packed = bytes.subarray(range.offset, at);
-    const plain = (isBrotli(range.packing) ? unpackBrotli(packed) : inflateStream(packed)) ?? Buffer.alloc(0);
+    const plain = (isBrotli(range.packing) ? await unpackBrotli(packed) : inflateStream(packed)) ?? Buffer.alloc(0);
     await put(plain);
     if (range.packing.kind === 'decisions') await put(plannedDecisions.get(range.packing) ?? Buffer.alloc(0));
   }

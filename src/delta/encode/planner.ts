@@ -4,6 +4,7 @@ import type { Basis, BasisEntry } from '../basis.js';
 import type { Expansion } from '../expansion.js';
 import type { ContentPlan, ContentRef, LayerPlan } from '../plan.js';
 import { nativeContent } from '../segments.js';
+import { BrotliAhead, isBrotliName } from './brotli-ahead.js';
 import { ContentIndex } from './content-index.js';
 import { ExpandableFile } from './expander.js';
 import { deltaLimits } from '../limits.js';
@@ -17,6 +18,7 @@ export interface PlannerOptions {
   readonly profile: 'small' | 'fast';
   /** Memory for the index of the basis' contents. */
   readonly indexMemoryBytes: number;
+  readonly threads: number;
   readonly signal?: AbortSignal;
   /** Told of each file that is to be differenced as soon as that is known, in the order of the plan. */
   readonly onPatch?: (layer: number, entry: number, plan: PatchPlan) => void;
@@ -56,11 +58,15 @@ export class Planner {
   readonly #targetIndex = new ContentIndex('target');
   readonly #bases: HeaderBases;
   readonly #packedBytes = { brotli: 0, decisions: 0 };
+  /** Null in the fast profile: making a brotli stream again takes a device more time than that has for all else. */
+  readonly #brotli: BrotliAhead | null;
   #blocks: { readonly index: BlockIndex; readonly refs: ContentRef[] } | null = null;
 
   constructor(private readonly options: PlannerOptions) {
     options.basis.layers.forEach((meta, layer) => { this.#basisIndex.addLayer(layer, meta); });
     this.#bases = new HeaderBases(options.basis.layers, this.#basisIndex);
+    const isInBasis = (digest: Buffer): boolean => this.#basisIndex.withDigest(digest).length > 0;
+    this.#brotli = options.profile === 'fast' ? null : new BrotliAhead({ ...options, isInBasis });
   }
 
   /** Plans all layers, in order. */
@@ -75,6 +81,7 @@ export class Planner {
       }
       return planned;
     } finally {
+      await this.#brotli?.abandon();
       this.#blocks?.index.clear();
       this.#blocks = null;
     }
@@ -105,7 +112,7 @@ export class Planner {
     const target = await this.options.target.openContent(layer, entry);
     try {
       const file = new ExpandableFile(target);
-      return (await this.#packed(record, file)) ?? (await this.#differenced(layer, entry, record, file));
+      return (await this.#packed({ layer, entry }, record, file)) ?? (await this.#differenced(layer, entry, record, file));
     } finally {
       await target.close();
     }
@@ -123,13 +130,11 @@ export class Planner {
   }
 
   /** A compressed file beside the file that it holds is made of that. */
-  async #packed(record: LayerEntry, file: ExpandableFile): Promise<ContentPlan | null> {
-    const path = record.header.path.toString('latin1');
-    // Making a brotli stream again takes a device more time than the fast profile has for all else.
-    if (this.options.profile === 'fast' && path.endsWith('.br')) return null;
-    const packed = file.packed(path);
-    const plain = packed === null ? undefined : this.#bases.nearest(this.#basisIndex.withDigest(packed.plainDigest), record.header.path) ?? this.#targetIndex.withDigest(packed.plainDigest).at(-1);
-    const expansion = plain === undefined ? null : (await packed?.expansion()) ?? null;
+  async #packed(at: BasisEntry, record: LayerEntry, file: ExpandableFile): Promise<ContentPlan | null> {
+    const packed = isBrotliName(record) ? await this.#brotli?.take(at) : file.packed();
+    if (packed === null || packed === undefined) return null;
+    const plain = this.#bases.nearest(this.#basisIndex.withDigest(packed.plainDigest), record.header.path) ?? this.#targetIndex.withDigest(packed.plainDigest).at(-1);
+    const expansion = plain === undefined ? null : await packed.expansion();
     if (plain === undefined || expansion === null) return null;
     if (!this.#mayPack('brotli', deltaLimits.brotliTotalBytes, expansion) || !this.#mayPack('decisions', deltaLimits.decidedTotalBytes, expansion)) return null;
     return { kind: 'patch', sources: [plain], expansion };

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { brotliDecompressSync, inflateRawSync } from 'node:zlib';
+import { promisify } from 'node:util';
+import { brotliDecompress, inflateRawSync } from 'node:zlib';
 import { serverAddon } from '../../core/native.js';
 import { deflaterFor, packBrotli, type Deflater, type Packing } from '../expansion.js';
 import { deltaLimits } from '../limits.js';
@@ -104,10 +105,12 @@ export function deflatePacking(bytes: Buffer, inflated: Buffer): Packing | null 
   return null;
 }
 
+const decompressBrotli = promisify(brotliDecompress);
+
 /** What a brotli file holds; null when it is none, or holds more than deltaLimits.decidedBytes. */
-export function unpackBrotli(bytes: Buffer): Buffer | null {
+export async function unpackBrotli(bytes: Buffer): Promise<Buffer | null> {
   try {
-    return brotliDecompressSync(bytes, { maxOutputLength: deltaLimits.decidedBytes });
+    return await decompressBrotli(bytes, { maxOutputLength: deltaLimits.decidedBytes });
   } catch {
     return null;
   }

@@ -71,12 +71,12 @@ function deltaBytes(old: Buffer | null, now: Buffer): Promise<number> {
 }
 
 /** The same for several files, in the order of their names. */
-async function treeDeltaBytes(old: Record<string, Buffer> | null, now: Record<string, Buffer>, profile: 'small' | 'fast' = 'small'): Promise<number> {
+async function treeDeltaBytes(old: Record<string, Buffer> | null, now: Record<string, Buffer>, profile: 'small' | 'fast' = 'small', threads = 2): Promise<number> {
   const files = (tree: Record<string, Buffer>): Parameters<typeof packTar>[0] => Object.entries(tree).map(([path, content]) => ({ path, content, mode: 0o644, mtimeSec: 1 }));
   const basis = tarBasis(dir, old === null ? [] : [await packTar(files(old))]);
   const target = tarBasis(dir, [await packTar(files(now))]);
   const dataPath = join(dir, 'data');
-  const delta = await computeDelta({ basis, target, basisImage: image, targetImage: image, profile, dataPath });
+  const delta = await computeDelta({ basis, target, basisImage: image, targetImage: image, profile, dataPath, threads });
   const sink = new MemorySink();
   sink.openTarget = (layer, entry) => target.openContent(layer, entry);
   const data = (async function* (): AsyncGenerator<Buffer> { yield await Promise.resolve(readFileSync(dataPath)); })();
@@ -126,6 +126,17 @@ test('a compressed file beside the file that it holds costs next to nothing, new
   // Running brotli takes its time: those who asked for speed get its decisions.
   // Not where a device is to be done soon.
   expect(await treeDeltaBytes({ 'old.js': page }, { 'new.js.br': brotli(page, 11) }, 'fast')).toBeGreaterThan(brotli(page, 11).length);
+});
+
+test('more brotli files than are looked at ahead, twice the same, and beside nothing that they hold, for any number of threads', async () => {
+  const pages = Array.from({ length: 80 }, (_, at) => words(100 + at, 60));
+  const tree = Object.fromEntries(pages.flatMap((page, at) => [[`${String(at)}.js`, page], [`${String(at)}.js.br`, brotli(pages[at % 7 === 3 ? at - 1 : at] ?? page, 11)]]));
+  const others = { 'a.br': brotli(words(1, 60), 11), 'b.br': brotli(pages[5] ?? Buffer.of(), 9), 'c.br': Buffer.of() };
+  const plain = await treeDeltaBytes(null, Object.fromEntries(pages.map((page, at) => [`${String(at)}.js`, page])));
+  const sizes = [];
+  for (const threads of [1, 3, 8]) sizes.push(await treeDeltaBytes({ '9.js': pages[9] ?? Buffer.of(), '20.js.br': brotli(pages[20] ?? Buffer.of(), 11) }, { ...tree, ...others }, 'small', threads));
+  expect(new Set(sizes).size).toBe(1);
+  expect(sizes[0]).toBeLessThan(plain + 80 * 30);
 });
 
 test('brotli that holds much or has another window is made of its decisions', async () => {
