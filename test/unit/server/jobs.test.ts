@@ -42,7 +42,9 @@ describe('DeltaJobs', () => {
     await until(() => run.calls === 1);
     expect(store.find(target.manifest.digest, basis.configDigest)).toBeUndefined();
     gate.open();
-    await until(() => store.find(target.manifest.digest, basis.configDigest) !== undefined);
+    // The log hears of it last.
+    await until(() => log.length === 2);
+    expect(store.find(target.manifest.digest, basis.configDigest)).toBeDefined();
     expect(run.calls).toBe(1);
     const pair = { target: target.manifest.digest, targetConfig: target.configDigest, basis: basis.configDigest };
     expect(log).toMatchObject([{ event: 'started', ...pair }, { event: 'finished', ...pair }]);
