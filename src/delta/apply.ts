@@ -129,13 +129,14 @@ class Applier {
     const { entries } = plan;
     const ahead = this.#copiesAhead(plan, entries);
     try {
-      for (const [entry, content] of plan.content.entries()) {
+      for (let entry = 0; entry < plan.content.length; entry++) {
+        const content = plan.content[entry];
         const record = entries.at(entry);
-        if (record === undefined) break;
+        if (content === undefined || record === undefined) break;
         hash.update(fromDelta(() => entryHeaderBytes(record)));
-        const digest = await this.#content({ layer, entry, record, hash, ahead }, content);
-        if (digest !== null) entries.setDigest(entry, digest);
-        hash.update(entryPadding(record));
+        if (content.kind !== 'none') entries.setDigest(entry, await this.#content({ layer, entry, record, hash, ahead }, content));
+        const padding = entryPadding(record);
+        if (padding.length > 0) hash.update(padding);
         if (this.#isTurn()) await this.#turn();
       }
     } finally {
@@ -160,39 +161,45 @@ class Applier {
     });
   }
 
-  async #content(target: TargetEntry, content: ContentPlan): Promise<Buffer | null> {
-    if (content.kind === 'none') return null;
-    if (content.kind === 'copy') {
-      const read = await target.ahead.take(target.entry);
-      const digest = await this.#copied(target, content.origin, read);
-      await this.options.sink.copyEntry(target.layer, target.entry, this.#origin(content.origin), read?.bytes);
-      return digest;
-    }
-    return this.#patched(target, content);
+  /** Makes the content of an entry, adds it to the layer's hash, and gives its digest. */
+  async #content(target: TargetEntry, content: Exclude<ContentPlan, { kind: 'none' }>): Promise<Buffer> {
+    if (content.kind === 'patch') return this.#patched(target, content);
+    const { ahead, layer, entry } = target;
+    if (!ahead.has(entry)) await ahead.reach(entry);
+    const read = ahead.take(entry);
+    // Without a wait where there is nothing to wait for: an image has tens of thousands of these.
+    const known = this.#copiedNow(target, content.origin, read);
+    const digest = known ?? await this.#copied(target, content.origin);
+    await this.options.sink.copyEntry(layer, entry, this.#origin(content.origin), known === undefined ? undefined : read?.bytes);
+    return digest;
   }
 
   /**
    * Adds content that is already there to the layer's hash; the sink links or copies it after. It is not compared with its record, as the
    * layer is with its diffID. Gives its digest.
    */
-  async #copied({ record, hash }: TargetEntry, origin: ContentRef, read: BasisBytes | undefined): Promise<Buffer> {
+  async #copied({ record, hash }: TargetEntry, origin: ContentRef): Promise<Buffer> {
     const expected = this.#digest(origin);
     if (expected !== null) {
-      await this.#hash([hash], origin, record, read);
+      await this.#hash([hash], origin, record);
       return expected;
     }
     const own = createHash('sha256');
-    await this.#hash([hash, own], origin, record, read);
+    await this.#hash([hash, own], origin, record);
     return own.digest();
   }
 
-  async #hash(hashes: readonly Hash[], origin: ContentRef, record: LayerEntry, read: BasisBytes | undefined): Promise<void> {
-    if (read !== undefined) {
-      if (read.bytes.length !== record.header.sizeBytes) throw damaged(origin);
-      for (const hash of hashes) hash.update(read.bytes);
-      read.hashed();
-      return;
-    }
+  /** The same of content that is in memory and has a digest; undefined, and nothing done, of other. */
+  #copiedNow({ record, hash }: TargetEntry, origin: ContentRef, read: BasisBytes | undefined): Buffer | undefined {
+    const digest = read === undefined ? null : this.#digest(origin);
+    if (read === undefined || digest === null) return undefined;
+    if (read.bytes.length !== record.header.sizeBytes) throw damaged(origin);
+    hash.update(read.bytes);
+    read.hashed();
+    return digest;
+  }
+
+  async #hash(hashes: readonly Hash[], origin: ContentRef, record: LayerEntry): Promise<void> {
     const content = await this.#open(origin);
     try {
       if (content.sizeBytes !== record.header.sizeBytes) throw damaged(origin);

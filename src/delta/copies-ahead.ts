@@ -35,14 +35,23 @@ export class CopiesAhead {
     this.#ahead = this.#read(0);
   }
 
-  /** The content that `entry` copies; undefined when it is to be opened by itself. Ask in ascending order; it is good until the next is asked for. */
-  async take(entry: number): Promise<BasisBytes | undefined> {
-    while (entry >= this.#group.end && this.#ahead.end > this.#group.end) {
+  /** Whether `take` may be asked for `entry` at once: it is in the group that is here. */
+  has(entry: number): boolean {
+    return entry < this.#group.end || this.#ahead.end <= this.#group.end;
+  }
+
+  /** Waits until `has` says so. Go in ascending order. */
+  async reach(entry: number): Promise<void> {
+    while (!this.has(entry)) {
       this.#group = this.#ahead;
       this.#contents = await this.#group.contents;
       this.#next = 0;
       this.#ahead = this.#read(this.#group.end);
     }
+  }
+
+  /** The content that `entry` copies; undefined when it is to be opened by itself. Ask in ascending order; it is good until the next is asked for. */
+  take(entry: number): BasisBytes | undefined {
     const { copied } = this.#group;
     while ((copied[this.#next] ?? entry) < entry) this.#next++;
     return copied[this.#next] === entry ? this.#contents[this.#next] : undefined;

@@ -145,7 +145,8 @@ export class LayerBuilder {
     for (; built.next <= entry; built.next++) {
       const header = built.meta.entries.at(built.next)?.header;
       if (header === undefined || built.writer === null) return;
-      await built.writer.addEntry(built.next, header);
+      const steps = built.writer.addEntry(built.next, header);
+      if (steps !== undefined) await steps;
     }
   }
 
@@ -153,30 +154,31 @@ export class LayerBuilder {
     const built = this.#layer(layer);
     if (built.writer === null) return;
     await this.#reach(built, entry);
-    const source = await this.#origin(origin);
+    const source = origin.from === 'basis' ? this.#inBasis(origin) : await this.#inTarget(origin);
     const header = built.meta.entries.at(entry)?.header;
     if (header === undefined) throw new WhittleError('INTERNAL', `layer ${String(layer)} has no entry ${String(entry)}`);
     if (sparseLayout(header) !== undefined || !isWholeFile(source.place)) {
-      await this.#copyByReading(built.writer, origin);
+      await this.#copyByReading(built.writer, source);
       return;
     }
     const linkable = this.#links.mayLink(built.tree.nodeOf(entry), header, source);
-    await built.writer.copy({ path: source.place.path, sizeBytes: header.sizeBytes, linkable, content });
+    const steps = built.writer.copy({ path: source.place.path, sizeBytes: header.sizeBytes, linkable, content });
+    if (steps !== undefined) await steps;
   }
 
-  async #origin(origin: ContentOrigin): Promise<CopyOrigin> {
-    if (origin.from === 'basis') {
-      const basis = this.#basis?.storeLayers[origin.layer];
-      if (basis === undefined) throw new WhittleError('INTERNAL', 'content of a basis that the builder was not told of');
-      return { place: basis.place(origin.entry), header: basis.meta.entries.at(origin.entry)?.header, basis, entry: origin.entry, stat: this.#basis?.hashedStat(origin.layer, origin.entry) };
-    }
+  #inBasis({ layer, entry }: ContentOrigin): CopyOrigin {
+    const basis = this.#basis?.storeLayers[layer];
+    if (basis === undefined) throw new WhittleError('INTERNAL', 'content of a basis that the builder was not told of');
+    return { place: basis.place(entry), header: basis.meta.entries.at(entry)?.header, basis, entry, stat: this.#basis?.hashedStat(layer, entry) };
+  }
+
+  async #inTarget(origin: ContentOrigin): Promise<CopyOrigin> {
     const from = this.#layer(origin.layer);
     await from.writer?.flush();
     return { place: contentPlace(from.path, from.tree, from.meta, origin.entry), header: from.meta.entries.at(origin.entry)?.header, basis: undefined, entry: origin.entry, stat: undefined };
   }
 
-  async #copyByReading(writer: LayerWriter, origin: ContentOrigin): Promise<void> {
-    const source = await this.#origin(origin);
+  async #copyByReading(writer: LayerWriter, source: CopyOrigin): Promise<void> {
     const file = await this.site.fs.open(source.place.path, 'read');
     try {
       const buffer = Buffer.allocUnsafe(128 * 1024);

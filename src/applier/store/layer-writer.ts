@@ -28,7 +28,7 @@ export interface LayerWriterOptions {
   readonly counters: WriterCounters;
 }
 
-type Pending = { readonly make: () => Promise<void> };
+type Pending = { readonly make: () => Promise<void> | undefined };
 
 /**
  * Extracts one layer, entry by entry in order, into `fs/` and `shadow/` of a directory. Over the leftovers of an
@@ -58,8 +58,8 @@ export class LayerWriter {
     await fs.batch([{ op: 'mkdir', path, mode: 0o700, existOk: true }, { op: 'mkdir', path: `${path}/fs`, mode: 0o700, existOk: true }]);
   }
 
-  /** The next entry. Throws TAR_UNSAFE. */
-  async addEntry(entry: number, header: TarHeader): Promise<void> {
+  /** The next entry. A promise only when there is something to wait for, which for most files there is not. Throws TAR_UNSAFE. */
+  addEntry(entry: number, header: TarHeader): Promise<void> | undefined {
     if (entry !== this.#entry + 1) throw outOfOrder(`entry ${String(entry)} after ${String(this.#entry)}`);
     if (this.#current !== null) throw outOfOrder(`entry ${String(this.#entry)} is not whole`);
     if (this.options.privileged && !hasUsableOwner(header)) {
@@ -68,6 +68,10 @@ export class LayerWriter {
     this.#entry = entry;
     this.#lastHeader = header;
     this.tree.add(entry, header);
+    return this.#steps.length === 0 ? undefined : this.#takeSteps();
+  }
+
+  async #takeSteps(): Promise<void> {
     for (const step of this.#steps.splice(0)) await step.make();
   }
 
@@ -86,17 +90,29 @@ export class LayerWriter {
     if (sparseLayout(header)?.extents === null) await this.#expand(header);
   }
 
-  /** The last entry's content is that of another file: named again, its blocks shared, or copied. */
-  async copy(source: CopySource): Promise<void> {
-    const target = await this.#target();
+  /** The last entry's content is that of another file: named again, its blocks shared, or copied. A promise as with `addEntry`. */
+  copy(source: CopySource): Promise<void> | undefined {
+    const target = this.#namedTarget();
+    if (target === undefined) return this.#copyTo(source, undefined);
     if (target.layout !== null || source.sizeBytes !== this.#header().sizeBytes) throw outOfOrder('a sparse file is written, not copied');
-    if (source.linkable && (await this.#link(source, target))) return;
-    const content = await this.#smallContent(source);
-    if (content !== undefined) {
-      await this.#queue.add({ op: 'putFile', path: target.path, content, attributes: target.attributes, reuse: !this.options.fresh });
+    if (source.linkable) return this.options.fresh ? this.#linkNew(source, target) : this.#linkOver(source, target);
+    const kept = source.content?.length === source.sizeBytes && source.sizeBytes <= smallFileBytes ? this.#queue.keep(source.content) : undefined;
+    return kept === undefined ? this.#copyTo(source, target) : this.#putSmall(target, kept);
+  }
+
+  /** A copy that takes more than a step of the queue. */
+  async #copyTo(source: CopySource, named: ContentTarget | undefined): Promise<void> {
+    const target = named ?? await this.#shadowTarget();
+    if (source.linkable) {
+      await (this.options.fresh ? this.#linkNew(source, target) : this.#linkOver(source, target));
       return;
     }
-    await this.#cloneOrCopy(source, target);
+    const content = await this.#smallContent(source);
+    await (content === undefined ? this.#cloneOrCopy(source, target) : this.#putSmall(target, content));
+  }
+
+  #putSmall({ path, attributes }: ContentTarget, content: Buffer): Promise<void> | undefined {
+    return this.#queue.add({ op: 'putFile', path, content, attributes, reuse: !this.options.fresh });
   }
 
   /** Content that was given before: its file and where in it; after a flush. */
@@ -177,8 +193,8 @@ export class LayerWriter {
 
   /** Steps are taken down with the paths of this moment: a later entry may take the node out of the tree. */
   #actions(): TreeActions {
-    const later = (make: () => Promise<void>): void => { this.#steps.push({ make }); };
-    const add = (op: BatchOp): void => { later(() => this.#put(op)); };
+    const later = (make: Pending['make']): void => { this.#steps.push({ make }); };
+    const add = (op: BatchOp): void => { later(() => (this.options.fresh ? this.#queue.add(op) : this.#putOver(op))); };
     return {
       unlink: (node) => { if (this.#exists(node)) add({ op: 'unlink', path: this.#pathIn(node) }); },
       rmdir: (node) => { add({ op: 'rmdir', path: this.#pathIn(node) }); },
@@ -212,11 +228,9 @@ export class LayerWriter {
   }
 
   /** Over leftovers, a step first makes its place what it expects. */
-  async #put(op: BatchOp): Promise<void> {
-    if (!this.options.fresh) {
-      if (op.op === 'rmdir') await this.#emptyDirectory(op.path);
-      else if ((op.op === 'mkdir' || op.op === 'link' || op.op === 'symlink' || op.op === 'mknod') && (await this.#isThere(op))) return;
-    }
+  async #putOver(op: BatchOp): Promise<void> {
+    if (op.op === 'rmdir') await this.#emptyDirectory(op.path);
+    else if ((op.op === 'mkdir' || op.op === 'link' || op.op === 'symlink' || op.op === 'mknod') && (await this.#isThere(op))) return;
     await this.#queue.add(op);
   }
 
@@ -248,20 +262,23 @@ export class LayerWriter {
     await this.#queue.add({ op: 'mkdir', path: `${this.options.path}/shadow`, mode: 0o700, existOk: true });
   }
 
-  /** Where the last entry's content goes. */
-  async #target(): Promise<ContentTarget> {
+  /** Where the last entry's content goes when its file has a name. */
+  #namedTarget(): ContentTarget | undefined {
     const header = this.#header();
     const node = this.tree.nodeOf(this.#entry);
-    if (node === undefined) {
-      await this.#makeShadowDirectory();
-      return { path: this.#shadowPath(this.#entry), attributes: { mode: 0o600 }, layout: null };
-    }
+    if (node === undefined) return undefined;
     return { path: this.#pathIn(node), attributes: this.#attributes(header, 'file'), layout: sparseLayout(header) ?? null };
+  }
+
+  /** Where it goes when it has none. */
+  async #shadowTarget(): Promise<ContentTarget> {
+    await this.#makeShadowDirectory();
+    return { path: this.#shadowPath(this.#entry), attributes: { mode: 0o600 }, layout: null };
   }
 
   async #openSink(): Promise<FileSink> {
     const { fs, fresh, counters } = this.options;
-    return new FileSink({ fs, fresh, counters, queue: this.#queue, blocks: this.#blocks, target: await this.#target(), sizeBytes: this.#header().sizeBytes });
+    return new FileSink({ fs, fresh, counters, queue: this.#queue, blocks: this.#blocks, target: this.#namedTarget() ?? await this.#shadowTarget(), sizeBytes: this.#header().sizeBytes });
   }
 
   /** PAX 1.0 sparse files: the data section is in the shadow file, map and all; the file itself is made of it. */
@@ -280,22 +297,24 @@ export class LayerWriter {
     return undefined;
   }
 
-  async #link(source: CopySource, target: ContentTarget): Promise<boolean> {
-    const { fs, fresh } = this.options;
-    if (!fresh) {
-      await this.#queue.flush();
-      const [there, from] = await fs.statMany([target.path, source.path]);
-      if (there !== undefined && from !== undefined && there.inode === from.inode && there.device === from.device) {
-        this.options.counters.keptFiles++;
-        this.options.counters.keptBytes += source.sizeBytes;
-        return true;
-      }
-      if (there !== undefined) await removeTree(fs, target.path);
+  /** Over leftovers: the link may be there. */
+  async #linkOver(source: CopySource, target: ContentTarget): Promise<void> {
+    const { fs, counters } = this.options;
+    await this.#queue.flush();
+    const [there, from] = await fs.statMany([target.path, source.path]);
+    if (there !== undefined && from !== undefined && there.inode === from.inode && there.device === from.device) {
+      counters.keptFiles++;
+      counters.keptBytes += source.sizeBytes;
+      return;
     }
+    if (there !== undefined) await removeTree(fs, target.path);
+    await this.#linkNew(source, target);
+  }
+
+  #linkNew(source: CopySource, target: ContentTarget): Promise<void> | undefined {
     this.options.counters.linkedFiles++;
     this.options.counters.linkedBytes += source.sizeBytes;
-    await this.#queue.add({ op: 'link', from: source.path, path: target.path });
-    return true;
+    return this.#queue.add({ op: 'link', from: source.path, path: target.path });
   }
 
   /** The content, if it is small, in memory that the queue may keep. */

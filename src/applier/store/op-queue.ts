@@ -39,21 +39,34 @@ export class OpQueue {
     private readonly onFailure: (op: BatchOp, error: unknown) => Promise<boolean>,
   ) {}
 
-  /** Adds a step; waits only when two batches are full. */
-  async add(op: BatchOp): Promise<void> {
+  /** Adds a step. A promise only when a batch is full: wait for it before the next step. */
+  add(op: BatchOp): Promise<void> | undefined {
     this.#ops.push(op);
     this.#bytes += contentBytes(op);
-    if (this.#ops.length < opsPerBatch && this.#bytes < bytesPerBatch) return;
+    return this.#ops.length < opsPerBatch && this.#bytes < bytesPerBatch ? undefined : this.#next();
+  }
+
+  /** Waits until at most one batch is in flight, and starts the one that was collected. */
+  async #next(): Promise<void> {
     await this.#settle();
     this.#start();
   }
 
   /** Memory for the content of the next step to be added; of at most `arenaBytes`. It is reused after that step was run. */
   async allocate(sizeBytes: number): Promise<Buffer> {
-    if (this.#arenaUsed + sizeBytes > arenaBytes) {
-      await this.#settle();
-      this.#start();
-    }
+    if (this.#arenaUsed + sizeBytes > arenaBytes) await this.#next();
+    return this.#take(sizeBytes);
+  }
+
+  /** The same of `content`, which is copied; undefined when there is no room for it before the steps so far are run. */
+  keep(content: Buffer): Buffer | undefined {
+    if (this.#arenaUsed + content.length > arenaBytes) return undefined;
+    const kept = this.#take(content.length);
+    content.copy(kept);
+    return kept;
+  }
+
+  #take(sizeBytes: number): Buffer {
     const start = this.#arenaUsed;
     this.#arenaUsed += sizeBytes;
     return this.#arena.subarray(start, this.#arenaUsed);
@@ -61,8 +74,7 @@ export class OpQueue {
 
   /** Returns when every step added so far was run. */
   async flush(): Promise<void> {
-    await this.#settle();
-    this.#start();
+    await this.#next();
     await this.#settle();
   }
 
@@ -89,7 +101,13 @@ export class OpQueue {
       const rest = ops.slice(start);
       try {
         const results = await this.fs.batch(rest);
-        for (const [at, result] of results.entries()) await this.#done(rest[at], result);
+        for (let at = 0; at < results.length; at++) {
+          const op = rest[at];
+          const result = results[at];
+          if (op === undefined || result === undefined) continue;
+          if (result.attributeErrors.length > 0) await this.#noteSkipped(op, result);
+          this.onResult(op, result);
+        }
         return;
       } catch (error) {
         const index = (error as { index?: number }).index;
@@ -101,13 +119,11 @@ export class OpQueue {
     }
   }
 
-  async #done(op: BatchOp | undefined, result: BatchResult): Promise<void> {
-    if (op === undefined) return;
-    for (const { what, code } of result.attributeErrors) {
+  async #noteSkipped(op: BatchOp, { attributeErrors }: BatchResult): Promise<void> {
+    for (const { what, code } of attributeErrors) {
       if (!unsupported.has(code) && !(await this.#isXattrTooLarge(what, code))) throw attributeError(op, what, code);
       this.skipped.add(what);
     }
-    this.onResult(op, result);
   }
 
   /** ext4 answers ENOSPC for attributes that do not fit an inode's block, on a disk with any amount of space. */

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { closeSync, lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync, truncateSync, mkdirSync, linkSync, openSync, writeSync } from 'node:fs';
+import { chownSync, closeSync, lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync, truncateSync, mkdirSync, linkSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { LinuxFs } from '../../../../src/atomic/index.js';
@@ -83,6 +83,17 @@ testAsRoot('as root, files have owners, modes, times, devices, xattrs and overla
   expect(await fs.xattrs('fs/gone')).toEqual(opaque);
   expect(await fs.xattrs('fs/replaced')).toEqual(opaque);
   await fs.close();
+});
+
+testAsRoot('a file that lost its extended attribute is found', async () => {
+  const root = temporaryDirectory();
+  await withStore(root, async (store) => {
+    await install(store, [everything], 'all');
+    // The kernel takes a file's capability away with a change of owner, even to the same one.
+    chownSync(join(layerDirectory(root, everything), 'fs/ping'), 0, 0);
+    const [found] = (await store.verify()).damagedLayers;
+    expect(found?.damages.map(({ kind, detail }) => [kind, detail])).toEqual([['metadata', 'lost the extended attribute security.capability']]);
+  });
 });
 
 test('xattrs that steer overlayfs stay in the metadata', async () => {
