@@ -101,7 +101,7 @@ class Parser {
     hints.word = layout_.word;
     for (const Section& section : sections) {
       AddSection(section);
-      if ((section.type == 2 || section.type == 11) && image_.is_64 && !image_.regions.empty() && section.link < sections.size()) {
+      if ((section.type == 2 || section.type == 11) && !image_.regions.empty() && section.link < sections.size()) {
         NameSymbols(section, sections[section.link]);
       }
       NoteForGo(section, hints);

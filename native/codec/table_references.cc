@@ -109,19 +109,20 @@ void ReferenceRewriter::PutNumber(int64_t index, const CallSiteNumber& old, uint
   for (size_t byte = 0; byte < old.bytes; byte++) bytes_[index + static_cast<int64_t>(byte)] = static_cast<uint8_t>((value >> (7 * byte) & 127) | (byte + 1 < old.bytes ? 128 : 0));
 }
 
-/** Symbols of 64-bit files: a name, traits, a value and a size. */
+/** Symbols: a name, a value and a size, and traits, which in 64-bit files come second. */
 void ReferenceRewriter::Symbols(const Part& part, uint64_t region_start, uint64_t strings) {
-  constexpr int64_t kEntry = 24;
-  const int64_t end = std::min(part.to - kEntry + 1, size_);
+  const bool is_64 = map_.image().is_64;
+  const int64_t entry = is_64 ? 24 : 16, value_at = is_64 ? 8 : 4, size_at = is_64 ? 16 : 8;
+  const int64_t end = std::min(part.to - entry + 1, size_);
   const uint64_t new_strings = map_.MapOffset(strings);
-  for (int64_t index = FirstEntry(part.from, static_cast<int64_t>(region_start), kEntry); index < end; index += kEntry) {
-    const uint32_t name = Load(bytes_ + index), size = Load(bytes_ + index + 16);
+  for (int64_t index = FirstEntry(part.from, static_cast<int64_t>(region_start), entry); index < end; index += entry) {
+    const uint32_t name = Load(bytes_ + index), size = Load(bytes_ + index + size_at);
     if (name != 0) Store(index, static_cast<uint32_t>(map_.MapOffset(strings + name) - new_strings), kOffset);
-    const uint64_t value = Number(bytes_ + index + 8, 8);
+    const uint64_t value = Number(bytes_ + index + value_at, is_64 ? 8 : 4);
     uint64_t mapped, last;
     if (value < kLeastAddress || !map_.Map(value, mapped)) continue;
-    StorePointer(index + 8, true, mapped);
-    if (size != 0 && map_.Map(value + size - 1, last)) Store(index + 16, static_cast<uint32_t>(last + 1 - mapped), kOffset);
+    StorePointer(index + value_at, is_64, mapped);
+    if (size != 0 && map_.Map(value + size - 1, last)) Store(index + size_at, static_cast<uint32_t>(last + 1 - mapped), kOffset);
   }
 }
 

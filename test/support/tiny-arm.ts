@@ -2,7 +2,7 @@ import { writeElf32Header } from './elf-parts.js';
 
 const base = 0x10000;
 const codeOffset = 0x1000;
-const names = '\0.text\0.ARM.exidx\0.rodata\0';
+const names = '\0.text\0.ARM.exidx\0.rodata\0.symtab\0';
 
 /** What a tiny program for 32-bit ARM is like. */
 export interface TinyArm {
@@ -14,9 +14,11 @@ export interface TinyArm {
   readonly addsDistances: boolean;
   /** Whether the index of functions says that it is one. */
   readonly hasIndex: boolean;
+  /** Whether the table of functions' names, places and sizes says that it is one; null where there is none. */
+  readonly hasSymbols: boolean | null;
 }
 
-/** A program, and where its functions, their index and its data are in the file. */
+/** A program, and where its functions and, after them, their index and all else are in the file. */
 export interface TinyArmProgram {
   readonly file: Buffer;
   readonly starts: readonly number[];
@@ -40,22 +42,24 @@ function code(file: Buffer, start: number, pool: number, callee: number, { isThu
 
 /** An ELF32 file of functions that each load how far a datum is from them, and an index of the functions. */
 export function tinyArm(program: TinyArm): TinyArmProgram {
-  const { sizes, hasIndex } = program;
+  const { sizes, hasIndex, hasSymbols } = program;
   const starts = [codeOffset];
   for (const size of sizes) starts.push((starts.at(-1) ?? 0) + size);
   const index = starts.at(-1) ?? 0;
   const data = index + sizes.length * 8;
   const strings = data + sizes.length * 16;
-  const sections = strings + 32;
-  const file = Buffer.alloc(sections + 5 * 40);
-  writeElf32Header(file, { machine: 40, segment: { header: 52, offset: 0, address: base, size: file.length, flags: 5 }, sections: { offset: sections, count: 5 } });
+  const symbols = strings + 32;
+  const sections = symbols + (hasSymbols === null ? 0 : sizes.length * 16);
+  const file = Buffer.alloc(sections + 6 * 40);
+  writeElf32Header(file, { machine: 40, segment: { header: 52, offset: 0, address: base, size: file.length, flags: 5 }, sections: { offset: sections, count: 6 } });
   const section = (number: number, fields: readonly number[]): void => {
     for (const [place, value] of fields.entries()) file.writeUInt32LE(value, sections + number * 40 + place * 4);
   };
   section(1, [1, 1, 6, base + codeOffset, codeOffset, index - codeOffset]);
   section(2, [7, hasIndex ? 0x70000001 : 1, 2, base + index, index, data - index]);
   section(3, [18, 1, 2, base + data, data, strings - data]);
-  section(4, [0, 3, 0, base + strings, strings, names.length]);
+  section(4, [26, hasSymbols === true ? 2 : 1, 0, 0, symbols, sections - symbols, 3]);
+  section(5, [0, 3, 0, base + strings, strings, names.length]);
   file.write(names, strings, 'latin1');
   for (const [number, size] of sizes.entries()) {
     const start = starts[number] ?? 0;
@@ -64,6 +68,10 @@ export function tinyArm(program: TinyArm): TinyArmProgram {
     const from = code(file, start, pool, starts[(number * 7) % sizes.length] ?? 0, program);
     file.writeInt32LE(data + ((number * 5) % sizes.length) * 16 - from, pool);
     file.writeUInt32LE((start - (index + number * 8)) & 0x7fffffff, index + number * 8);
+    if (hasSymbols !== null) {
+      // Names' places are such as addresses of code are, and are none.
+      for (const [place, value] of [base + codeOffset + number * 16, base + start, size, 0x000b0012].entries()) file.writeUInt32LE(value, symbols + number * 16 + place * 4);
+    }
     file.writeUInt32LE(number % 3 === 0 ? 1 : (0x80000000 | (number * 977)) >>> 0, index + number * 8 + 4);
   }
   return { file, starts, index };

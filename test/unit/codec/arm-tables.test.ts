@@ -30,7 +30,7 @@ function moved(program: Omit<TinyArm, 'sizes'>): PatchCase {
   return { sources: [old.file], target: target.file, ops };
 }
 
-const usual = { isThumb: false, addsDistances: true, hasIndex: true };
+const usual = { isThumb: false, addsDistances: true, hasIndex: true, hasSymbols: null };
 
 for (const isThumb of [false, true]) {
   test(`${isThumb ? 'Thumb' : 'ARM'}: words that are added to the program counter cost little`, async () => {
@@ -46,11 +46,18 @@ test('the index of functions costs little once the code is known', async () => {
   expect(known.length).toBeLessThan(unknown.length * 0.8);
 });
 
-test('code and index of any content come back the same', async () => {
+test('symbols of 32-bit files cost little once the code is known', async () => {
+  const none = await roundTrip(file, moved(usual));
+  const known = await roundTrip(file, moved({ ...usual, hasSymbols: true }));
+  const unknown = await roundTrip(file, moved({ ...usual, hasSymbols: false }));
+  expect(known.length - none.length).toBeLessThan((unknown.length - none.length) * 0.2);
+});
+
+test('code, index and symbols of any content come back the same', async () => {
   const places = fc.tuple(fc.integer({ min: 0x1000, max: 50_000 }), fc.constantFrom(0, 1, 0x44, 0x48, 0x78, 0x7f, 0x80, 0x8f, 0x9f, 0xe0, 0xe5, 0xfa, 0xff));
   await fc.assert(
-    fc.asyncProperty(fc.boolean(), fc.array(places, { minLength: 1, maxLength: 300 }), fc.array(places, { maxLength: 300 }), fc.constantFrom<'fast' | 'small'>('fast', 'small'), async (isThumb, oldChanges, newChanges, profile) => {
-      const one = moved({ ...usual, isThumb });
+    fc.asyncProperty(fc.boolean(), fc.constantFrom(null, true), fc.array(places, { minLength: 1, maxLength: 300 }), fc.array(places, { maxLength: 300 }), fc.constantFrom<'fast' | 'small'>('fast', 'small'), async (isThumb, hasSymbols, oldChanges, newChanges, profile) => {
+      const one = moved({ ...usual, isThumb, hasSymbols });
       for (const [bytes, changes] of [[one.sources[0], oldChanges], [one.target, newChanges]] as const) {
         for (const [at, value] of changes) if (bytes !== undefined && at < bytes.length) bytes[at] = value;
       }
