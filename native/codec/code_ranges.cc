@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "codec/arm_fields.h"
 #include "codec/number.h"
 
 namespace whittle::codec {
@@ -21,41 +22,66 @@ bool IsArmNotThumb(OldContent& old, const Table& code) {
   return always * 2 > size / 4;
 }
 
+/** Where a word stands, as what its fields count in: added to them or, to undo that, subtracted. */
+struct Place {
+  uint32_t words, pages;
+  Place(uint64_t position, bool undo) : words(static_cast<uint32_t>(position) >> 2), pages(static_cast<uint32_t>(position) >> 12) {
+    if (!undo) return;
+    words = 0 - words;
+    pages = 0 - pages;
+  }
+};
+
+/** A word whose call, or page, counts from `place` on. Branches stay: they lead somewhere near, and hardly two to the same place. */
+uint32_t Placed(uint32_t word, CodeKind kind, const Place& place) {
+  if (kind == CodeKind::kArm) return (word & 0x0f000000) == 0x0b000000 ? (word & 0xff000000) | ((word + place.words) & 0x00ffffff) : word;
+  if ((word & 0xfc000000) == 0x94000000) return 0x94000000 | ((word + place.words) & 0x03ffffff);
+  if (!IsPage(word)) return word;
+  const uint32_t pages = ((word >> 5 & 0x7ffff) << 2 | (word >> 29 & 3)) + place.pages;
+  return (word & 0x9f00001f) | (pages & 3) << 29 | (pages >> 2 & 0x7ffff) << 5;
+}
+
+void TurnPairs(uint8_t* bytes, size_t size) {
+  for (size_t index = 0; index + 2 <= size; index += 2) std::swap(bytes[index], bytes[index + 1]);
+}
+
 }  // namespace
 
-bool CodeRanges::Hold(uint64_t offset) const {
+CodeKind CodeRanges::At(uint64_t offset) const {
   for (const Table& range : ranges) {
-    if (offset < range.end) return offset >= range.start;
+    if (offset < range.end) return offset >= range.start ? kind : CodeKind::kNone;
   }
-  return false;
+  return CodeKind::kNone;
 }
 
 CodeRanges FindCode(OldContent& old, const ElfImage& image) {
   CodeRanges code;
-  code.is_64 = image.is_64;
   Table longest;
   for (const Region& region : image.regions) {
     switch (region.kind) {
-      case ReferenceKind::kX86Code: code.is_x86 = true; break;
-      case ReferenceKind::kArm64Code: code.width = 4; break;
-      case ReferenceKind::kArm32Code: code.width = 2; break;
+      case ReferenceKind::kX86Code: code.kind = image.is_64 ? CodeKind::kX86Long : CodeKind::kX86; break;
+      case ReferenceKind::kArm64Code: code.kind = CodeKind::kArm64; break;
+      case ReferenceKind::kArm32Code: code.kind = CodeKind::kThumb; break;
       default: continue;
     }
     code.ranges.push_back({region.start, region.end});
     if (region.end - region.start > longest.end - longest.start) longest = code.ranges.back();
   }
-  if (code.width == 2 && IsArmNotThumb(old, longest)) code.width = 4;
+  if (code.kind == CodeKind::kThumb && IsArmNotThumb(old, longest)) code.kind = CodeKind::kArm;
   return code;
 }
 
-void TurnWords(uint8_t* bytes, size_t size, size_t width) {
-  if (width == 4) {
-    for (size_t index = 0; index + 4 <= size; index += 4) {
-      std::swap(bytes[index], bytes[index + 3]);
-      std::swap(bytes[index + 1], bytes[index + 2]);
-    }
-  } else if (width == 2) {
-    for (size_t index = 0; index + 2 <= size; index += 2) std::swap(bytes[index], bytes[index + 1]);
+void TurnWords(uint8_t* bytes, size_t size, CodeKind kind, uint64_t position) {
+  if (kind == CodeKind::kThumb) return TurnPairs(bytes, size);
+  for (size_t index = 0; index + 4 <= size; index += 4) {
+    StoreHighFirst(bytes + index, Placed(Load(bytes + index), kind, Place(position + index, false)));
+  }
+}
+
+void TurnWordsBack(uint8_t* bytes, size_t size, CodeKind kind, uint64_t position) {
+  if (kind == CodeKind::kThumb) return TurnPairs(bytes, size);
+  for (size_t index = 0; index + 4 <= size; index += 4) {
+    Store(bytes + index, Placed(LoadHighFirst(bytes + index), kind, Place(position + index, true)));
   }
 }
 

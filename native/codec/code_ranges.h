@@ -1,5 +1,4 @@
-// Where old code is. Of instructions that are words, bytes are told highest first, as that is where an instruction says what
-// it is; those of x86 are followed byte by byte.
+// Where old code is, and what it is made of.
 #pragma once
 
 #include <cstddef>
@@ -10,20 +9,36 @@
 
 namespace whittle::codec {
 
-/** Stretches of old code, and what it is made of. */
+/** What stretches of a file are made of, as far as it matters to the models. */
+enum class CodeKind : uint8_t { kNone, kX86, kX86Long, kThumb, kArm, kArm64 };
+
+/** Bytes of a word of code, 1 when it is not made of words. */
+constexpr size_t WordBytes(CodeKind kind) {
+  return kind == CodeKind::kArm || kind == CodeKind::kArm64 ? 4 : kind == CodeKind::kThumb ? 2 : 1;
+}
+
+constexpr bool IsX86(CodeKind kind) { return kind == CodeKind::kX86 || kind == CodeKind::kX86Long; }
+
+/** Stretches of old code, all of one kind. */
 struct CodeRanges {
-  size_t width = 1;           // bytes of a word: 4, 2, or 1 when it is not made of words
-  bool is_x86 = false, is_64 = false;
+  CodeKind kind = CodeKind::kNone;
   std::vector<Table> ranges;  // ascending
 
-  /** Whether there is code at an old offset. */
-  bool Hold(uint64_t offset) const;
+  /** The kind of code at an old offset. */
+  CodeKind At(uint64_t offset) const;
 };
 
 /** The code of an old file; of ARM's two kinds of it, that which most of it seems to be. */
 CodeRanges FindCode(OldContent& old, const ElfImage& image);
 
-/** Turns each word of `size` bytes (a multiple of `width`) around. */
-void TurnWords(uint8_t* bytes, size_t size, size_t width);
+/**
+ * Turns each word of `size` bytes (a multiple of its bytes) around, so that it is told highest byte first: that is where an
+ * instruction says what it is. What calls (AArch64, ARM) and pages of addresses (AArch64) count from their own place then
+ * counts from the file's start, so that two that lead to the same place are the same. `position` is that of the first byte.
+ */
+void TurnWords(uint8_t* bytes, size_t size, CodeKind kind, uint64_t position);
+
+/** Undoes TurnWords. */
+void TurnWordsBack(uint8_t* bytes, size_t size, CodeKind kind, uint64_t position);
 
 }  // namespace whittle::codec

@@ -180,7 +180,7 @@ class ProfileEncoder final : public Encoder {
       // Not those of `references_`: another thread may be making them.
       CodeRanges code;
       ElfImage image;
-      if (literals != nullptr && MayHaveReferences(kind, target.size(), old.size()) && ParseElf(old, image, false)) code = FindCode(old, image);
+      if (MayHaveReferences(kind, target.size(), old.size()) && ParseElf(old, image, false)) code = FindCode(old, image);
       walker.Begin(kind, target.size(), &old, rewriter, std::move(code), [&](Op& op) {
         if (next == file.ops.size()) return false;
         op = file.ops[next++];

@@ -37,7 +37,7 @@ class FileWalker {
   void Begin(uint32_t kind, uint64_t size, OldContent* old, ReferenceRewriter* rewriter, CodeRanges code, NextOp next_op) {
     rewriter_ = rewriter;
     code_ = std::move(code);
-    word_width_ = 1;
+    run_kind_ = CodeKind::kNone;
     if (rewriter != nullptr) {
       learned_.Clear(old->size());
       rewriter->Begin(tables_);
@@ -76,7 +76,7 @@ class FileWalker {
         if (rewriter_ != nullptr) tables_.Take(position_, bytes, span);
       } else {
         CodeCopy(bytes, span);
-        if (literals_ != nullptr) literals_->Observe(bytes, span, position_, WordsAt(op_.old_position), position_ == op_.new_position, position_ + span == stretch_end);
+        if (literals_ != nullptr) literals_->Observe(bytes, span, position_, code_.At(op_.old_position), position_ == op_.new_position, position_ + span == stretch_end);
       }
       position_ += span;
       bytes += span;
@@ -111,12 +111,9 @@ class FileWalker {
     const uint64_t old_position = op_.old_position + within;
     content_->Fetch(static_cast<int64_t>(old_position) - static_cast<int64_t>(kLead), kLead + size + ReferenceRewriter::kTrail, old_.data());
     if (rewriter_ != nullptr) rewriter_->Rewrite(old_.data() + kLead, size, old_position, position, marks_.data(), &learned_, &tables_);
-    residue_->Code(*residue_coder_, old_.data() + kLead, marks_.data(), bytes, size, position, is_cut || within == 0, rewriter_);
+    residue_->Code(*residue_coder_, old_.data() + kLead, marks_.data(), bytes, size, position, is_cut || within == 0, code_.At(old_position), rewriter_);
     if (rewriter_ != nullptr) tables_.Take(position, bytes, size);
   }
-
-  /** The width of words of the old code at an offset. */
-  size_t WordsAt(uint64_t old_offset) const { return code_.width > 1 && code_.Hold(old_offset) ? code_.width : 1; }
 
   void CodeLiteral(uint8_t* bytes, size_t span) {
     if (literals_ == nullptr) return;
@@ -126,7 +123,7 @@ class FileWalker {
                                    : static_cast<int64_t>(content_->size()) - static_cast<int64_t>(size_ - position_);
     content_->Fetch(before, span, backward_.data());
     // Whole words are told highest byte first, what is before and after them is not.
-    const size_t width = word_width_;
+    const size_t width = WordBytes(run_kind_);
     const size_t head = width == 1 ? span : std::min(span, static_cast<size_t>((width - position_ % width) % width));
     const size_t tail = head + (span - head) / width * width;
     CodeBytes(bytes, 0, head);
@@ -138,9 +135,9 @@ class FileWalker {
   void BeginRun(const uint8_t* bytes) {
     const bool is_known = previous_end_ > 0 || has_op_;
     const uint64_t old_offset = previous_end_ > 0 ? previous_old_end_ - 1 : op_.old_position;
-    word_width_ = is_known ? WordsAt(old_offset) : 1;
+    run_kind_ = is_known ? code_.At(old_offset) : CodeKind::kNone;
     literals_->BeginRun();
-    if (code_.is_x86 && is_known && code_.Hold(old_offset)) literals_->BeginCode(code_.is_64, bytes);
+    if (IsX86(run_kind_)) literals_->BeginCode(run_kind_ == CodeKind::kX86Long, bytes);
   }
 
   void CodeBytes(uint8_t* bytes, size_t from, size_t to) {
@@ -150,13 +147,13 @@ class FileWalker {
   void CodeWords(uint8_t* bytes, size_t from, size_t to) {
     const size_t size = to - from;
     std::memcpy(turned_.data(), bytes + from - kMargin, kMargin + size);
-    TurnWords(turned_.data(), kMargin + size, word_width_);
-    TurnWords(old_.data() + from, size, word_width_);
-    TurnWords(backward_.data() + from, size, word_width_);
+    TurnWords(turned_.data(), kMargin + size, run_kind_, position_ + from - kMargin);
+    TurnWords(old_.data() + from, size, run_kind_, position_ + from);
+    TurnWords(backward_.data() + from, size, run_kind_, position_ + from);
     uint8_t* const words = turned_.data() + kMargin;
-    literals_->Code(*literal_coder_, words, size, {old_.data() + from, backward_.data() + from}, position_ + from, word_width_);
+    literals_->Code(*literal_coder_, words, size, {old_.data() + from, backward_.data() + from}, position_ + from, WordBytes(run_kind_));
     if (Coder::kEncodes) return;
-    TurnWords(words, size, word_width_);
+    TurnWordsBack(words, size, run_kind_, position_ + from);
     std::memcpy(bytes + from, words, size);
   }
 
@@ -169,7 +166,7 @@ class FileWalker {
   LearnedTargets learned_;
   KnownTables tables_;
   CodeRanges code_;
-  size_t word_width_ = 1;  // of the run of literals at hand
+  CodeKind run_kind_ = CodeKind::kNone;  // of the literals at hand
   OldContent* content_ = nullptr;
   NextOp next_op_;
   Op op_;

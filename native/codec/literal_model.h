@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "codec/byte_guess.h"
+#include "codec/code_ranges.h"
 #include "codec/match_model.h"
 #include "codec/mixing.h"
 #include "codec/range_coder.h"
@@ -45,17 +46,17 @@ class LiteralModel {
 
   /**
    * Takes note of a stretch of a copy, for matches to come: of its first and last kObserved bytes only, as what is
-   * near a literal is most like it. `begins` and `ends`: whether the copy does so with this stretch. Whole words of `width`
-   * bytes are taken highest byte first.
+   * near a literal is most like it. `begins` and `ends`: whether the copy does so with this stretch. Whole words of code
+   * are taken as those of literals are.
    */
-  void Observe(const uint8_t* bytes, size_t size, uint64_t position, size_t width, bool begins, bool ends) {
+  void Observe(const uint8_t* bytes, size_t size, uint64_t position, CodeKind kind, bool begins, bool ends) {
     const size_t head = begins ? std::min(size, kObserved) : 0;
     const size_t tail = ends ? std::min(size - head, kObserved) : 0;
+    const size_t width = WordBytes(kind);
     // Of the words' bytes, how far the first lies from the stretch's start, and where the last word ends.
     const size_t first = (width - position % width) % width, last = size < first ? first : first + (size - first) / width * width;
-    const auto turned = [&](size_t index) { return bytes[index < first || index >= last ? index : first + ((index - first) ^ (width - 1))]; };
-    match_.Insert(head, turned);
-    match_.Insert(tail, [&](size_t index) { return turned(size - tail + index); });
+    ObservePart(bytes, 0, head, position, kind, first, last);
+    ObservePart(bytes, size - tail, size, position, kind, first, last);
   }
 
   /** Starts a run of literals. */
@@ -157,6 +158,18 @@ class LiteralModel {
     broken_ = 0;
     excluded_ = expected;
     return 0;
+  }
+
+  /** Takes note of bytes [from, to) of a stretch whose whole words are in [first, last). */
+  void ObservePart(const uint8_t* bytes, size_t from, size_t to, uint64_t position, CodeKind kind, size_t first, size_t last) {
+    const size_t width = WordBytes(kind);
+    // Of a word that is taken in part the rest is looked at.
+    const size_t start = from <= first || from >= last ? from : from - (from - first) % width;
+    const size_t end = to <= first || to >= last ? to : to + (width - 1) - (to - first + width - 1) % width;
+    const size_t words = std::max(first, start), words_end = std::min(last, end);
+    std::copy(bytes + start, bytes + end, observed_.begin());
+    if (width > 1 && words < words_end) TurnWords(observed_.data() + (words - start), words_end - words, kind, position + words);
+    match_.Insert(to - from, [&](size_t index) { return observed_[from - start + index]; });
   }
 
   /** Whether the last window was as by the toss of a coin. */
@@ -427,6 +440,7 @@ class LiteralModel {
   uint32_t window_ = 0, surprises_ = 0, raw_left_ = 0, raw_run_ = kShortestRaw;
   uint32_t broken_ = 0;  // how many of the next bytes, one of them, are not as a long match expects
   size_t width_ = 1;  // of words
+  std::array<uint8_t, kObserved + 8> observed_;
   bool is_x86_ = false;  // the run
   X86Code x86_;
   uint8_t forward_ = 0, backward_ = 0;

@@ -18,6 +18,17 @@ inline uint32_t Load(const uint8_t* bytes) {
          static_cast<uint32_t>(bytes[3]) << 24;
 }
 
+/** Writes the word at `bytes`. */
+inline void Store(uint8_t* bytes, uint32_t word) {
+  for (int index = 0; index < 4; index++) bytes[index] = static_cast<uint8_t>(word >> (8 * index));
+}
+
+/** The word at `bytes`, highest byte first. */
+inline uint32_t LoadHighFirst(const uint8_t* bytes) { return __builtin_bswap32(Load(bytes)); }
+
+/** Writes the word at `bytes`, highest byte first. */
+inline void StoreHighFirst(uint8_t* bytes, uint32_t word) { Store(bytes, __builtin_bswap32(word)); }
+
 /** The signed word at `bytes`, extended to 64 bits: an offset to add to an address. */
 inline uint64_t SignedWord(const uint8_t* bytes) { return static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(Load(bytes)))); }
 

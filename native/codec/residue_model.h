@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "codec/byte_guess.h"
+#include "codec/code_places.h"
 #include "codec/mixing.h"
 #include "codec/op_model.h"
 #include "codec/range_coder.h"
@@ -57,11 +58,11 @@ template <class Profile>
 class ResidueModel {
  public:
   static constexpr size_t kPageBytes = 4096;
-  static constexpr size_t kBlockBytes = 32;
+  static constexpr size_t kBlockBytes = CodePlaces::kBlockBytes;
 
   ResidueModel()
       : flag_histories_(kFlags << Profile::kFlagBits),
-        flag_mixer_(256 + kMarks * 8, kFlags, 16384 * 5 / 2 / kFlags),
+        flag_mixer_(kPlaceSets + CodePlaces::kPlaces * 8, kFlags, 16384 * 5 / 2 / kFlags),
         flag_refiner_(1024),
         value_table_(Profile::kValueBits + 3),
         value_mixer_(32 * 4 * kMarks, kValues, 16384 * 5 / 2 / kValues),
@@ -83,10 +84,12 @@ class ResidueModel {
   /**
    * Codes `size` bytes at `bytes` (encoder: given, decoder: written) that resemble those at `old`, and which
    * begin at `position` of their file. `marks`: what reference each old byte is part of (see ReferenceRewriter).
+   * `code`: what they are, as the first of them says.
    * `rewriter` (or null) has noted the references of `old`, which it rewrites as they are reached.
    */
   template <class Coder>
-  void Code(Coder& coder, const uint8_t* old, const uint8_t* marks, uint8_t* bytes, size_t size, uint64_t position, bool begins_op, ReferenceRewriter* rewriter) {
+  void Code(Coder& coder, const uint8_t* old, const uint8_t* marks, uint8_t* bytes, size_t size, uint64_t position, bool begins_op, CodeKind code, ReferenceRewriter* rewriter) {
+    code_.Begin(code);
     bool stale = false;  // what was rewritten ahead
     first_ = ahead_ = old;
     size_t done = 0;
@@ -124,6 +127,8 @@ class ResidueModel {
   static constexpr uint16_t kQuiet = 700;
   static constexpr size_t kMarks = ReferenceRewriter::kMarks;
   static constexpr size_t kFlags = Profile::kFlagInputs;
+  /** The mixer's sets of weights: of other bytes, of those in references, and of those in instructions. */
+  static constexpr size_t kMarkSets = kFileKinds * 4 * 8, kPlaceSets = kMarkSets + kMarks * 8;
   static constexpr size_t kValues = Profile::kValueInputs;
 
   template <class Coder>
@@ -167,6 +172,7 @@ class ResidueModel {
       else flags_ <<= span;
       return false;
     }
+    code_.Follow(old, span, position);
     bool differed = false;
     size_t index = 0;
     while (index < span) {
@@ -242,18 +248,26 @@ class ResidueModel {
            static_cast<uint32_t>(bytes[3]) << 24;
   }
 
-  /** The field that a byte of old code seems to belong to: the byte that holds the opcode, and where in the field we are. */
+  /** The field that a byte seems to belong to: what the instruction is, as far as old bytes tell, and where in it, or in a table, we are. */
   uint32_t Field(const uint8_t* old, uint64_t position) const {
+    if (code_.Tell()) return code_.Field(old);
     const uint32_t phase = static_cast<uint32_t>(position & 3);
     switch (kind_) {
       case kArm64:
       case kArm32:
         return phase << 8 | old[3 - phase];
       case kX86:
-        return static_cast<uint32_t>(old[-5]) << 8 | old[-4];
+        return static_cast<uint32_t>(position & 3);
       default:
         return static_cast<uint32_t>(position & 7) << 8 | old[-4];
     }
+  }
+
+  /** The mixer's set of weights. */
+  size_t FlagSet(const uint8_t* old, uint32_t mark, uint64_t position, uint32_t distance) const {
+    if (mark != 0) return kMarkSets + mark * 8 + distance;
+    if (code_.Tell()) return kPlaceSets + code_.Place(old) * 8 + distance;
+    return (kind_ * 4 + (position & 3)) * 8 + distance;
   }
 
   /**
@@ -287,7 +301,7 @@ class ResidueModel {
     uint32_t indexes[6];
     indexes[0] = bases[0] | (flags & 7);
     indexes[1] = bases[1] | (flags & 3);
-    indexes[2] = Top(Hash((flags & 0xfff) << 3 | (position & 7), 0x100 | mark), 0);
+    indexes[2] = Top(Hash((flags & 0xfff) << 5 | (code_.Tell() ? code_.Place(old) : position & 7), 0x100 | mark), 0);
     if (kFlags > 3) {
       indexes[3] = bases[3] | (flags & 15);
       indexes[4] = Top(Hash(static_cast<uint32_t>(last_) << 16 | static_cast<uint32_t>(old[0]) << 8 | before, distance), 0);
@@ -299,7 +313,7 @@ class ResidueModel {
       histories[index] = &flag_histories_[(index << Profile::kFlagBits) + indexes[index]];
       inputs.values[index] = static_cast<int16_t>(flag_maps_[index].Predict(*histories[index]));
     }
-    Mixer::Inputs& weights = flag_mixer_.Weights(mark != 0 ? 256 + mark * 8u + distance : (kind_ * 4 + (position & 3)) * 8 + distance);
+    Mixer::Inputs& weights = flag_mixer_.Weights(FlagSet(old, mark, position, distance));
     const int mixed = Mixer::Mix(inputs, weights);
     uint16_t* nearest;
     const uint32_t refined = flag_refiner_.Refine(mixed, mark != 0 ? 256 + mark * 8 + (flags & 7) : flags & 255, nearest);
@@ -376,6 +390,7 @@ class ResidueModel {
   NibbleTable value_table_;
   std::array<HistoryMap, kValues> value_maps_;
   Mixer value_mixer_;
+  CodePlaces code_;
   std::vector<uint16_t> suspicion_;
   std::array<uint16_t, kBlockBytes> suspects_;  // of the block at hand
   std::vector<ByteGuess> guesses_ = std::vector<ByteGuess>(size_t{1} << kGuessBits);

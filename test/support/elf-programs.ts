@@ -34,6 +34,11 @@ export function grownProgram(machine: Machine, { old, added }: { readonly old: B
   return { sources: [program(machine, old, isExecutable)], target, ops: [[0, 0, start + half], [start + half + added.length, start + half, old.length - half]] };
 }
 
+/** A program of which all is copied, and whose new version has other code of the same length, or what its headers say is none. */
+export function changedProgram(machine: Machine, { old, changed }: { readonly old: Buffer; readonly changed: Buffer }, isExecutable: boolean): PatchCase {
+  return { sources: [program(machine, old, isExecutable)], target: program(machine, changed, isExecutable), ops: [[0, 0, start + old.length]] };
+}
+
 /**
  * Runs copies and runs of any size, at any place, there and back: of the target of `one`, or, with `withChance`, of one whose
  * code begins with bytes of any kind.

@@ -58,6 +58,28 @@ for (const [name, code] of Object.entries(codes)) {
   });
 }
 
+/** Calls of a few functions, from everywhere. */
+function calls(opcode: number, fieldBits: number): Buffer {
+  const places = 0x1000;
+  const bytes = Buffer.alloc(6000 * 4);
+  let state = 11;
+  for (let at = 0; at < bytes.length; at += 4) {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    const target = 0x800 + (state >>> 29) * 0x2340;
+    bytes.writeUInt32LE((opcode | (((target - places - at) >> 2) & ((1 << fieldBits) - 1))) >>> 0, at);
+  }
+  return bytes;
+}
+
+test.each([
+  ['AArch64', codes.AArch64, 0x94000000, 26],
+  ['ARM', codes.ARM, 0xeb000000, 24],
+] as const)('%s: new calls of the same functions cost little wherever they are', async (_, code, opcode, fieldBits) => {
+  const streams = await roundTrip(file, grownProgram(code, { old: instructions(code, 4000, 1), added: calls(opcode, fieldBits) }, true));
+  // Which of eight functions it is are three bits.
+  expect(streams.length).toBeLessThan(6000 * 0.6);
+});
+
 test('a byte that follows from two others, which what is between hides, costs next to nothing in what is no text', async () => {
   const records = 6000;
   const target = Buffer.alloc(records * 5);
