@@ -1,6 +1,6 @@
 import { readSync } from 'node:fs';
 import type { BasisContent } from '../basis.js';
-import type { DeflatedRange, Expansion, InflatedRange, Packing } from '../expansion.js';
+import { rebuildBrotli, type DeflatedRange, type Expansion, type InflatedRange, type Packing } from '../expansion.js';
 import { deltaLimits } from '../limits.js';
 import { inflatedContent, scratchFile, wholeFile } from '../inflated-content.js';
 import { brotliPacking, decisionsOf, deflatePacking, digestOf, findStreams, inflateStream, mayHoldStreams, unpackBrotli, type FoundStream } from './streams.js';
@@ -116,9 +116,9 @@ export async function packedBrotli(content: BasisContent): Promise<PackedFile | 
 const plannedDecisions = new WeakMap<Packing, Buffer>();
 
 async function decidedPacking(file: Buffer, plain: Buffer): Promise<Packing | null> {
-  // Every bit that they leave out was compared; the device's own word for it is the check of the whole delta.
   const decisions = await decisionsOf(file, plain);
-  if (decisions === null) return null;
+  // The encoder compares every bit that it leaves out. This is the device's own word for it: were they to differ, a file would be larger, where no delta would pass its check.
+  if (decisions === null || !(await rebuildBrotli(plain, decisions, file.length)).equals(file)) return null;
   const packing = { kind: 'decisions', decisionBytes: decisions.length } as const;
   plannedDecisions.set(packing, decisions);
   return packing;
