@@ -6,7 +6,6 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 import { pack } from 'tar-stream';
@@ -34,7 +33,7 @@ const smallHttpClient = {
 };
 
 async function makeBundle() {
-  const outfile = fileURLToPath(devicePaths.bundle);
+  const outfile = devicePaths.bundle;
   // Never code of another program beside this one.
   await rm(devicePaths.code, { force: true });
   await build({

@@ -43,6 +43,6 @@ export default tseslint.config(
       ),
     },
   },
-  { files: ['**/*.cjs'], languageOptions: { sourceType: 'commonjs' } },
+  { files: ['**/*.cjs', 'bin/*.js'], languageOptions: { sourceType: 'commonjs' } },
   { linterOptions: { reportUnusedDisableDirectives: 'error' } },
 );

@@ -1,19 +1,23 @@
-import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { setFlagsFromString } from 'node:v8';
-import { Script } from 'node:vm';
+'use strict';
+
+const { createHash } = require('node:crypto');
+const { readFileSync } = require('node:fs');
+const { createRequire } = require('node:module');
+const { join } = require('node:path');
+const { pathToFileURL } = require('node:url');
+const { setFlagsFromString } = require('node:v8');
+const { Script } = require('node:vm');
 
 // How the device's program starts: bin/device.js runs it, bundle-device.mjs makes what it needs. Both have to do the same, for V8
 // takes compiled code only under the flags and with the source that it was made with.
 
-const bundleUrl = new URL('../dist/bundle/device.cjs', import.meta.url);
+const bundlePath = join(__dirname, '../dist/bundle/device.cjs');
 /** A sha256 of the Node that built it, of the program and of what follows, and what V8 compiled of the program at build time. */
-const codeUrl = new URL('../dist/bundle/device.code', import.meta.url);
+const codePath = join(__dirname, '../dist/bundle/device.code');
 const digestBytes = 32;
 
 /** Sets V8 to a short program on a small machine. Before anything is compiled. */
-export function setDeviceFlags() {
+function setDeviceFlags() {
   // Left alone, V8's young generation grows until garbage buffers fill 40 MiB more, and the old one doubles before it is collected,
   // which is another 30 MiB. Measured on full pulls; it costs no time that shows.
   setFlagsFromString('--semi-space-growth-factor=1');
@@ -29,7 +33,7 @@ export function setDeviceFlags() {
 
 /** The program's text. It is ASCII, so that V8 holds a byte for each character. */
 function readBundle() {
-  return readFileSync(bundleUrl, 'latin1');
+  return readFileSync(bundlePath, 'latin1');
 }
 
 /**
@@ -42,7 +46,7 @@ function digestOf(source, code) {
 }
 
 /** What `device.code` is to hold for `code`. */
-export function sealCode(code) {
+function sealCode(code) {
   return Buffer.concat([digestOf(readBundle(), code), code]);
 }
 
@@ -50,7 +54,7 @@ export function sealCode(code) {
 function readCode(source) {
   let sealed;
   try {
-    sealed = readFileSync(codeUrl);
+    sealed = readFileSync(codePath);
   } catch {
     return undefined;
   }
@@ -59,13 +63,15 @@ function readCode(source) {
 }
 
 /** Loads the program: its `main`, and the script. Of another version of Node, or with other flags, the compiled code is passed over. */
-export function loadDevice() {
+function loadDevice() {
   const source = readBundle();
-  const script = new Script(`(function(exports,require,module,bundleUrl){${source}\n})`, { filename: bundleUrl.pathname, cachedData: readCode(source) });
+  const script = new Script(`(function(exports,require,module,bundleUrl){${source}\n})`, { filename: bundlePath, cachedData: readCode(source) });
   const module = { exports: {} };
-  script.runInThisContext()(module.exports, createRequire(bundleUrl), module, bundleUrl.href);
+  script.runInThisContext()(module.exports, createRequire(bundlePath), module, pathToFileURL(bundlePath).href);
   return { main: module.exports.main, script };
 }
 
 /** Where the program and its code are, for whoever makes them. */
-export const devicePaths = { bundle: bundleUrl, code: codeUrl };
+const devicePaths = { bundle: bundlePath, code: codePath };
+
+module.exports = { devicePaths, loadDevice, sealCode, setDeviceFlags };

@@ -60,9 +60,24 @@ test.each([['architecture', "Object.defineProperty(process, 'arch', { value: 'ar
   expect(await rejected([], pretend)).toBe('undefined');
 });
 
+test('a program that ends before its work does is no success', () => {
+  const bundle = join(installed, 'dist/bundle/device.cjs');
+  const whole = readFileSync(bundle);
+  try {
+    for (const [main, status] of [['new Promise(() => {})', 13], ['process.exit(0)', 0], ['Promise.reject(new Error("as the test wants"))', 1], ['(process.exitCode = 4)', 4]] as const) {
+      writeFileSync(bundle, `exports.main = async () => ${main};`);
+      expect([main, spawnSync(process.execPath, [join(installed, 'bin/device.js')], { encoding: 'utf8' }).status]).toEqual([main, status]);
+    }
+  } finally {
+    writeFileSync(bundle, whole);
+  }
+});
+
 test('a program that was not built says so', async () => {
   rmSync(join(installed, 'dist'), { recursive: true });
-  await expect(version()).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('npm run build') });
+  for (const program of ['device', 'delta-server']) {
+    await expect(run(process.execPath, [join(installed, `bin/${program}.js`), '--version'])).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('npm run build') });
+  }
 });
 
 test.each(['device', 'delta-server'])('%s says in one line that its output could not be written, and a full disk behind its remarks changes nothing', (program) => {
