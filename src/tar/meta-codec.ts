@@ -5,7 +5,7 @@ import { noBytes, tarCorrupt } from './block.js';
 import { PackedEntries } from './entry-list.js';
 import { derivePaxValue } from './header.js';
 import { readSigned, writeSigned } from './signed.js';
-import type { LayerEntry, LayerMeta, PaxRecord, TarHeader } from './types.js';
+import type { LayerEntry, LayerMeta, LayerMetaHead, PaxRecord, TarHeader } from './types.js';
 
 /* The format is described in docs/format-store-meta.md; change both. */
 const magic = Buffer.from('WLMT', 'latin1');
@@ -241,17 +241,29 @@ class RowReader {
 
 const maxStyleBytes = 1024;
 
+function metaReader(bytes: Buffer): ByteReader {
+  return new ByteReader(bytes, (what) => tarCorrupt(`layer metadata ${what}`));
+}
+
+function readHead(reader: ByteReader): LayerMetaHead {
+  if (!reader.bytes(magic.length).equals(magic)) reader.fail('does not start as layer metadata');
+  if (reader.u8() !== formatVersion) reader.fail('has an unknown version');
+  return { diffId: `sha256:${reader.bytes(digestBytes).toString('hex')}`, sizeBytes: reader.varint() };
+}
+
+/** What layer `bytes` are about, which may be no more than the first 45 of what `encodeLayerMeta` made. Throws `TAR_CORRUPT`. */
+export function decodeLayerMetaHead(bytes: Buffer): LayerMetaHead {
+  return readHead(metaReader(bytes));
+}
+
 /**
  * Parses what `encodeLayerMeta` made, from untrusted bytes. Most buffers of the result are views into `bytes`, which
  * must not change afterwards. Throws `TAR_CORRUPT` for malformed bytes and `LIMIT_EXCEEDED`.
  */
 export function decodeLayerMeta(bytes: Buffer, limits: Partial<TarLimits> = {}): LayerMeta {
   const bounds = { ...tarLimits, ...limits };
-  const reader = new ByteReader(bytes, (what) => tarCorrupt(`layer metadata ${what}`));
-  if (!reader.bytes(magic.length).equals(magic)) reader.fail('does not start as layer metadata');
-  if (reader.u8() !== formatVersion) reader.fail('has an unknown version');
-  const diffId = `sha256:${reader.bytes(digestBytes).toString('hex')}`;
-  const sizeBytes = reader.varint();
+  const reader = metaReader(bytes);
+  const { diffId, sizeBytes } = readHead(reader);
   const kind = reader.u8();
   if (kind > 1) reader.fail('has an unknown trailer');
   const trailerZeroBytes = kind === 0 ? reader.varint() : 0;

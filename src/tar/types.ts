@@ -67,12 +67,16 @@ export interface EntryList extends Iterable<LayerEntry> {
   entries(): Iterable<[number, LayerEntry]>;
 }
 
-/** All of one layer tar but the contents of its entries. */
-export interface LayerMeta {
+/** Which layer tar metadata is about. */
+export interface LayerMetaHead {
   /** sha256 of the uncompressed tar, "sha256:<hex>". */
   readonly diffId: string;
   /** Size of the uncompressed tar. */
   readonly sizeBytes: number;
+}
+
+/** All of one layer tar but the contents of its entries. */
+export interface LayerMeta extends LayerMetaHead {
   readonly entries: EntryList;
   /** Number of zero bytes after the last entry; `trailer` holds the bytes instead when they are not all zeros. */
   readonly trailerZeroBytes: number;

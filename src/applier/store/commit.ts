@@ -44,7 +44,7 @@ export async function moveLayers(context: StoreContext, staged: readonly StagedL
     const to = layerPath(diffId);
     const isThere = (await context.fs.stat(to)) !== undefined;
     // Another pull may have brought the same layer meanwhile.
-    if (isThere && !replace && (await context.loadLayer(diffId)) !== undefined) continue;
+    if (isThere && !replace && (await context.loadHead(diffId)) !== undefined) continue;
     await removeTree(context.fs, to + asideSuffix);
     moves.push({ from: path, to, replace: isThere });
   }

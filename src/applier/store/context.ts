@@ -1,4 +1,5 @@
 import { acquireLock, type DurableFs, type FsLock } from '../../atomic/index.js';
+import type { LayerMetaHead } from '../../tar/index.js';
 import { DamageMarks } from './damage.js';
 import { Layer } from './layer.js';
 import { layerPath, layout } from './layout.js';
@@ -15,6 +16,11 @@ export class StoreContext {
   /** The committed layer with this diffID; undefined when it is absent or its metadata is damaged. */
   loadLayer(diffId: string): Promise<Layer | undefined> {
     return Layer.load(this.fs, layerPath(diffId), diffId);
+  }
+
+  /** What `loadLayer` says of the layer, without its entries. */
+  loadHead(diffId: string): Promise<LayerMetaHead | undefined> {
+    return Layer.loadHead(this.fs, layerPath(diffId), diffId);
   }
 
   /** Runs a short change of records while no other process makes one. STORE_BUSY after a generous wait. */

@@ -1,8 +1,8 @@
 import { isSystemError, joinPath, type DurableFs, type FsPath } from '../../atomic/index.js';
 import { WhittleError } from '../../core/errors.js';
-import type { LayerMeta } from '../../tar/index.js';
+import type { LayerMeta, LayerMetaHead } from '../../tar/index.js';
 import { LayerContents, type ContentPlace } from './layer-contents.js';
-import { decodeLayerFile, type LayerFile } from './layer-file.js';
+import { decodeLayerFile, decodeLayerFileHead, type LayerFile } from './layer-file.js';
 import { LayerTree, pathOf, type TreeNode } from './layer-tree.js';
 import { storeLimits } from './limits.js';
 import { sparseLayout } from './sparse.js';
@@ -24,14 +24,16 @@ export class Layer extends LayerContents {
 
   /** Reads the layer at `path`; undefined when it is not there or its metadata is damaged or that of another layer than `diffId`. */
   static async load(fs: DurableFs, path: string, diffId: string): Promise<Layer | undefined> {
-    let bytes: Buffer | undefined;
-    try {
-      bytes = await fs.readFile(`${path}/meta`, storeLimits.maxMetaBytes);
-    } catch (error) {
-      if (!isSystemError(error, 'EIO', 'EUCLEAN', 'EFBIG', 'EISDIR', 'ELOOP', 'ENXIO')) throw error;
-    }
+    const bytes = await readMeta(fs, path);
     const file = bytes === undefined ? undefined : await decodeLayerFile(bytes);
     return file === undefined || file.meta.diffId !== diffId ? undefined : new Layer(fs, path, file);
+  }
+
+  /** What `load` says of the layer, without the entries: all of its metadata is read and compared with its checksum, and none decoded. */
+  static async loadHead(fs: DurableFs, path: string, diffId: string): Promise<LayerMetaHead | undefined> {
+    const bytes = await readMeta(fs, path);
+    const head = bytes === undefined ? undefined : decodeLayerFileHead(bytes);
+    return head?.diffId === diffId ? head : undefined;
   }
 
   override get meta(): LayerMeta {
@@ -67,6 +69,16 @@ export class Layer extends LayerContents {
 
   override contentPath(entry: number): FsPath {
     return contentPath(this.path, this.tree.nodeOf(entry), entry);
+  }
+}
+
+/** The bytes of the metadata file of the layer at `path`; undefined when it is not there or cannot be read. */
+async function readMeta(fs: DurableFs, path: string): Promise<Buffer | undefined> {
+  try {
+    return await fs.readFile(`${path}/meta`, storeLimits.maxMetaBytes);
+  } catch (error) {
+    if (!isSystemError(error, 'EIO', 'EUCLEAN', 'EFBIG', 'EISDIR', 'ELOOP', 'ENXIO')) throw error;
+    return undefined;
   }
 }
 

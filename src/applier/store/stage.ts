@@ -86,7 +86,7 @@ export class DiskStage extends BuildingSink implements Stage {
   async #isWhole(diffId: string): Promise<boolean> {
     if (this.#whole.has(diffId)) return true;
     const { context, options } = this;
-    if (options.replaceLayers?.includes(diffId) !== true && (await context.loadLayer(diffId)) !== undefined) {
+    if (options.replaceLayers?.includes(diffId) !== true && (await context.loadHead(diffId)) !== undefined) {
       this.#whole.set(diffId, 'store');
       return true;
     }

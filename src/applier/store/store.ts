@@ -94,7 +94,7 @@ export class DiskStore implements Store {
   }
 
   hasLayer(diffId: string): Promise<boolean> {
-    return withStorageErrors('reading a layer', async () => (await this.context.loadLayer(diffId)) !== undefined);
+    return withStorageErrors('reading a layer', async () => (await this.context.loadHead(diffId)) !== undefined);
   }
 
   damagedLayers(image: { readonly diffIds: readonly string[] }): Promise<string[]> {
@@ -102,7 +102,7 @@ export class DiskStore implements Store {
       const marked = await this.context.damage.all();
       const damaged: string[] = [];
       for (const diffId of new Set(image.diffIds)) {
-        if (marked.has(diffId) || (await this.context.loadLayer(diffId)) === undefined) damaged.push(diffId);
+        if (marked.has(diffId) || (await this.context.loadHead(diffId)) === undefined) damaged.push(diffId);
       }
       return damaged;
     });
@@ -154,7 +154,7 @@ export class DiskStore implements Store {
     const images: readonly { readonly manifestDigest: string; readonly diffIds: readonly string[] }[] = options.image === undefined ? all.values : [options.image];
     const diffIds = [...new Set(images.flatMap((image) => image.diffIds))];
     let totalBytes = 0;
-    for (const diffId of diffIds) totalBytes += (await this.context.loadLayer(diffId))?.meta.sizeBytes ?? 0;
+    for (const diffId of diffIds) totalBytes += (await this.context.loadHead(diffId))?.sizeBytes ?? 0;
     const damagedLayers: LayerDamage[] = [];
     let checkedBytes = 0;
     const onBytes = (count: number): void => {

@@ -26,9 +26,9 @@ export interface Store {
   findImage(digest: string): Promise<StoredImage | undefined>;
   /** Sizes, stages, damaged records; reads no content. */
   status(): Promise<StoreStatus>;
-  /** Whether a committed layer with this diffID is present (its metadata is readable; content is not re-hashed). */
+  /** Whether a committed layer with this diffID is present (its metadata is whole by its checksum; content is not re-hashed). */
   hasLayer(diffId: string): Promise<boolean>;
-  /** Layers of `image` (diffIDs, each once) that are gone, whose metadata is unreadable, or that the last verification found damaged. Reads no content. */
+  /** Layers of `image` (diffIDs, each once) that are gone, whose metadata cannot be read or is not what its checksum says, or that the last verification found damaged. Reads no content. */
   damagedLayers(image: { readonly diffIds: readonly string[] }): Promise<string[]>;
   /**
    * The content of `image` as a delta's basis. `layers` gives the order (diffIDs, default: the image's layers in
