@@ -78,6 +78,24 @@ void TurnWords(uint8_t* bytes, size_t size, CodeKind kind, uint64_t position) {
   }
 }
 
+WholeWords::WholeWords(uint64_t position, size_t size, CodeKind kind) : begin(size), end(size) {
+  const size_t width = WordBytes(kind);
+  if (width == 1) return;
+  begin = std::min(size, static_cast<size_t>((width - position % width) % width));
+  end = begin + (size - begin) / width * width;
+}
+
+const uint8_t* CopyTurned(const uint8_t* bytes, size_t from, size_t to, const WholeWords& words, CodeKind kind, uint64_t position, uint8_t* room) {
+  const size_t width = WordBytes(kind);
+  // Of a word that is taken in part the rest is looked at.
+  const size_t start = from <= words.begin || from >= words.end ? from : from - (from - words.begin) % width;
+  const size_t end = to <= words.begin || to >= words.end ? to : to + (width - 1) - (to - words.begin + width - 1) % width;
+  const size_t turned = std::max(words.begin, start), turned_end = std::min(words.end, end);
+  std::copy(bytes + start, bytes + end, room);
+  if (turned < turned_end) TurnWords(room + (turned - start), turned_end - turned, kind, position + turned);
+  return room + (from - start);
+}
+
 void TurnWordsBack(uint8_t* bytes, size_t size, CodeKind kind, uint64_t position) {
   if (kind == CodeKind::kThumb) return TurnPairs(bytes, size);
   for (size_t index = 0; index + 4 <= size; index += 4) {

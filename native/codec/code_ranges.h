@@ -38,6 +38,18 @@ CodeRanges FindCode(OldContent& old, const ElfImage& image);
  */
 void TurnWords(uint8_t* bytes, size_t size, CodeKind kind, uint64_t position);
 
+/** Where the whole words of a stretch of code begin and end in it; both at its end when it has none. */
+struct WholeWords {
+  WholeWords(uint64_t position, size_t size, CodeKind kind);
+  size_t begin, end;
+};
+
+/**
+ * Copies bytes [from, to) of a stretch that begins at `position`, its whole words turned, of which some may be taken in part. `room` takes
+ * to - from bytes and six more. Returns where in it the first of them is.
+ */
+const uint8_t* CopyTurned(const uint8_t* bytes, size_t from, size_t to, const WholeWords& words, CodeKind kind, uint64_t position, uint8_t* room);
+
 /** Undoes TurnWords. */
 void TurnWordsBack(uint8_t* bytes, size_t size, CodeKind kind, uint64_t position);
 

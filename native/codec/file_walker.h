@@ -123,12 +123,10 @@ class FileWalker {
                                    : static_cast<int64_t>(content_->size()) - static_cast<int64_t>(size_ - position_);
     content_->Fetch(before, span, backward_.data());
     // Whole words are told highest byte first, what is before and after them is not.
-    const size_t width = WordBytes(run_kind_);
-    const size_t head = width == 1 ? span : std::min(span, static_cast<size_t>((width - position_ % width) % width));
-    const size_t tail = head + (span - head) / width * width;
-    CodeBytes(bytes, 0, head);
-    if (tail > head) CodeWords(bytes, head, tail);
-    CodeBytes(bytes, tail, span);
+    const WholeWords words(position_, span, run_kind_);
+    CodeBytes(bytes, 0, words.begin);
+    if (words.end > words.begin) CodeWords(bytes, words.begin, words.end);
+    CodeBytes(bytes, words.end, span);
   }
 
   /** Code is followed by code: what is before a run of literals, or after a file's first one, tells. */

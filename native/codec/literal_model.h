@@ -52,11 +52,13 @@ class LiteralModel {
   void Observe(const uint8_t* bytes, size_t size, uint64_t position, CodeKind kind, bool begins, bool ends) {
     const size_t head = begins ? std::min(size, kObserved) : 0;
     const size_t tail = ends ? std::min(size - head, kObserved) : 0;
-    const size_t width = WordBytes(kind);
-    // Of the words' bytes, how far the first lies from the stretch's start, and where the last word ends.
-    const size_t first = (width - position % width) % width, last = size < first ? first : first + (size - first) / width * width;
-    ObservePart(bytes, 0, head, position, kind, first, last);
-    ObservePart(bytes, size - tail, size, position, kind, first, last);
+    const WholeWords words(position, size, kind);
+    const auto observe = [&](size_t from, size_t to) {
+      const uint8_t* told = CopyTurned(bytes, from, to, words, kind, position, observed_.data());
+      match_.Insert(to - from, [&](size_t index) { return told[index]; });
+    };
+    observe(0, head);
+    observe(size - tail, size);
   }
 
   /** Starts a run of literals. */
@@ -158,18 +160,6 @@ class LiteralModel {
     broken_ = 0;
     excluded_ = expected;
     return 0;
-  }
-
-  /** Takes note of bytes [from, to) of a stretch whose whole words are in [first, last). */
-  void ObservePart(const uint8_t* bytes, size_t from, size_t to, uint64_t position, CodeKind kind, size_t first, size_t last) {
-    const size_t width = WordBytes(kind);
-    // Of a word that is taken in part the rest is looked at.
-    const size_t start = from <= first || from >= last ? from : from - (from - first) % width;
-    const size_t end = to <= first || to >= last ? to : to + (width - 1) - (to - first + width - 1) % width;
-    const size_t words = std::max(first, start), words_end = std::min(last, end);
-    std::copy(bytes + start, bytes + end, observed_.begin());
-    if (width > 1 && words < words_end) TurnWords(observed_.data() + (words - start), words_end - words, kind, position + words);
-    match_.Insert(to - from, [&](size_t index) { return observed_[from - start + index]; });
   }
 
   /** Whether the last window was as by the toss of a coin. */
