@@ -1,4 +1,4 @@
-import { expect } from '@jest/globals';
+import { afterEach, beforeEach, expect } from '@jest/globals';
 import { mkdtemp, open, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -57,6 +57,18 @@ export class ContentFile {
     await this.handle.close();
     await rm(this.directory, { recursive: true });
   }
+}
+
+/** Gives each test of the suite that calls this a file of its own, which is closed after it. */
+export function fileOfEachTest(): () => ContentFile {
+  let file: ContentFile;
+  beforeEach(async () => {
+    file = await ContentFile.create();
+  });
+  afterEach(async () => {
+    await file.close();
+  });
+  return () => file;
 }
 
 /** Encodes segments of cases in one solid stream. */

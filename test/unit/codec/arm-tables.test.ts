@@ -1,15 +1,9 @@
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { ContentFile, roundTrip, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
+import { fileOfEachTest, roundTrip, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
 import { tinyArm, type TinyArm } from '../../support/tiny-arm.js';
 
-let file: ContentFile;
-beforeEach(async () => {
-  file = await ContentFile.create();
-});
-afterEach(async () => {
-  await file.close();
-});
+const file = fileOfEachTest();
 
 const sizes = Array.from({ length: 400 }, (_, index) => 64 + (index % 9) * 16);
 const grownSizes = sizes.map((size, index) => size + (index % 3 === 1 ? 16 * (1 + ((index * 7) % 11)) : 0));
@@ -34,22 +28,22 @@ const usual = { isThumb: false, addsDistances: true, hasIndex: true, hasSymbols:
 
 for (const isThumb of [false, true]) {
   test(`${isThumb ? 'Thumb' : 'ARM'}: words that are added to the program counter cost little`, async () => {
-    const known = await roundTrip(file, moved({ ...usual, isThumb }));
-    const unknown = await roundTrip(file, moved({ ...usual, isThumb, addsDistances: false }));
+    const known = await roundTrip(file(), moved({ ...usual, isThumb }));
+    const unknown = await roundTrip(file(), moved({ ...usual, isThumb, addsDistances: false }));
     expect(known.length).toBeLessThan(unknown.length * 0.8);
   });
 }
 
 test('the index of functions costs little once the code is known', async () => {
-  const known = await roundTrip(file, moved(usual));
-  const unknown = await roundTrip(file, moved({ ...usual, hasIndex: false }));
+  const known = await roundTrip(file(), moved(usual));
+  const unknown = await roundTrip(file(), moved({ ...usual, hasIndex: false }));
   expect(known.length).toBeLessThan(unknown.length * 0.8);
 });
 
 test('symbols of 32-bit files cost little once the code is known', async () => {
-  const none = await roundTrip(file, moved(usual));
-  const known = await roundTrip(file, moved({ ...usual, hasSymbols: true }));
-  const unknown = await roundTrip(file, moved({ ...usual, hasSymbols: false }));
+  const none = await roundTrip(file(), moved(usual));
+  const known = await roundTrip(file(), moved({ ...usual, hasSymbols: true }));
+  const unknown = await roundTrip(file(), moved({ ...usual, hasSymbols: false }));
   expect(known.length - none.length).toBeLessThan((unknown.length - none.length) * 0.2);
 });
 
@@ -61,7 +55,7 @@ test('code, index and symbols of any content come back the same', async () => {
       for (const [bytes, changes] of [[one.sources[0], oldChanges], [one.target, newChanges]] as const) {
         for (const [at, value] of changes) if (bytes !== undefined && at < bytes.length) bytes[at] = value;
       }
-      await roundTrip(file, one, profile);
+      await roundTrip(file(), one, profile);
     }),
     { numRuns: 30 },
   );

@@ -1,15 +1,9 @@
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { ContentFile, roundTrip, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
+import { fileOfEachTest, roundTrip, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
 import { tinyExceptions, type TinyThrower } from '../../support/tiny-exceptions.js';
 
-let file: ContentFile;
-beforeEach(async () => {
-  file = await ContentFile.create();
-});
-afterEach(async () => {
-  await file.close();
-});
+const file = fileOfEachTest();
 
 // Calls so far into their functions that no number gets longer when the functions grow.
 const before = Array.from({ length: 200 }, (_, index): TinyThrower => ({ calls: 24 + (index % 9), gapBytes: 256 }));
@@ -32,8 +26,8 @@ function grown(section?: string): PatchCase {
 
 for (const profile of ['small', 'fast'] as const) {
   test(`${profile}: where calls are that may throw costs little once the code is known`, async () => {
-    const known = await roundTrip(file, grown(), profile);
-    const unknown = await roundTrip(file, grown('.gcc_xecept_table'), profile);
+    const known = await roundTrip(file(), grown(), profile);
+    const unknown = await roundTrip(file(), grown('.gcc_xecept_table'), profile);
     expect(known.length).toBeLessThan(unknown.length * 0.7);
   });
 }
@@ -47,7 +41,7 @@ test('tables of calls and frames of any content come back the same', async () =>
         // Counted from the end, where the tables are.
         for (const [at, value] of changes) if (bytes !== undefined && at + 400 < bytes.length) bytes[bytes.length - 400 - at] = value;
       }
-      await roundTrip(file, one, profile);
+      await roundTrip(file(), one, profile);
     }),
     { numRuns: 30 },
   );

@@ -1,14 +1,8 @@
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { changedProgram, checkAnyOps, type Machine } from '../../support/elf-programs.js';
-import { ContentFile, roundTrip, type PatchCase } from '../../support/patch-codec.js';
+import { fileOfEachTest, roundTrip, type PatchCase } from '../../support/patch-codec.js';
 
-let file: ContentFile;
-beforeEach(async () => {
-  file = await ContentFile.create();
-});
-afterEach(async () => {
-  await file.close();
-});
+const file = fileOfEachTest();
 
 interface Code extends Machine {
   /** Instructions: what they begin with, how many bytes of number follow, which are as by chance, and what ends them. Only those of the first change. */
@@ -43,12 +37,12 @@ function changedNumbers({ forms, ...machine }: Code, isExecutable: boolean): Pat
 
 for (const [name, code] of Object.entries(codes)) {
   test.each<'fast' | 'small'>(['fast', 'small'])(`${name}: which numbers change is told by their instructions, %s`, async (profile) => {
-    const inCode = await roundTrip(file, changedNumbers(code, true), profile);
-    const inData = await roundTrip(file, changedNumbers(code, false), profile);
+    const inCode = await roundTrip(file(), changedNumbers(code, true), profile);
+    const inData = await roundTrip(file(), changedNumbers(code, false), profile);
     expect(inCode.length).toBeLessThan(inData.length * 0.96);
   });
 
   test(`${name}: changed code comes back the same, wherever it is copied from`, async () => {
-    await checkAnyOps(file, changedNumbers(code, true), true);
+    await checkAnyOps(file(), changedNumbers(code, true), true);
   });
 }

@@ -1,16 +1,10 @@
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { serverAddon, type CodecProfile } from '../../../src/core/native.js';
-import { ContentFile, decodeSegments, encodeSegments, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
+import { decodeSegments, encodeSegments, fileOfEachTest, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
 import { tinyGo, type TinyFunction, type TinyGoLayout } from '../../support/tiny-go.js';
 
-let file: ContentFile;
-beforeEach(async () => {
-  file = await ContentFile.create();
-});
-afterEach(async () => {
-  await file.close();
-});
+const file = fileOfEachTest();
 
 const functions: TinyFunction[] = Array.from({ length: 400 }, (_, index) => ({ codeBytes: 32 + (index % 7) * 16, nameBytes: 12 + (index % 9), valueBytes: 3 + (index % 5) }));
 
@@ -20,16 +14,16 @@ const grownFunctions = functions.map((one, index) => (index % 50 === 13 ? { code
 async function grown(): Promise<{ readonly one: PatchCase; readonly old: TinyGoLayout }> {
   const { file: source, layout: old } = tinyGo(functions);
   const { file: target } = tinyGo(grownFunctions);
-  const [from, to] = [file.content(source), file.content(target)];
-  await file.write();
+  const [from, to] = [file().content(source), file().content(target)];
+  await file().write();
   const found = await serverAddon().matchFile({ sources: [from], target: to, memoryLimitBytes: 1 << 28, labelPasses: 1 });
   const ops = Array.from({ length: found.length / 3 }, (_, index): OpTriple => [found[index * 3] ?? 0, found[index * 3 + 1] ?? 0, found[index * 3 + 2] ?? 0]);
   return { one: { sources: [source], target, ops }, old };
 }
 
 async function roundTrip(one: PatchCase, profile: CodecProfile): Promise<number> {
-  const streams = await encodeSegments(file, [[one]], { profile });
-  const [decoded] = await decodeSegments(file, streams, [[one]], { profile });
+  const streams = await encodeSegments(file(), [[one]], { profile });
+  const [decoded] = await decodeSegments(file(), streams, [[one]], { profile });
   expect(decoded?.equals(one.target)).toBe(true);
   return streams[0]?.length ?? 0;
 }

@@ -1,15 +1,9 @@
 import { Worker } from 'node:worker_threads';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { deviceAddon, serverAddon } from '../../../src/core/native.js';
-import { ContentFile, decodeSegments, encodeSegments, type PatchCase } from '../../support/patch-codec.js';
+import { decodeSegments, encodeSegments, fileOfEachTest, type PatchCase } from '../../support/patch-codec.js';
 
-let file: ContentFile;
-beforeEach(async () => {
-  file = await ContentFile.create();
-});
-afterEach(async () => {
-  await file.close();
-});
+const file = fileOfEachTest();
 
 function pseudoRandom(sizeBytes: number, seed: number): Buffer {
   const bytes = Buffer.alloc(sizeBytes);
@@ -32,7 +26,7 @@ function example(): PatchCase {
 /** Decodes and tells how it ended: the error's code, or whether the bytes were right. */
 async function outcome(streams: Buffer, one: PatchCase, profile: 'small' | 'fast'): Promise<string> {
   try {
-    const [decoded] = await decodeSegments(file, [streams], [[one]], { profile, chunkBytes: 1000 });
+    const [decoded] = await decodeSegments(file(), [streams], [[one]], { profile, chunkBytes: 1000 });
     return decoded?.equals(Buffer.from(one.target)) === true ? 'right' : 'other bytes';
   } catch (error) {
     return String((error as { code?: unknown }).code);
@@ -42,7 +36,7 @@ async function outcome(streams: Buffer, one: PatchCase, profile: 'small' | 'fast
 for (const profile of ['small', 'fast'] as const) {
   test(`${profile}: flipped and missing bytes give an error or other bytes of the declared size`, async () => {
     const one = example();
-    const [streams] = await encodeSegments(file, [[one]], { profile });
+    const [streams] = await encodeSegments(file(), [[one]], { profile });
     if (streams === undefined) throw new Error('no streams');
     expect(await outcome(streams, one, profile)).toBe('right');
     const seen = new Map<string, number>();
@@ -72,24 +66,24 @@ for (const profile of ['small', 'fast'] as const) {
 
 test('a source that is shorter than its extents is BASIS_DAMAGED', async () => {
   const one = example();
-  const [streams] = await encodeSegments(file, [[one]], { profile: 'small' });
+  const [streams] = await encodeSegments(file(), [[one]], { profile: 'small' });
   const decoder = new (deviceAddon().PatchDecoder)({ profile: 'small' });
-  const sources = one.sources.map((source) => file.content(source));
-  await file.write();
+  const sources = one.sources.map((source) => file().content(source));
+  await file().write();
   decoder.segment(streams ?? Buffer.alloc(0));
   decoder.begin({ sources, sizeBytes: one.target.length });
-  await file.truncate(1000);
+  await file().truncate(1000);
   await expect(decoder.next(Buffer.alloc(8192))).rejects.toMatchObject({ code: 'BASIS_DAMAGED' });
   await expect(decoder.next(Buffer.alloc(8192))).rejects.toMatchObject({ code: 'DELTA_CORRUPT' });
 });
 
 test('a decoder refuses a second call while one runs, and calls out of order', async () => {
   const one = example();
-  const [streams] = await encodeSegments(file, [[one]], { profile: 'fast' });
+  const [streams] = await encodeSegments(file(), [[one]], { profile: 'fast' });
   const decoder = new (deviceAddon().PatchDecoder)({ profile: 'fast' });
   expect(() => { decoder.begin({ sources: [], sizeBytes: 1 }); }).toThrow(expect.objectContaining({ code: 'DELTA_CORRUPT' }));
-  const sources = one.sources.map((source) => file.content(source));
-  await file.write();
+  const sources = one.sources.map((source) => file().content(source));
+  await file().write();
   decoder.segment(streams ?? Buffer.alloc(0));
   decoder.begin({ sources, sizeBytes: one.target.length });
   const running = decoder.next(Buffer.alloc(100));
@@ -103,8 +97,8 @@ test('a decoder refuses a second call while one runs, and calls out of order', a
 
 test('an encoder that is closed takes no more, and is not closed while it works', async () => {
   const encoder = new (serverAddon().PatchEncoder)({ profile: 'fast', threads: 1 });
-  const target = file.content(Buffer.from('something new'));
-  await file.write();
+  const target = file().content(Buffer.from('something new'));
+  await file().write();
   encoder.add({ sources: [], target, ops: new Float64Array(0) });
   const running = encoder.flush();
   expect(() => { encoder.close(); }).toThrow(expect.objectContaining({ code: 'EBUSY' }));
@@ -117,9 +111,9 @@ test('an encoder that is closed takes no more, and is not closed while it works'
 
 test('the encoder refuses ops that do not fit', async () => {
   const encoder = new (serverAddon().PatchEncoder)({ profile: 'small', threads: 1 });
-  const sources = [file.content(Buffer.alloc(10))];
-  const target = file.content(Buffer.alloc(20));
-  await file.write();
+  const sources = [file().content(Buffer.alloc(10))];
+  const target = file().content(Buffer.alloc(20));
+  await file().write();
   const bad = [[0, 0, 11], [0, 5, 6], [15, 0, 6], [0, 0, 0], [0, 0], [5, 0, 5, 9, 0, 1], [0.5, 0, 1], [-1, 0, 1], [0, NaN, 1], [2 ** 53, 0, 1]];
   for (const ops of bad) expect(() => { encoder.add({ sources, target, ops: Float64Array.from(ops) }); }).toThrow(TypeError);
   encoder.add({ sources, target, ops: Float64Array.from([5, 0, 10]) });
@@ -128,7 +122,7 @@ test('the encoder refuses ops that do not fit', async () => {
 
 test('works in a worker thread that is stopped while decoding', async () => {
   const one = { sources: [], target: Buffer.alloc(40_000_000), ops: [] } satisfies PatchCase;
-  const [streams] = await encodeSegments(file, [[one]], { profile: 'small' });
+  const [streams] = await encodeSegments(file(), [[one]], { profile: 'small' });
   const addon = new URL('../../../native/build/Release/whittle_device.node', import.meta.url).pathname;
   const worker = new Worker(
     `const { parentPort, workerData } = require('node:worker_threads');

@@ -1,15 +1,9 @@
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { ContentFile, roundTrip, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
+import { fileOfEachTest, roundTrip, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
 import { tinySwitches } from '../../support/tiny-switch.js';
 
-let file: ContentFile;
-beforeEach(async () => {
-  file = await ContentFile.create();
-});
-afterEach(async () => {
-  await file.close();
-});
+const file = fileOfEachTest();
 
 const sizes = Array.from({ length: 300 }, (_, index) => 64 + (index % 9) * 16);
 
@@ -32,8 +26,8 @@ function moved(data: string): PatchCase {
 }
 
 test('where the cases of a switch are costs little once the code is known', async () => {
-  const known = await roundTrip(file, moved('.rodata'));
-  const unknown = await roundTrip(file, moved('.radota'));
+  const known = await roundTrip(file(), moved('.rodata'));
+  const unknown = await roundTrip(file(), moved('.radota'));
   expect(known.length).toBeLessThan(unknown.length * 0.7);
 });
 
@@ -44,7 +38,7 @@ test('tables that lead anywhere come back the same', async () => {
       for (const [at, value] of changes) {
         for (const bytes of [...one.sources, one.target]) if (at < bytes.length) bytes[bytes.length - at] = value;
       }
-      await roundTrip(file, one);
+      await roundTrip(file(), one);
     }),
     { numRuns: 30 },
   );

@@ -1,15 +1,9 @@
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { ContentFile, roundTrip, type PatchCase } from '../../support/patch-codec.js';
+import { fileOfEachTest, roundTrip, type PatchCase } from '../../support/patch-codec.js';
 import { tinyTables } from '../../support/tiny-tables.js';
 
-let file: ContentFile;
-beforeEach(async () => {
-  file = await ContentFile.create();
-});
-afterEach(async () => {
-  await file.close();
-});
+const file = fileOfEachTest();
 
 const count = 600;
 const inOrder = Array.from({ length: count }, (_, index) => index);
@@ -35,8 +29,8 @@ function reordered(tableFirst: boolean, usual: boolean): PatchCase {
 
 for (const tableFirst of [true, false]) {
   test(`with the table of frames ${tableFirst ? 'before' : 'after'} them: what one table says the next does not cost again`, async () => {
-    const known = await roundTrip(file, reordered(tableFirst, true));
-    const unknown = await roundTrip(file, reordered(tableFirst, false));
+    const known = await roundTrip(file(), reordered(tableFirst, true));
+    const unknown = await roundTrip(file(), reordered(tableFirst, false));
     expect(known.length).toBeLessThan(unknown.length * 0.78);
   });
 }
@@ -46,7 +40,7 @@ test('places of relocations that moved together cost once', async () => {
   const of = (base: number, beforeWords: number): Buffer => tinyTables({ functions: inOrder, base, tableFirst: true, blurred: true, usual: true, beforeWords });
   const [old, target] = [of(0x400000, 0), of(0x512000, 0x1230)];
   const data = old.length - 6 * 64 - 64 - count * 8;
-  const streams = await roundTrip(file, { sources: [old], target, ops: [[0, 0, data], [target.length - 448, old.length - 448, 448]] });
+  const streams = await roundTrip(file(), { sources: [old], target, ops: [[0, 0, data], [target.length - 448, old.length - 448, 448]] });
   expect(streams.length).toBeLessThan(mostMovedBytes);
 });
 
@@ -57,7 +51,7 @@ test('tables of any content come back the same', async () => {
       const { sources, target, ops } = reordered(tableFirst, true);
       for (const [at, value] of newChanges) target[at] = value;
       for (const [at, value] of oldChanges) if (sources[0] !== undefined) sources[0][at] = value;
-      await roundTrip(file, { sources, target, ops });
+      await roundTrip(file(), { sources, target, ops });
     }),
     { numRuns: 40 },
   );

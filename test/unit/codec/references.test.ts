@@ -1,15 +1,9 @@
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { ContentFile, decodeSegments, encodeSegments, roundTrip, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
+import { decodeSegments, encodeSegments, fileOfEachTest, roundTrip, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
 import { tinyElf, type TinyMachine } from '../../support/tiny-elf.js';
 
-let file: ContentFile;
-beforeEach(async () => {
-  file = await ContentFile.create();
-});
-afterEach(async () => {
-  await file.close();
-});
+const file = fileOfEachTest();
 
 const oldSizes = Array.from({ length: 200 }, (_, index) => 64 + (index % 9) * 16);
 
@@ -39,25 +33,25 @@ function grown(machine: TinyMachine, grows = (index: number): boolean => index %
 for (const machine of ['x86-64', 'aarch64'] as const) {
   test(`${machine}: references through moved code cost next to nothing`, async () => {
     const one = grown(machine);
-    const streams = await roundTrip(file, one);
+    const streams = await roundTrip(file(), one);
     // The same bytes said to be for a machine that the codec does not know.
     const foreign = [...one.sources, one.target].map((bytes) => Buffer.from(bytes));
     for (const bytes of foreign) bytes.writeUInt16LE(8, 18);
-    const [unknown] = await encodeSegments(file, [[{ ...one, sources: foreign.slice(0, 1), target: foreign[1] ?? one.target }]], { profile: 'small' });
+    const [unknown] = await encodeSegments(file(), [[{ ...one, sources: foreign.slice(0, 1), target: foreign[1] ?? one.target }]], { profile: 'small' });
     expect(streams.length * 2).toBeLessThan(unknown?.length ?? 0);
   });
 
   test(`${machine}: where code leads that no copy tells of is learned once`, async () => {
     // A fifth of the functions moved by other code than the copies before them, and are not copied themselves.
     const one = grown(machine, (index) => index % 5 === 1, (index) => index % 5 !== 2);
-    const streams = await roundTrip(file, one);
+    const streams = await roundTrip(file(), one);
     expect(streams.length).toBeLessThan(mostLearnedBytes[machine]);
   });
 
   test(`${machine}: what moved with its neighbours is found where they are`, async () => {
     // Many functions in a row that nothing tells of, all moved by as much.
     const one = grown(machine, (index) => index < 49, (index) => index < 49 || index > 150);
-    const streams = await roundTrip(file, one);
+    const streams = await roundTrip(file(), one);
     expect(streams.length).toBeLessThan(mostNeighbourBytes[machine]);
   });
 
@@ -72,8 +66,8 @@ for (const machine of ['x86-64', 'aarch64'] as const) {
           for (const [at, value] of changes) if (at < old.length && at !== 18) old[at] = value;
           const ops = one.ops.filter(([, oldPos, length]) => oldPos + length <= old.length);
           const broken = { sources: [old], target: one.target, ops };
-          const streams = await encodeSegments(file, [[broken]], { profile: 'fast' });
-          const [decoded] = await decodeSegments(file, streams, [[broken]], { profile: 'fast' });
+          const streams = await encodeSegments(file(), [[broken]], { profile: 'fast' });
+          const [decoded] = await decodeSegments(file(), streams, [[broken]], { profile: 'fast' });
           expect(decoded?.equals(one.target)).toBe(true);
         },
       ),
@@ -84,12 +78,12 @@ for (const machine of ['x86-64', 'aarch64'] as const) {
 
 test('references of an old file that changed since give other bytes or an error, never a crash', async () => {
   const one = grown('aarch64');
-  const [streams] = await encodeSegments(file, [[one]], { profile: 'fast' });
+  const [streams] = await encodeSegments(file(), [[one]], { profile: 'fast' });
   for (let at = 4; at < 176; at++) {
     const old = Buffer.from(one.sources[0] ?? one.target);
     old[at] = (old[at] ?? 0) ^ 0xff;
     try {
-      const [decoded] = await decodeSegments(file, streams === undefined ? [] : [streams], [[{ ...one, sources: [old] }]], { profile: 'fast' });
+      const [decoded] = await decodeSegments(file(), streams === undefined ? [] : [streams], [[{ ...one, sources: [old] }]], { profile: 'fast' });
       expect(decoded?.length).toBe(one.target.length);
     } catch (error) {
       expect((error as { code?: unknown }).code).toBe('DELTA_CORRUPT');

@@ -1,16 +1,10 @@
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { createHash } from 'node:crypto';
 import type { CodecProfile } from '../../../src/core/native.js';
-import { ContentFile, decodeSegments, encodeSegments, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
+import { decodeSegments, encodeSegments, fileOfEachTest, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
 
-let file: ContentFile;
-beforeEach(async () => {
-  file = await ContentFile.create();
-});
-afterEach(async () => {
-  await file.close();
-});
+const file = fileOfEachTest();
 
 const bytes = (maxLength: number): fc.Arbitrary<Uint8Array> =>
   fc.oneof(fc.uint8Array({ maxLength }), fc.string({ maxLength }).map((text) => Buffer.from(text.repeat(7))));
@@ -50,8 +44,8 @@ for (const profile of ['small', 'fast'] as const satisfies CodecProfile[]) {
         fc.constantFrom(1, 7, 100, Infinity),
         fc.constantFrom(1, 13, 4096, 65_536),
         async (segments, pieceBytes, chunkBytes) => {
-          const streams = await encodeSegments(file, segments, { profile, pieceBytes });
-          const targets = await decodeSegments(file, streams, segments, { profile, pieceBytes, chunkBytes });
+          const streams = await encodeSegments(file(), segments, { profile, pieceBytes });
+          const targets = await decodeSegments(file(), streams, segments, { profile, pieceBytes, chunkBytes });
           expect(targets).toEqual(segments.flat().map(({ target }) => Buffer.from(target)));
         },
       ),
@@ -62,8 +56,8 @@ for (const profile of ['small', 'fast'] as const satisfies CodecProfile[]) {
   test(`${profile}: threads change nothing`, async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.array(patchCase, { minLength: 1, maxLength: 4 }), { minLength: 1, maxLength: 2 }), async (segments) => {
-        const one = await encodeSegments(file, segments, { profile, threads: 1 });
-        const two = await encodeSegments(file, segments, { profile, threads: 2 });
+        const one = await encodeSegments(file(), segments, { profile, threads: 1 });
+        const two = await encodeSegments(file(), segments, { profile, threads: 2 });
         expect(two).toEqual(one);
       }),
       { numRuns: 15 },
@@ -83,10 +77,10 @@ for (const profile of ['small', 'fast'] as const satisfies CodecProfile[]) {
     }
     const one: PatchCase = { sources: [text.subarray(0, 500)], target: Buffer.concat([text, changed, text]), ops: [[text.length, 0, 20]] };
     one.target.set(text.subarray(0, 20), text.length);
-    const streams = await encodeSegments(file, [[one]], { profile });
-    const [decoded] = await decodeSegments(file, streams, [[one]], { profile, chunkBytes: 1000 });
+    const streams = await encodeSegments(file(), [[one]], { profile });
+    const [decoded] = await decodeSegments(file(), streams, [[one]], { profile, chunkBytes: 1000 });
     expect(decoded?.equals(Buffer.from(one.target))).toBe(true);
-    const alone = await encodeSegments(file, [[{ ...one, target: text, ops: [] }]], { profile });
+    const alone = await encodeSegments(file(), [[{ ...one, target: text, ops: [] }]], { profile });
     expect(streams[0]?.length).toBeLessThan((alone[0]?.length ?? 0) + 5 * changes);
   });
 
@@ -97,10 +91,10 @@ for (const profile of ['small', 'fast'] as const satisfies CodecProfile[]) {
     for (let at = 1000; at < target.length; at += 997) target.writeUInt32LE((target.readUInt32LE(at - 4) + at) >>> 0, at - 4);
     const literal = Buffer.from('the quick brown fox jumps over the lazy dog; '.repeat(1000));
     const one: PatchCase = { sources: [old], target: Buffer.concat([target, literal]), ops: [[0, 100, target.length]] };
-    const streams = await encodeSegments(file, [[one], [one]], { profile });
+    const streams = await encodeSegments(file(), [[one], [one]], { profile });
     expect(streams[0]?.length).toBeLessThan(2200);
     expect(streams[1]?.length).toBeLessThan((streams[0]?.length ?? 0) * 0.8);
-    const targets = await decodeSegments(file, streams, [[one], [one]], { profile });
+    const targets = await decodeSegments(file(), streams, [[one], [one]], { profile });
     expect(targets.every((decoded) => decoded.equals(one.target))).toBe(true);
   });
 
@@ -109,8 +103,8 @@ for (const profile of ['small', 'fast'] as const satisfies CodecProfile[]) {
     const text = Buffer.from(Array.from({ length: 4000 }, (_, at) => `line ${String(at)} of ${String((at * at) % 977)};\n`).join(''));
     const alone = (target: Buffer): PatchCase => ({ sources: [], target, ops: [] });
     const cost = async (target: Buffer): Promise<number> => {
-      const streams = await encodeSegments(file, [[alone(target)]], { profile });
-      const [decoded] = await decodeSegments(file, streams, [[alone(target)]], { profile, chunkBytes: 1000 });
+      const streams = await encodeSegments(file(), [[alone(target)]], { profile });
+      const [decoded] = await decodeSegments(file(), streams, [[alone(target)]], { profile, chunkBytes: 1000 });
       expect(decoded?.equals(target)).toBe(true);
       return streams[0]?.length ?? 0;
     };
@@ -123,6 +117,6 @@ for (const profile of ['small', 'fast'] as const satisfies CodecProfile[]) {
 
 test('an unchanged file costs a handful of bytes', async () => {
   const old = Buffer.alloc(5_000_000, 'unchanged ');
-  const streams = await encodeSegments(file, [[{ sources: [old], target: old, ops: [[0, 0, old.length]] }]], { profile: 'small' });
+  const streams = await encodeSegments(file(), [[{ sources: [old], target: old, ops: [[0, 0, old.length]] }]], { profile: 'small' });
   expect(streams[0]?.length).toBeLessThan(32);
 });

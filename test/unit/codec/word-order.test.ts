@@ -1,14 +1,8 @@
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { checkAnyOps, grownProgram, type Machine } from '../../support/elf-programs.js';
-import { ContentFile, roundTrip, type PatchCase } from '../../support/patch-codec.js';
+import { fileOfEachTest, roundTrip, type PatchCase } from '../../support/patch-codec.js';
 
-let file: ContentFile;
-beforeEach(async () => {
-  file = await ContentFile.create();
-});
-afterEach(async () => {
-  await file.close();
-});
+const file = fileOfEachTest();
 
 /** A kind of code made of words. */
 interface Code extends Machine {
@@ -48,13 +42,13 @@ function grown(code: Code, isExecutable: boolean): PatchCase {
 
 for (const [name, code] of Object.entries(codes)) {
   test(`${name}: new code costs less than the same bytes do in data`, async () => {
-    const inCode = await roundTrip(file, grown(code, true));
-    const inData = await roundTrip(file, grown(code, false));
+    const inCode = await roundTrip(file(), grown(code, true));
+    const inData = await roundTrip(file(), grown(code, false));
     expect(inCode.length).toBeLessThan(inData.length * 0.97);
   });
 
   test(`${name}: copies and runs of any size, at any place, come back the same`, async () => {
-    await checkAnyOps(file, grown(code, true), false);
+    await checkAnyOps(file(), grown(code, true), false);
   });
 }
 
@@ -75,7 +69,7 @@ test.each([
   ['AArch64', codes.AArch64, 0x94000000, 26],
   ['ARM', codes.ARM, 0xeb000000, 24],
 ] as const)('%s: new calls of the same functions cost little wherever they are', async (_, code, opcode, fieldBits) => {
-  const streams = await roundTrip(file, grownProgram(code, { old: instructions(code, 4000, 1), added: calls(opcode, fieldBits) }, true));
+  const streams = await roundTrip(file(), grownProgram(code, { old: instructions(code, 4000, 1), added: calls(opcode, fieldBits) }, true));
   // Which of eight functions it is are three bits.
   expect(streams.length).toBeLessThan(6000 * 0.6);
 });
@@ -89,7 +83,7 @@ test('a byte that follows from two others, which what is between hides, costs ne
     const [first, second] = [next() & 15, next() & 15];
     target.set([first, second, next(), next(), Math.imul(first * 16 + second + 1, 0x9e3779b1) >>> 24], at);
   }
-  const streams = await roundTrip(file, { sources: [], target, ops: [] });
+  const streams = await roundTrip(file(), { sources: [], target, ops: [] });
   // Three bytes of each record are chance; of the last, which 256 pairs tell, the most part is known.
   expect(streams.length).toBeLessThan(records * 3.75);
 });

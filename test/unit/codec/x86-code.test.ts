@@ -1,14 +1,8 @@
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { checkAnyOps, grownProgram, type Machine } from '../../support/elf-programs.js';
-import { ContentFile, roundTrip, type PatchCase } from '../../support/patch-codec.js';
+import { fileOfEachTest, roundTrip, type PatchCase } from '../../support/patch-codec.js';
 
-let file: ContentFile;
-beforeEach(async () => {
-  file = await ContentFile.create();
-});
-afterEach(async () => {
-  await file.close();
-});
+const file = fileOfEachTest();
 
 interface Code extends Machine {
   /** Instructions: what they begin with, and how many bytes of number follow, which are as by chance. */
@@ -43,12 +37,12 @@ function grown(code: Code, isExecutable: boolean): PatchCase {
 
 for (const [name, code] of Object.entries(codes)) {
   test.each<'fast' | 'small'>(['fast', 'small'])(`${name}: new code costs less than the same bytes do in data, %s`, async (profile) => {
-    const inCode = await roundTrip(file, grown(code, true), profile);
-    const inData = await roundTrip(file, grown(code, false), profile);
+    const inCode = await roundTrip(file(), grown(code, true), profile);
+    const inData = await roundTrip(file(), grown(code, false), profile);
     expect(inCode.length).toBeLessThan(inData.length * 0.94);
   });
 
   test(`${name}: copies and runs of any size, at any place, of code or of any bytes, come back the same`, async () => {
-    await checkAnyOps(file, grown(code, true), true);
+    await checkAnyOps(file(), grown(code, true), true);
   });
 }
