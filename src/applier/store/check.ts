@@ -4,7 +4,7 @@ import { isWhittleError } from '../../core/errors.js';
 import type { TarHeader } from '../../tar/index.js';
 import { attributesOf, impliedDirectoryAttributes, xattrsOf } from './attributes.js';
 import { throwIfAborted, unreadable, type Layer } from './layer.js';
-import type { LayerTree, TreeNode } from './layer-tree.js';
+import { isImplied, type LayerTree, type TreeNode } from './layer-tree.js';
 import { opaqueXattr } from './layer-writer.js';
 import { storeLimits } from './limits.js';
 import { areHolesEmpty, isExpansion, sparseLayout } from './sparse.js';
@@ -96,7 +96,7 @@ async function checkNodes(fs: DurableFs, layer: Layer, findings: Findings, { sig
       group = look();
       let at = 0;
       for (const node of nodes) {
-        const isInherited = hasInherited && node.inode.entry < 0 && node.parent !== null;
+        const isInherited = hasInherited && isImplied(node);
         const rest = checkNode(fs, layer, node, { stat: stats[at++], isInherited }, findings);
         if (rest !== undefined) await rest;
       }
@@ -141,7 +141,7 @@ function checkNode(fs: DurableFs, layer: Layer, node: TreeNode, { stat, isInheri
     return undefined;
   }
   const header = layer.meta.entries.at(node.inode.entry)?.header;
-  const wrong = isInherited && kind === 'directory' ? undefined : wrongAttributes(layer, node, header, stat);
+  const wrong = isInherited ? undefined : wrongAttributes(layer, node, header, stat);
   if (wrong !== undefined) findings.add('metadata', layer.nodePath(node).toString(), wrong);
   const isPlain = kind === 'file' && !node.opaque && header?.pax.length === 0 && stat.sizeBytes === header.sizeBytes && sparseLayout(header) === undefined;
   return isPlain ? undefined : checkRest(fs, layer, node, stat, findings);

@@ -31,6 +31,11 @@ export interface TreeNode {
   prefix: string | null;
 }
 
+/** Whether a directory, other than the layer's root, has no entry of its own: the tar only puts something into it. */
+export function isImplied({ inode, parent }: TreeNode): boolean {
+  return inode.kind === 'directory' && inode.entry < 0 && parent !== null;
+}
+
 /** What has to be done to the files when an entry is added. All calls come before `add` returns, in order. */
 export interface TreeActions {
   /** The name goes; its inode has another. */

@@ -1,13 +1,9 @@
 import { isSystemError, joinPath, type Attributes, type BatchOp, type DurableFs } from '../../../atomic/index.js';
 import type { Layer } from '../../store/layer.js';
-import { pathOf, type TreeNode } from '../../store/layer-tree.js';
+import { isImplied, pathOf, type TreeNode } from '../../store/layer-tree.js';
 
 /** Overlayfs's own marks say something of the layer that they are in. */
 const overlayMark = /^(trusted|user)\.overlay\./;
-
-function isImplied({ inode }: TreeNode): boolean {
-  return inode.kind === 'directory' && inode.entry < 0;
-}
 
 /** Whether a layer's tar puts something into a directory that it does not have, other than its root. */
 export function impliesDirectories(layer: Layer): boolean {
