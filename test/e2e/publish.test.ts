@@ -218,13 +218,33 @@ describe('publish, deltas, prune', () => {
     const empty = join(scratch, 'empty');
     const refused = await device(empty, 'pull', `${image}:v2`, '--from', `oci-archive:${file}`);
     expect(refused.exitCode).not.toBe(0);
-    expect(refused.stderr).toMatch(/holds a delta, which cannot be used here[^\n]*\n {2}Take a \.delta file that starts from an image/);
+    expect(refused.stderr).toMatch(/app\.delta does not hold the layer sha256:[0-9a-f]{64}, and nothing else leads to it: the store is empty[^\n]*\n {2}Take a \.delta file that starts from an image/);
     expect((await stateOf(empty)).images).toEqual({});
     // Nor with another image than that from which the delta starts.
     const other = join(scratch, 'other');
     await device(other, 'pull', `${image}:v3`);
-    expect((await device(other, 'pull', `${image}:v2`, '--from', `oci-archive:${file}`)).stderr).toContain('no delta, because there is no delta from an image that is here');
+    expect((await device(other, 'pull', `${image}:v2`, '--from', `oci-archive:${file}`)).stderr).toContain('nothing else leads to it: there is no delta from an image that is here');
     expect(Object.keys((await stateOf(other)).images)).toEqual(['app:v3']);
+  });
+
+  test('a .delta file that is larger than the layers is used all the same: the layers are not on the stick', async () => {
+    const small = await makeVersions(2, 100);
+    try {
+      const file = join(scratch, 'small.delta');
+      const tags = ['v1', 'v2'].map((tag) => `oci:${small.layout}:${tag}`);
+      const computed = await runOk([...program('delta-server'), 'compute', ...tags, '--json', '-o', file]);
+      const { deltaBytes, layerPullBytes } = JSON.parse(computed.stdout) as { deltaBytes: number; layerPullBytes: number };
+      expect(deltaBytes).toBeGreaterThan(layerPullBytes);
+      const root = join(scratch, 'small-stick');
+      await runOk([...program('device'), 'pull', `${image}:v1`, '--from', `oci:${small.layout}`, '--root', root]);
+      const pull = [`${image}:v2`, '--from', `oci-archive:${file}`];
+      const refused = await device(root, 'pull', '--no-delta', '--dry-run', ...pull);
+      expect([refused.exitCode, refused.stderr]).toEqual([3, expect.stringMatching(/small\.delta does not hold the layer .*: deltas are switched off\n/)]);
+      expect(await device(root, 'pull', ...pull)).toMatchObject({ exitCode: 0, stderr: expect.stringContaining('a delta from image') });
+      expect(await stateOf(root)).toMatchObject({ damaged: 0, images: { 'app:v2': small.images[1]?.configDigest } });
+    } finally {
+      await small.close();
+    }
   });
 
   test('what is wrong is said in one line, with an exit code that says of which kind it is', async () => {

@@ -72,6 +72,10 @@ class ArchiveSource implements ImageSource {
     }
   }
 
+  async holds(digest: string): Promise<boolean> {
+    return (await this.layout.blobSize(digest)) !== undefined;
+  }
+
   blob(descriptor: Descriptor): ReturnType<ImageSource['blob']> {
     return {
       name: `${descriptor.digest} from ${this.name}`,

@@ -29,6 +29,8 @@ export interface ImageSource {
   readonly name: string;
   /** The manifest or index under a tag or digest, verified when it was asked for by digest. Throws what the registry client throws, LIMIT_EXCEEDED above `allowedBytes`. */
   manifest(target: string, signal: AbortSignal, allowedBytes: number): Promise<ServedManifest>;
+  /** Whether a blob is there; absent where only fetching it would tell, as with a registry. */
+  holds?(digest: string): Promise<boolean>;
   /** One blob of the image or of a delta. */
   blob(descriptor: Descriptor): BlobSource;
   /** Deltas whose subject is the manifest `subject`; `basis` are config digests of images that this device holds, best first. */

@@ -1,6 +1,8 @@
+import { WhittleError } from '../../core/errors.js';
 import type { PullStage } from '../engines/types.js';
 import { spoolName, spooledBytes, type PullContext } from './context.js';
 import type { PlanStep } from './events.js';
+import type { ImageSource } from './image-source.js';
 import type { LayerToPull } from './layers.js';
 import { askForDeltas, basisCandidates } from './offers.js';
 import { repositoryName, type PullOptions } from './options.js';
@@ -20,27 +22,47 @@ export interface PullPlan {
   readonly layerPullBytes: number;
 }
 
-/** Finds out what is missing and the cheapest way to get it. Fetches lists and manifests, nothing larger. */
+/**
+ * Finds out what is missing and the cheapest way to get it. Fetches lists and manifests, nothing larger. Throws
+ * BLOB_MISSING when the source has not all of the layers, as a .delta file has none, and no delta is a way either.
+ */
 export async function makePlan(context: PullContext, stage: PullStage, image: ResolvedImage, options: PullOptions): Promise<PullPlan> {
   const missing = await missingLayers(stage, image);
   const layerPullBytes = sumBytes(missing) + image.manifest.config.size + image.target.manifest.length;
-  const without = (reason: string): PullPlan => ({ missing, ways: [], reason, layerPullBytes });
+  const absent = await firstAbsent(context.source, missing);
+  const without = (reason: string): PullPlan => {
+    if (absent !== null) throw noWay(context.source, absent, reason);
+    return { missing, ways: [], reason, layerPullBytes };
+  };
   if (missing.length === 0) return without('every layer is here');
   if (options.delta === 'never') return without('deltas are switched off');
-  if (sumBytes(missing) <= searchLimits.worthAskingBytes) return without('the layers are smaller than any delta');
+  if (absent === null && sumBytes(missing) <= searchLimits.worthAskingBytes) return without('the layers are smaller than any delta');
   // Of this image itself there is nothing to start from: it is here, and damaged.
   const images = (await context.place.images()).filter((held) => held.configDigest !== image.manifest.config.digest);
   if (images.length === 0) return without(context.place.passing === null ? `${context.place.name} holds nothing that a delta could start from` : 'the store is empty, so there is nothing that a delta could start from');
   const candidates = basisCandidates(images, repositoryName(options.reference), image.config.diffIds);
   const { descriptors, reason } = await askForDeltas(context, image.manifestDigest, candidates, options.deltaWaitMs);
   if (descriptors.length === 0) return without(reason);
-  const layersLeft = left(await layersCost(context, stage, missing));
+  // Where layers cannot be had, no delta is too dear.
+  const layersLeft = absent === null ? left(await layersCost(context, stage, missing)) : Infinity;
   const found = await searchWays(context, stage, { subject: image.manifestDigest, descriptors, candidates, layersLeft });
   const cheaper = found.ways.filter((each) => left(each) < layersLeft);
   if (cheaper.length > 0) return { missing, ways: cheaper.map(({ way }) => way), reason: '', layerPullBytes };
   const [best] = found.ways;
   if (best === undefined) return without(found.reason);
   return without(`the delta (${String(left(best))} bytes) would not be smaller than the layers (${String(layersLeft)} bytes)`);
+}
+
+/** The first of these layers that the source is known not to have. */
+async function firstAbsent(source: ImageSource, layers: readonly LayerToPull[]): Promise<string | null> {
+  for (const { descriptor } of layers) if ((await source.holds?.(descriptor.digest)) === false) return descriptor.digest;
+  return null;
+}
+
+function noWay(source: ImageSource, digest: string, reason: string): WhittleError {
+  return new WhittleError('BLOB_MISSING', `${source.name} does not hold the layer ${digest}, and nothing else leads to it: ${reason}`, {
+    data: { digest }, hint: 'Take a .delta file that starts from an image which "device images" shows, or pull the whole image, from a registry or an archive.',
+  });
 }
 
 async function missingLayers(stage: PullStage, image: ResolvedImage): Promise<LayerToPull[]> {

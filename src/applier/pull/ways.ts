@@ -71,7 +71,7 @@ export interface SearchInput {
   readonly descriptors: readonly Descriptor[];
   /** Images of the store. */
   readonly candidates: readonly HeldImage[];
-  /** What is left to download without any delta: dearer ways are of no interest. */
+  /** What is left to download without any delta: dearer ways are of no interest. Infinity where there is no such way. */
   readonly layersLeft: number;
 }
 
@@ -143,7 +143,7 @@ class WaySearch {
     const { meter } = this.context;
     const spent = meter.downloaded.total - this.#startBytes;
     const worth = Math.min(searchLimits.chainBytes, this.#bestLeft * searchLimits.chainShare) - spent;
-    const spare = meter.remainingBytes >= this.#bestLeft ? meter.remainingBytes - this.#bestLeft : meter.remainingBytes;
+    const spare = Number.isFinite(this.#bestLeft) && meter.remainingBytes >= this.#bestLeft ? meter.remainingBytes - this.#bestLeft : meter.remainingBytes;
     return Math.floor(Math.min(worth, spare));
   }
 
