@@ -7,6 +7,9 @@ const largestXattrValue = 64 * 1024;
 /** Attributes by which overlayfs itself works: a layer that brought them could make the kernel show files of other layers. */
 const forbiddenXattr = /^(trusted|user)\.overlay\./;
 const longestUid = 0xfffffffe;
+/** Linux keeps 12 bits of a device's major number and 20 of its minor one. */
+const largestDeviceMajor = 0xfff;
+const largestDeviceMinor = 0xfffff;
 
 /** The extended attributes that a header asks for, each name once (the last value wins), in the order of the names. */
 export function xattrsOf(header: TarHeader): Xattr[] {
@@ -27,9 +30,13 @@ export function hasForbiddenXattr(header: TarHeader): boolean {
   return header.pax.some(({ key }) => key.subarray(0, xattrPrefix.length).equals(xattrPrefix) && forbiddenXattr.test(key.subarray(xattrPrefix.length).toString('latin1')));
 }
 
-/** True when the kernel can store the header's owner. */
-export function hasUsableOwner(header: TarHeader): boolean {
-  return header.uid >= 0 && header.uid <= longestUid && header.gid >= 0 && header.gid <= longestUid;
+/** What of the header the kernel has no place for, in words that follow the entry's name; undefined when it has one for everything. */
+export function impossibleAttribute({ typeflag, uid, gid, devMajor, devMinor }: TarHeader): string | undefined {
+  const within = (number: number, largest: number): boolean => number >= 0 && number <= largest;
+  if (!within(uid, longestUid) || !within(gid, longestUid)) return `has an owner that no file can have: ${String(uid)}:${String(gid)}`;
+  const isDevice = typeflag === 0x33 || typeflag === 0x34;
+  if (!isDevice || within(devMajor, largestDeviceMajor) && within(devMinor, largestDeviceMinor)) return undefined;
+  return `has a number that no device can have: ${String(devMajor)}:${String(devMinor)}`;
 }
 
 /**

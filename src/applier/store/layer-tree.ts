@@ -309,7 +309,8 @@ function shown(path: Buffer): string {
   return JSON.stringify(path.subarray(0, 200).toString());
 }
 
-function unsafe(entry: number, header: TarHeader, what: string): WhittleError {
+/** The error for an entry that cannot be made. */
+export function unsafe(entry: number, header: TarHeader, what: string): WhittleError {
   return new WhittleError('TAR_UNSAFE', `tar entry ${String(entry)} ${shown(header.path)} ${what}`, { data: { entry, path: header.path.subarray(0, 4096).toString() } });
 }
 

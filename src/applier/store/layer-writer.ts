@@ -1,12 +1,11 @@
 import { isSystemError, joinPath, removeTree, type Attributes, type BatchOp, type DurableFs, type FsPath } from '../../atomic/index.js';
 import type { LayerMeta, TarHeader } from '../../tar/index.js';
-import { attributesOf, hasUsableOwner, impliedDirectoryAttributes } from './attributes.js';
+import { attributesOf, impossibleAttribute, impliedDirectoryAttributes } from './attributes.js';
 import { FileSink, smallFileBytes, type ContentTarget, type WriterCounters } from './file-sink.js';
 import { encodeLayerFile } from './layer-file.js';
-import { LayerTree, pathOf, type TreeActions, type TreeNode } from './layer-tree.js';
+import { LayerTree, pathOf, unsafe, type TreeActions, type TreeNode } from './layer-tree.js';
 import { linkMayBeCopied, OpQueue, outOfOrder } from './op-queue.js';
 import { expandSparse, sparseLayout } from './sparse.js';
-import { WhittleError } from '../../core/errors.js';
 
 /** Where content that is to be copied lies: a whole file below the same root. */
 export interface CopySource {
@@ -62,9 +61,8 @@ export class LayerWriter {
   addEntry(entry: number, header: TarHeader): Promise<void> | undefined {
     if (entry !== this.#entry + 1) throw outOfOrder(`entry ${String(entry)} after ${String(this.#entry)}`);
     if (this.#current !== null) throw outOfOrder(`entry ${String(this.#entry)} is not whole`);
-    if (this.options.privileged && !hasUsableOwner(header)) {
-      throw new WhittleError('TAR_UNSAFE', `tar entry ${String(entry)} has an owner that no file can have: ${String(header.uid)}:${String(header.gid)}`);
-    }
+    const impossible = this.options.privileged ? impossibleAttribute(header) : undefined;
+    if (impossible !== undefined) throw unsafe(entry, header, impossible);
     this.#entry = entry;
     this.#lastHeader = header;
     this.tree.add(entry, header);

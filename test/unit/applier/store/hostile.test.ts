@@ -24,6 +24,13 @@ const refused: Readonly<Record<string, readonly Buffer[]>> = {
   'a whiteout of nothing': [member({ name: 'd/.wh.' })],
   'a name that is too long': [goPax('f', { path: 'n'.repeat(256) }), member({ name: 'f', data: x })],
   'an empty link': [member({ name: 'l', type: '2', link: '' })],
+  // Without root there are no owners and devices: the numbers stay in the metadata alone.
+  ...(process.getuid?.() === 0 ? {
+    'an owner that no file can have': [member({ name: 'f', data: x, edit: (block) => { block.set([0x80, 0, 0, 1, 0, 0, 0, 0], 108); } })],
+    'a major number that no device can have': [member({ name: 'd', type: '4', edit: (block) => { block.write('0010000', 329, 'latin1'); } })],
+    'a minor number that no device can have': [member({ name: 'd', type: '3', edit: (block) => { block.set([0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], 337); } })],
+    'a device number below zero': [member({ name: 'd', type: '3', edit: (block) => { block.fill(0xff, 329, 337); } })],
+  } : {}),
 };
 
 for (const [what, members] of Object.entries(refused)) {
