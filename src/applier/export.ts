@@ -5,7 +5,7 @@ import type { Store, StoredImage } from './store/types.js';
 /**
  * Writes an image of the store as an OCI archive: its config as it is, its layers as plain tars, and a manifest that
  * says so. The image ID and the diffIDs are those of the published image; the manifest's digest is not, for the layers
- * are not packed. When it returns the file is whole and durable; on an error nothing of it remains. Throws
+ * are not packed. When it returns the file is whole and durable; on an error nothing of it remains. `sizeBytes` is the file's. Throws
  * STORE_DAMAGED, STORAGE_*, USAGE.
  */
 export async function exportImage(store: Store, image: StoredImage, path: string, name: string | null): Promise<{ readonly manifestDigest: string; readonly sizeBytes: number }> {
@@ -18,9 +18,8 @@ export async function exportImage(store: Store, image: StoredImage, path: string
   const manifest = bufferBlob(mediaTypes.ociManifest, Buffer.from(JSON.stringify({
     schemaVersion: 2, mediaType: mediaTypes.ociManifest, config: config.descriptor, layers: layers.map((layer) => layer.descriptor),
   })));
-  const blobs = [manifest, config, ...layers];
-  await writeArchive(path, { blobs, manifests: [named(manifest.descriptor, name)] });
-  return { manifestDigest: manifest.descriptor.digest, sizeBytes: blobs.reduce((sum, blob) => sum + blob.descriptor.size, 0) };
+  const sizeBytes = await writeArchive(path, { blobs: [manifest, config, ...layers], manifests: [named(manifest.descriptor, name)] });
+  return { manifestDigest: manifest.descriptor.digest, sizeBytes };
 }
 
 /** The tag for tools that look an image up by it, the whole name for those that load it under its name. */

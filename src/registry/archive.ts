@@ -81,9 +81,17 @@ export async function* archiveBytes(contents: LayoutContents): AsyncGenerator<Bu
 
 /**
  * Writes an OCI archive (a `.delta` file is one). When it returns, the file is whole and durable under `path`; on an
- * error nothing of it remains and a file that stood there still stands. Throws DIGEST_MISMATCH, STORAGE_*, USAGE, and
+ * error nothing of it remains and a file that stood there still stands. Returns the file's size in bytes. Throws DIGEST_MISMATCH, STORAGE_*, USAGE, and
  * what the blobs' readers throw.
  */
-export async function writeArchive(path: string, contents: LayoutContents): Promise<void> {
-  await replaceFile(path, archiveBytes(contents));
+export async function writeArchive(path: string, contents: LayoutContents): Promise<number> {
+  let sizeBytes = 0;
+  async function* counted(): AsyncGenerator<Buffer, void, void> {
+    for await (const chunk of archiveBytes(contents)) {
+      sizeBytes += chunk.length;
+      yield chunk;
+    }
+  }
+  await replaceFile(path, counted());
+  return sizeBytes;
 }

@@ -1,4 +1,3 @@
-import { stat } from 'node:fs/promises';
 import { deltaMediaTypes } from '../delta/index.js';
 import { mediaTypes, type Descriptor } from '../oci/index.js';
 import { writeArchive } from '../registry/archive.js';
@@ -29,8 +28,7 @@ export async function writeDeltaArchive(path: string, artifact: ComputedArtifact
     bufferBlob(mediaType, bytes), bufferBlob(mediaTypes.ociEmpty, emptyConfig), targetManifest, bufferBlob(config.descriptor.mediaType, config.bytes),
     bufferBlob(deltaMediaTypes.index, artifact.index), fileBlob(data, artifact.dataPath),
   ];
-  await writeArchive(path, { manifests, blobs: untilAborted(blobs, signal) });
-  return (await stat(path)).size;
+  return writeArchive(path, { manifests, blobs: untilAborted(blobs, signal) });
 }
 
 function* untilAborted(blobs: readonly BlobInput[], signal: AbortSignal | undefined): Generator<BlobInput> {

@@ -156,8 +156,9 @@ test('rollback, verify, repair, export and gc do what they say', async () => {
   const moving = `127.0.0.1:${String(link.port)}/app:v2`;
   await device(root, 'pull', moving);
   const target = join(await world.folder('export'), 'app.tar');
-  await device(root, 'export', moving, `oci-archive:${target}`);
-  expect((await stat(target)).size).toBeGreaterThan(1_000_000);
+  const exported = JSON.parse((await device(root, 'export', moving, `oci-archive:${target}`, '--json')).stdout) as { sizeBytes: number };
+  expect(exported.sizeBytes).toBeGreaterThan(1_000_000);
+  expect((await stat(target)).size).toBe(exported.sizeBytes);
   const none = await run([...program('device'), 'rollback', moving, '--root', root]);
   expect(none.exitCode).toBe(3);
   await runOk(['sh', '-c', `f=$(find '${root}/layers' -name data -type f | head -1); printf X | dd of="$f" bs=1 seek=1000 conv=notrunc status=none`]);
