@@ -49,6 +49,13 @@ export function isWhittleError(error: unknown): error is WhittleError {
   );
 }
 
+/** The same error with what it is about before its words (`layer sha256:…: …`). What is no WhittleError stays as it is. */
+export function aboutError(what: string, error: unknown): unknown {
+  if (!isWhittleError(error)) return error;
+  const { code, message, data, hint, retryable } = error;
+  return new WhittleError(code, `${what}: ${message}`, { cause: error, data, hint, retryable });
+}
+
 /** Errors of disks that Node has no name for: it calls them "Unknown system error -122". By errno, of Linux. */
 const unnamed: Readonly<Record<number, string>> = { 117: 'EUCLEAN', 122: 'EDQUOT', 123: 'ENOMEDIUM' };
 

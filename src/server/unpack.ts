@@ -1,3 +1,4 @@
+import { aboutError, isWhittleError } from '../core/errors.js';
 import type { Basis, BasisContent } from '../delta/basis.js';
 import { layerTar, type ImageLayer } from '../registry/layer.js';
 import type { ImageInput } from './image-input.js';
@@ -44,7 +45,7 @@ export async function unpackPair({ basis, target, directory, signal, onProgress 
   try {
     await forEachLimited([...wanted.values()], concurrency, signal, async ({ image, layer }, stop) => {
       const blob = counted(image.openLayer(layer, stop), stop, (count) => onProgress?.(done += count, total));
-      tars.set(layer.diffId, await LayerTar.write(directory, `layer-${layer.diffId.slice(-64)}`, layer.diffId, layerTar(blob, layer)));
+      tars.set(layer.diffId, await writeTar(directory, layer, blob));
     });
   } catch (error) {
     await close();
@@ -55,6 +56,15 @@ export async function unpackPair({ basis, target, directory, signal, onProgress 
     target: new TarBasis(target.layers.map((layer) => mustGet(tars, layer.diffId))),
     close,
   };
+}
+
+async function writeTar(directory: string, layer: ImageLayer, blob: AsyncIterable<Buffer>): Promise<LayerTar> {
+  try {
+    return await LayerTar.write(directory, `layer-${layer.diffId.slice(-64)}`, layer.diffId, layerTar(blob, layer));
+  } catch (error) {
+    // The reader of tars knows entries, not whose they are.
+    throw isWhittleError(error) && error.code === 'TAR_CORRUPT' ? aboutError(`layer ${layer.descriptor.digest}`, error) : error;
+  }
 }
 
 async function* counted(source: AsyncIterable<Buffer>, stop: AbortSignal, onRead: (sizeBytes: number) => void): AsyncGenerator<Buffer> {

@@ -11,7 +11,7 @@ import { mediaTypes } from '../../src/oci/index.js';
 import { pushBundle } from '../../src/server/publish/push-bundle.js';
 import { startDockerRegistry } from '../support/docker-registry.js';
 import { startOciRegistry, type OciRegistry } from '../support/oci-registry.js';
-import { digestOf } from '../support/images.js';
+import { digestOf, makeImage } from '../support/images.js';
 import { madeUpBundle, makeVersions, pushMade, realBundle, remoteAt, type Versions } from '../support/publish.js';
 import { stateOf } from '../support/pull-world.js';
 import { testWithTools } from '../support/tools.js';
@@ -244,6 +244,16 @@ describe('publish, deltas, prune', () => {
       expect(await stateOf(root)).toMatchObject({ damaged: 0, images: { 'app:v2': small.images[1]?.configDigest } });
     } finally {
       await small.close();
+    }
+  });
+
+  test('a layer that is no tar, or that nobody should extract, is named', async () => {
+    const layout = await mkdtemp(join(scratch, 'bad-'));
+    const good = [{ path: 'good', content: 'x' }];
+    for (const [tag, layer, problem] of [['broken', Buffer.from('no tar, whatever its digest says'.repeat(40)), 'tar: '], ['unsafe', [{ path: 'd/../../x', content: 'x' }], 'tar entry 0 "d/../../x" ']] as const) {
+      const bad = await makeImage(layout, tag, [good, layer], { platform: { os: 'linux', architecture: 'amd64' } });
+      const outcome = await device(join(scratch, 'bad-store'), 'pull', `${image}:${tag}`, '--from', `oci:${layout}`);
+      expect([outcome.exitCode, outcome.stderr]).toEqual([6, expect.stringContaining(`device: layer 1 (${bad.layers[1]?.digest ?? ''}): ${problem}`)]);
     }
   });
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { isWhittleError } from '../../core/errors.js';
+import { aboutError, isWhittleError } from '../../core/errors.js';
 import { DigestVerifier, type Descriptor } from '../../oci/index.js';
 import { unpackLayer } from '../../registry/index.js';
 import type { PullStage } from '../engines/types.js';
@@ -117,6 +117,9 @@ async function takeLayer<T>(stage: PullStage, { layer, descriptor, timer }: Laye
   timer.start();
   try {
     return await take(proven(tar, blob));
+  } catch (error) {
+    // The reader of tars knows entries, not whose they are.
+    throw isWhittleError(error) && ['TAR_CORRUPT', 'TAR_UNSAFE'].includes(error.code) ? aboutError(what, error) : error;
   } finally {
     timer.stop();
   }
