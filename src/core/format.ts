@@ -83,6 +83,15 @@ export function parseBytes(text: string, what: string): number {
   return sizeBytes;
 }
 
+const longestList = 20;
+
+/** The items in one line, of a long list the first ones and how many more there are; `none` for an empty one. */
+export function formatList(items: readonly string[], none: string): string {
+  if (items.length === 0) return none;
+  const more = items.length - longestList;
+  return items.slice(0, longestList).join(', ') + (more > 0 ? ` and ${String(more)} more` : '');
+}
+
 /** The first 12 hex digits of a digest, for tables and logs; other text is returned as it is. */
 export function shortDigest(digest: string): string {
   const match = /^sha(?:256|512):([0-9a-f]{12})[0-9a-f]+$/.exec(digest);

@@ -1,4 +1,5 @@
 import { WhittleError } from '../core/errors.js';
+import { formatList } from '../core/format.js';
 import type { Descriptor } from './descriptor.js';
 import type { JsonFields } from './json.js';
 
@@ -115,7 +116,7 @@ export function selectPlatform(manifests: readonly Descriptor[], wanted: Platfor
   if (best === undefined && manifests.length === 1 && only !== undefined && only.platform === undefined) return only;
   if (best !== undefined) return best;
   const offered = [...new Set(manifests.flatMap((each) => (each.platform === undefined || each.platform.os === 'unknown' ? [] : [formatPlatform(each.platform)])))];
-  throw new WhittleError('IMAGE_PLATFORM', `${what} has no image for ${formatPlatform(wanted)}; it has ${offered.slice(0, 20).join(', ') || 'none that names a platform'}`, {
+  throw new WhittleError('IMAGE_PLATFORM', `${what} has no image for ${formatPlatform(wanted)}; it has ${formatList(offered, 'none that names a platform')}`, {
     data: { wanted: formatPlatform(wanted) },
   });
 }

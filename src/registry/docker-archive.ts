@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { maxConfigBytes, maxLayers, maxManifestBytes } from '../core/limits.js';
 import { WhittleError } from '../core/errors.js';
+import { formatList } from '../core/format.js';
 import type { Descriptor } from '../oci/descriptor.js';
 import { sha256Digest } from '../oci/digest.js';
 import { JsonFields, parseJsonObject } from '../oci/json.js';
@@ -57,7 +58,7 @@ function selectSaved(images: readonly SavedImage[], wanted: string | undefined, 
   const found = exact.length === 0 && wanted !== undefined && isTag(wanted) ? tagged(wanted) : exact;
   const [only, ...others] = found;
   if (only !== undefined && others.length === 0) return only;
-  const has = images.flatMap((image) => image.tags).slice(0, 20).join(', ') || 'no names';
+  const has = formatList(images.flatMap((image) => image.tags), 'no names');
   const problem = found.length === 0 ? `has no image ${wanted ?? ''}` : `holds ${String(found.length)} images that fit; name one`;
   throw new WhittleError('IMAGE_NOT_FOUND', `docker-archive:${path} ${problem} (it has ${has})`);
 }

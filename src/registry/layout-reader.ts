@@ -2,6 +2,7 @@ import { stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { maxManifestBytes } from '../core/limits.js';
 import { WhittleError } from '../core/errors.js';
+import { formatList } from '../core/format.js';
 import type { Descriptor } from '../oci/descriptor.js';
 import { parseDigest } from '../oci/digest.js';
 import { parseJsonObject } from '../oci/json.js';
@@ -144,7 +145,7 @@ export class LayoutReader implements ContentReader {
     const [first] = entries;
     if (first === undefined || (tag === undefined && entries.length > 1)) {
       const tags = this.index.manifests.flatMap((entry) => entry.annotations?.['org.opencontainers.image.ref.name'] ?? []);
-      const has = `it has ${tags.slice(0, 20).join(', ') || 'no tags'}`;
+      const has = `it has ${formatList(tags, 'no tags')}`;
       throw new WhittleError('IMAGE_NOT_FOUND', tag === undefined ? `${this.name} holds ${String(entries.length)} images; name one by its tag (${has})` : `${this.name} has no tag ${tag}; ${has}`);
     }
     return entries.length === 1 ? first : selectPlatform(entries, platform ?? hostPlatform(), this.name);

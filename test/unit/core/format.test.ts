@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { formatBytes, formatCount, formatDuration, formatExact, formatMemory, formatRatio, parseBytes, shortDigest } from '../../../src/core/format.js';
+import { formatBytes, formatCount, formatDuration, formatExact, formatList, formatMemory, formatRatio, parseBytes, shortDigest } from '../../../src/core/format.js';
 
 describe('sizes', () => {
   test.each([[0, '0 B'], [999, '999 B'], [1000, '1.00 kB'], [9_994, '9.99 kB'], [9_996, '10.0 kB'], [999_499, '999 kB'], [999_500, '1.00 MB'], [28_296_789, '28.3 MB'], [5e12, '5.00 TB']])('%d is %s', (size, text) => {
@@ -44,4 +44,11 @@ test('digests are cut to what people compare; other text stays', () => {
 
 test('one thing is not called many', () => {
   expect([0, 1, 2, 1234].map((count) => formatCount(count, 'layer'))).toEqual(['0 layers', '1 layer', '2 layers', '1,234 layers']);
+});
+
+test('a list that is too long for a line says what it leaves out', () => {
+  const tags = Array.from({ length: 23 }, (_, at) => `v${String(at)}`);
+  expect(formatList([], 'no tags')).toBe('no tags');
+  expect(formatList(tags.slice(0, 2), 'no tags')).toBe('v0, v1');
+  expect(formatList(tags, 'no tags')).toMatch(/^v0, .*, v19 and 3 more$/);
 });
