@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { withStorageErrors } from '../atomic/index.js';
 import { isWhittleError, WhittleError } from '../core/errors.js';
+import { formatList } from '../core/format.js';
 import { openStore } from '../applier/store/open.js';
 import type { OpenStoreOptions, Store, StoredImage } from '../applier/store/types.js';
 import { storeName } from '../applier/pull/options.js';
@@ -40,17 +41,40 @@ export interface NamedImage {
   readonly name: string | null;
 }
 
-/** Finds a stored image by name, by digest, or by (the beginning of) its ID. Throws IMAGE_UNKNOWN, USAGE. */
+/** The images whose ID or manifest digest begins with this, as the table of images shows them. */
+async function imagesByDigits(store: Store, text: string): Promise<readonly StoredImage[]> {
+  if (!/^[0-9a-f]{6,64}$/.test(text)) return [];
+  const begins = (digest: string): boolean => digest.startsWith(`sha256:${text}`);
+  return (await store.images()).filter((each) => begins(each.configDigest) || begins(each.manifestDigest));
+}
+
+/** The name that the user means. Throws USAGE, with its names, for an image that is given by its ID or digest. */
+export async function requireName(store: Store, text: string): Promise<string> {
+  // Of 64 digits no name is made, for fear of confusion.
+  const name = isWholeId(text) ? null : storeName(parseReference(text));
+  if (name !== null && (await store.resolve(name)) !== undefined) return name;
+  const [image] = await imagesByDigits(store, text.replace(/^sha256:/, ''));
+  if (image !== undefined) {
+    throw new WhittleError('USAGE', `${text} is no name but an image, ${image.names.length === 0 ? 'which has none' : `called ${formatList(image.names, '')}`}`, { hint: 'Give a name, as "device images" shows it.' });
+  }
+  return name ?? storeName(parseReference(text));
+}
+
+function isWholeId(text: string): boolean {
+  return /^[0-9a-f]{64}$/.test(text);
+}
+
+/** Finds a stored image by name, by digest, or by (the beginning of) its ID or manifest digest. Throws IMAGE_UNKNOWN, USAGE. */
 export async function findImage(store: Store, text: string): Promise<NamedImage> {
   if (/^sha(256|512):[0-9a-f]+$/.test(text)) {
     const image = await store.findImage(text);
     if (image !== undefined) return { image, name: null };
   } else {
-    const byId = /^[0-9a-f]{6,64}$/.test(text) ? (await store.images()).filter((each) => each.configDigest.startsWith(`sha256:${text}`)) : [];
-    if (byId.length > 1 && new Set(byId.map((each) => each.configDigest)).size > 1) throw new WhittleError('USAGE', `${text} is the beginning of several image IDs`);
-    if (byId[0] !== undefined) return { image: byId[0], name: null };
-    const name = storeName(parseReference(text));
-    const image = await store.resolve(name);
+    const byDigits = await imagesByDigits(store, text);
+    if (new Set(byDigits.map((each) => each.configDigest)).size > 1) throw new WhittleError('USAGE', `${text} is the beginning of several image IDs`);
+    if (byDigits[0] !== undefined) return { image: byDigits[0], name: null };
+    const name = isWholeId(text) ? null : storeName(parseReference(text));
+    const image = name === null ? undefined : await store.resolve(name);
     if (image !== undefined) return { image, name };
   }
   throw new WhittleError('IMAGE_UNKNOWN', `${text} is not in the store`);

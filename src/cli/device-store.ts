@@ -2,12 +2,10 @@ import { resolve } from 'node:path';
 import { WhittleError } from '../core/errors.js';
 import { formatBytes, formatCount, formatExact, shortDigest } from '../core/format.js';
 import type { Engine } from '../applier/engines/types.js';
-import { storeName } from '../applier/pull/options.js';
 import type { StoredImage, StoreReference, StoreStatus } from '../applier/store/types.js';
-import { parseReference } from '../oci/index.js';
 import { parseTime, usage, type Command, type CommandContext } from './device-command.js';
 import { engineFlags, withNamedEngine } from './device-engine.js';
-import { findImage, withStore } from './device-open.js';
+import { findImage, requireName, withStore } from './device-open.js';
 import { formatTable } from './output.js';
 
 /** `device images`. */
@@ -93,7 +91,7 @@ export const rollbackCommand: Command = {
   description: 'Makes the previous image of a name the current one, after verifying it. A second rollback goes forward again.',
   flags: [], examples: ['device rollback registry.example/app:2.0'],
   run: (context) => withStore(context, {}, async (store) => {
-    const name = storeName(parseReference(context.positionals[0] ?? ''));
+    const name = await requireName(store, context.positionals[0] ?? '');
     const reference = await store.rollback(name, { signal: context.signal });
     const image = await store.findImage(reference.current);
     context.output.json({ event: 'rolled-back', ...reference, configDigest: image?.configDigest ?? null });
@@ -107,7 +105,7 @@ export const removeCommand: Command = {
   name: 'remove', parameters: ['IMAGE'], summary: 'forget a name; gc then frees what nothing else uses',
   flags: [], examples: ['device remove registry.example/app:1.0 && device gc'],
   run: (context) => withStore(context, {}, async (store) => {
-    const name = storeName(parseReference(context.positionals[0] ?? ''));
+    const name = await requireName(store, context.positionals[0] ?? '');
     await store.removeReference(name);
     context.output.json({ event: 'removed', name });
     context.output.print(`${name}: removed`);

@@ -191,6 +191,23 @@ describe('the command line', () => {
     expect(outcome.stderr).toMatch(/^device: .+\n {2}\S.+\n$/);
   });
 
+  test('an image is found by what "images" shows of it; what needs a name says the names', async () => {
+    const root = await storeWithV1();
+    const { images } = JSON.parse((await run([...program('device'), 'images', '--json', '--root', root])).stdout) as { images: { configDigest: string; manifestDigest: string; name: string }[] };
+    const [{ configDigest, manifestDigest, name } = { configDigest: '', manifestDigest: '', name: '' }] = images;
+    for (const digest of [configDigest, manifestDigest]) {
+      for (const text of [digest.slice(7, 19), digest.slice(7)]) {
+        expect((await run([...program('device'), 'verify', text, '--root', root])).exitCode).toBe(0);
+        for (const command of ['remove', 'rollback']) {
+          const outcome = await run([...program('device'), command, text, '--root', root]);
+          expect([outcome.exitCode, outcome.stderr]).toEqual([2, expect.stringContaining(`${text} is no name but an image, called ${name}`)]);
+        }
+      }
+    }
+    const none = await run([...program('device'), 'export', '0'.repeat(64), 'oci-archive:/nowhere/x', '--root', root]);
+    expect([none.exitCode, none.stderr]).toEqual([3, expect.stringContaining('is not in the store')]);
+  });
+
   test('an unknown tag is not found, and an unknown image is not in the store', async () => {
     const root = await storeWithV1();
     expect((await run([...program('device'), 'pull', image('v9'), '--root', root])).exitCode).toBe(3);
