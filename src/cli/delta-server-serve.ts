@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import { WhittleError } from '../core/errors.js';
 import { formatBytes, formatCount, formatDuration, formatRatio, shortDigest } from '../core/format.js';
 import type { DeltaProfile } from '../delta/index.js';
+import { isLoopbackHost } from '../registry/endpoint.js';
 import type { Catalog } from '../server/catalog.js';
 import type { LoggedPair } from '../server/jobs.js';
 import { startServer, type DeltaServer, type ServerEvent } from '../server/serve.js';
@@ -81,7 +82,9 @@ function suggestion(catalog: Catalog, host: string): string[] {
   const [first, ...more] = repository === undefined ? [] : catalog.tagsAsAdded(repository);
   if (repository === undefined || first === undefined) return [];
   const last = more.at(-1);
-  const pull = (tag: string, flag: string): string => `  device pull ${flag}${host}/${repository}:${tag}`;
+  // What is served here is plain http, which a device speaks with its own machine unasked, and with no other.
+  const plain = isLoopbackHost(host) ? '' : ' --plain-http';
+  const pull = (tag: string, flag: string): string => `  device pull ${flag}${host}/${repository}:${tag}${plain}`;
   return ['try on a device:', pull(first, ''), ...(last === undefined ? [] : [pull(last, '--delta ')])];
 }
 

@@ -12,6 +12,9 @@ export interface ResponseHead {
   header(name: string): string | undefined;
 }
 
+/** What OpenSSL calls an answer in plain text where its handshake was due, by version. */
+const plainAnswers = ['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG'];
+const plainHint = 'Plain http is spoken with this machine only; device speaks it with others when it is given --plain-http, which is safe where nobody on the way can be a danger.';
 const tlsCodes = /^(ERR_TLS_|ERR_SSL_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_MISMATCH|EPROTO$)/;
 
 /** One line of printable text out of what a server wrote, at most 300 characters. */
@@ -95,6 +98,7 @@ export function transportError(error: unknown, url: URL, subject: Subject, signa
   if (isShortage(error)) return error;
   const code = systemErrorCode(error) ?? 'unknown error';
   const data = { url: redactUrl(url), systemCode: code };
+  if (plainAnswers.includes(code)) return new WhittleError('REGISTRY_TLS', `${url.host}: it does not speak TLS, but perhaps plain http (${code})`, { cause: error, data, hint: plainHint });
   if (tlsCodes.test(code)) return new WhittleError('REGISTRY_TLS', `${url.host}: no trusted TLS connection (${code})`, { cause: error, data });
   if (code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW') return new WhittleError('REGISTRY_BAD_RESPONSE', `${url.host}: ${subject}: not an HTTP answer (${code})`, { cause: error, data, retryable: code !== 'UND_ERR_HEADERS_OVERFLOW' });
   if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return badResponse(url, subject, 'the body does not have the length that its header says', true);

@@ -191,7 +191,27 @@ async function expectWholeDelta(url: string, listed: Answer): Promise<string> {
   return entry!.digest;
 }
 
+/** The commands that `serve` says to try, when it listens there. */
+async function suggested(listen: string): Promise<string[]> {
+  const command = [...program('delta-server'), 'serve', '--images', source('1.0'), source('1.1'), '--root', join(folder, 'root-suggested'), '--listen', listen];
+  const { stderr } = await run(command, {
+    onStart: (child) => {
+      let said = '';
+      child.stderr?.on('data', (chunk: Buffer) => {
+        said += chunk.toString();
+        if (/pull --delta .*\n/.test(said)) child.kill();
+      });
+    },
+  });
+  return [...stderr.matchAll(/^ {2}(device pull .*)$/gm)].map(([, line]) => (line ?? '').replace(/\S+:\d+\//, 'HOST/'));
+}
+
 describe('delta-server serve', () => {
+  plainTest('what it says to try works on the device: where that is another machine, plain http has to be asked for', async () => {
+    expect(await suggested('127.0.0.1:0')).toEqual(['device pull HOST/app:1.0', 'device pull --delta HOST/app:1.1']);
+    expect(await suggested('0.0.0.0:0')).toEqual(['device pull HOST/app:1.0 --plain-http', 'device pull --delta HOST/app:1.1 --plain-http']);
+  });
+
   testWithTools('skopeo')('skopeo inspects and copies from it unmodified, every compression', async () => {
     const { service, host } = await startServe(join(folder, 'root-skopeo'));
     try {
