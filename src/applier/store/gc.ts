@@ -8,6 +8,7 @@ import { liveMounts } from './mounts.js';
 import { namedImages, readImages, References, withoutRecord, type ImageRecord } from './records.js';
 import { discardStage } from './stage-directory.js';
 import type { GcReport } from './types.js';
+import { freedWith } from './usage.js';
 
 export interface GcOptions {
   readonly stageMaxAgeMs?: number;
@@ -23,12 +24,10 @@ export async function collectGarbage(context: StoreContext, options: GcOptions):
   const use = await acquireLock(fs, layout.useLock, { mode: 'exclusive', waitMs: 0, what: 'the store (a pull, verification or export runs)' });
   try {
     return await context.exclusively(async () => {
-      const before = (await fs.space()).freeBytes;
       const inventory = await removeImages(context, options.signal);
-      const removedStages = await removeStages(context, options.stageMaxAgeMs ?? STALE_STAGE_MS);
-      const removedLayers = await removeLayers(context, inventory, options.signal);
-      const after = (await fs.space()).freeBytes;
-      return { removedImages: inventory.removed, removedLayers, removedStages, freedBytes: Math.max(after - before, 0), damagedRecords: inventory.damaged };
+      const stages = await removeStages(context, options.stageMaxAgeMs ?? STALE_STAGE_MS);
+      const layers = await removeLayers(context, inventory, options.signal);
+      return { removedImages: inventory.removed, removedLayers: layers.removed, removedStages: stages.removed, freedBytes: stages.freedBytes + layers.freedBytes, damagedRecords: inventory.damaged };
     });
   } finally {
     await use.release();
@@ -66,35 +65,38 @@ async function removeImages(context: StoreContext, signal: AbortSignal | undefin
   return { kept, removed: garbage.map((image) => image.manifestDigest), damaged, isWhole: true };
 }
 
-async function removeLayers(context: StoreContext, { kept, isWhole }: Inventory, signal: AbortSignal | undefined): Promise<string[]> {
+async function removeLayers(context: StoreContext, { kept, isWhole }: Inventory, signal: AbortSignal | undefined): Promise<{ readonly removed: readonly string[]; readonly freedBytes: number }> {
   const { fs } = context;
-  if (!isWhole) return [];
+  if (!isWhole) return { removed: [], freedBytes: 0 };
   const used = new Set(kept.flatMap((image) => image.diffIds));
   const removed: string[] = [];
+  let freedBytes = 0;
   for (const entry of await fs.readdir(layout.layers)) {
     const name = entry.name.toString('latin1');
     if (!hexName.test(name) || used.has(`sha256:${name}`)) continue;
     throwIfAborted(signal);
+    freedBytes += await freedWith(fs, `${layout.layers}/${name}`);
     await discardTree(fs, `${layout.layers}/${name}`, layout.trash);
     removed.push(`sha256:${name}`);
   }
   await context.damage.clear(removed);
-  return removed;
+  return { removed, freedBytes };
 }
 
 /** Nobody holds a stage now: holders hold the use lock too. */
-async function removeStages(context: StoreContext, maxAgeMs: number): Promise<number> {
+async function removeStages(context: StoreContext, maxAgeMs: number): Promise<{ readonly removed: number; readonly freedBytes: number }> {
   const { fs } = context;
-  let removed = 0;
+  let [removed, freedBytes] = [0, 0];
   for (const entry of await fs.readdir(layout.stages)) {
     const name = entry.name.toString('latin1');
     const stat = await fs.stat(`${layout.stages}/${name}/spool`) ?? await fs.stat(`${layout.stages}/${name}`);
     if (stat === undefined || (hexName.test(name) && Date.now() - stat.mtimeSec * 1000 < maxAgeMs)) continue;
+    freedBytes += await freedWith(fs, `${layout.stages}/${name}`);
     await discardStage(fs, `${layout.stages}/${name}`);
     removed++;
     if (hexName.test(name)) await unlinkIfThere(context, stageLockPath(`sha256:${name}`));
   }
-  return removed;
+  return { removed, freedBytes };
 }
 
 async function unlinkIfThere(context: StoreContext, path: string): Promise<void> {

@@ -204,6 +204,7 @@ export interface GcReport {
   readonly removedImages: readonly string[];
   readonly removedLayers: readonly string[];
   readonly removedStages: number;
+  /** Bytes on disk that went with layers and stages. */
   readonly freedBytes: number;
   /** Records that cannot be read, or that a name means and that are gone: images, and where one of theirs is among them layers too, were spared for them. */
   readonly damagedRecords: readonly string[];

@@ -1,6 +1,6 @@
-import { chmodSync, chownSync, lstatSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, linkSync, lstatSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test } from '@jest/globals';
+import { expect, jest, test } from '@jest/globals';
 import { openStore } from '../../../../src/applier/store/index.js';
 import type { Stage, Store } from '../../../../src/applier/store/index.js';
 import { LayerMetaBuilder, type LayerMeta } from '../../../../src/tar/index.js';
@@ -48,6 +48,29 @@ test('images, names, rollback and gc', async () => {
     expect(readdirSync(join(root, 'trash'))).toEqual([]);
     await install(store, [base], 'only');
     await expect(store.rollback('only')).rejects.toMatchObject({ code: 'STORE_NO_PREVIOUS' });
+  });
+});
+
+test('gc says what went with what it removed: files that other layers have too stay, and what others write on that disk is not its doing', async () => {
+  const root = temporaryDirectory();
+  await withStore(root, async (store) => {
+    await install(store, [base, oldApp], 'shop:latest');
+    const kept = await install(store, [base, newApp], 'other:latest');
+    expect((await store.gc()).freedBytes).toBe(0);
+    // A name of a file in a layer that stays.
+    const layer = join(root, 'layers', sha256(oldApp).slice(7));
+    const shared = join(layer, 'shared');
+    writeFileSync(shared, Buffer.alloc(300_000, 'x'));
+    linkSync(shared, join(root, 'layers', sha256(newApp).slice(7), 'shared'));
+    await store.removeReference('shop:latest');
+    const before = (await store.status()).layerBytes;
+    const space = jest.spyOn(store.fs, 'space').mockResolvedValueOnce({ ...(await store.fs.space()), freeBytes: 0 });
+    const { removedLayers, freedBytes } = await store.gc();
+    space.mockRestore();
+    expect(removedLayers).toEqual([sha256(oldApp)]);
+    expect(freedBytes).toBeGreaterThan(0);
+    expect(freedBytes).toBe(before - (await store.status()).layerBytes);
+    expect((await store.images()).map((image) => image.manifestDigest)).toEqual([kept.manifestDigest]);
   });
 });
 
