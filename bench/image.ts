@@ -28,7 +28,7 @@ export interface Image {
 interface Descriptor { mediaType: string; digest: string; size: number; annotations?: Record<string, string> }
 
 /** File of a blob in a layout. */
-export function blobPath(layout: string, digest: string): string {
+function blobPath(layout: string, digest: string): string {
   return join(layout, 'blobs', ...digest.split(':'));
 }
 
@@ -89,7 +89,7 @@ function decompressor(mediaType: string): Transform {
 }
 
 /** Digest of the uncompressed bytes of a layer, computed from its blob. */
-export async function computeDiffId(layout: string, layer: Layer): Promise<string> {
+async function computeDiffId(layout: string, layer: Layer): Promise<string> {
   const hash = createHash('sha256');
   await pipeline(createReadStream(blobPath(layout, layer.digest)), decompressor(layer.mediaType), hash);
   return `sha256:${hash.digest('hex')}`;

@@ -108,10 +108,6 @@ export class BatchEncoder {
     }
   }
 
-  get length(): number {
-    return this.#length;
-  }
-
   /** The whole buffer, for the next encoder. */
   get buffer(): Buffer {
     return this.#buffer;

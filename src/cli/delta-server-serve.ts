@@ -25,7 +25,7 @@ export interface ServeFlags {
 }
 
 /** Reads `--listen`: `host:port`, `[v6]:port`, `:port` (every address) or `port` (loopback). Throws USAGE. */
-export function parseListen(text: string): { host: string; port: number } {
+function parseListen(text: string): { host: string; port: number } {
   const match = /^(?:(\[[0-9a-fA-F:.%\w]+\]|[^:[\]\s]*):)?(\d{1,5})$/.exec(text);
   const port = Number(match?.[2]);
   if (match === null || port > 65535) throw new WhittleError('USAGE', `--listen: not an address: ${JSON.stringify(text.slice(0, 80))}`, { hint: 'Write it as 127.0.0.1:8080, [::1]:8080 or :8080.' });

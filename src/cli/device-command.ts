@@ -36,7 +36,7 @@ export interface Command {
 }
 
 /** Flags of every command. */
-export const commonFlags: readonly Flag[] = [
+const commonFlags: readonly Flag[] = [
   { name: 'root', value: 'DIR', help: 'where the store is (default: /var/lib/whittle)' },
   { name: 'json', help: 'print JSON, one object a line' },
   { name: 'quiet', short: 'q', help: 'print results and errors only' },

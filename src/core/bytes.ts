@@ -22,12 +22,6 @@ export class ByteWriter {
     return this;
   }
 
-  u32(value: number): this {
-    this.#reserve(4);
-    this.#length = this.#buffer.writeUInt32LE(value >>> 0, this.#length);
-    return this;
-  }
-
   /** Unsigned LEB128 of a safe integer. */
   varint(value: number): this {
     if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`varint: ${String(value)} is not an unsigned safe integer`);
@@ -59,11 +53,6 @@ export class ByteWriter {
     return this;
   }
 
-  /** What was written, as a view that the next write or `clear` may change. */
-  view(): Buffer {
-    return this.#buffer.subarray(0, this.#length);
-  }
-
   /** Copies what was written into `target` at `offset`. */
   copyTo(target: Buffer, offset: number): void {
     this.#buffer.copy(target, offset, 0, this.#length);
@@ -83,10 +72,6 @@ export class ByteReader {
     private readonly buffer: Buffer,
     private readonly onError: (what: string) => WhittleError,
   ) {}
-
-  get offset(): number {
-    return this.#offset;
-  }
 
   get remaining(): number {
     return this.buffer.length - this.#offset;

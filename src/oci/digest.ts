@@ -42,13 +42,6 @@ export function sha256Digest(bytes: Uint8Array): string {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 }
 
-/** The 32 raw bytes of a sha256 digest. Throws IMAGE_INVALID when `digest` is not one. */
-export function sha256Bytes(digest: string): Buffer {
-  const { algorithm, hex } = parseDigest(digest);
-  if (algorithm !== 'sha256') throw new WhittleError('IMAGE_INVALID', `not a sha256 digest: ${digest}`);
-  return Buffer.from(hex, 'hex');
-}
-
 /** Hashes a stream of bytes and compares the result with the digest it was made for. */
 export class DigestVerifier {
   readonly #hash: Hash;

@@ -84,7 +84,7 @@ function variantNumber(variant: string | undefined, whenAbsent: number): number 
  * How well content for `offered` runs on `wanted`: 0 is not at all, larger is better. An exact match is best;
  * then older variants of the same architecture, newest first (arm/v7 runs arm/v6, amd64/v3 runs amd64).
  */
-export function platformScore(wanted: Platform, offered: Platform): number {
+function platformScore(wanted: Platform, offered: Platform): number {
   const want = normalizePlatform(wanted);
   const offer = normalizePlatform(offered);
   if (want.os !== offer.os || want.architecture !== offer.architecture) return 0;

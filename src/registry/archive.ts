@@ -57,7 +57,7 @@ export function smallFile(name: string, content: Buffer): Buffer {
  * `index.json` come first, then the blobs in the order given. Every blob is verified while it passes; the iteration
  * throws DIGEST_MISMATCH when one is not what its descriptor says, and what the blobs' own readers throw.
  */
-export async function* archiveBytes(contents: LayoutContents): AsyncGenerator<Buffer, void, void> {
+async function* archiveBytes(contents: LayoutContents): AsyncGenerator<Buffer, void, void> {
   yield smallFile('oci-layout', layoutMarker());
   yield smallFile('index.json', layoutIndex(contents));
   const seen = new Set<string>(['blobs/']);

@@ -141,20 +141,6 @@ export class RegistryClient {
     return collectStrings(this.transport, request, 'tags');
   }
 
-  /** All repositories that the registry lists. Many registries refuse this. */
-  async listRepositories(options: CallOptions = {}): Promise<readonly string[]> {
-    const request: TransportRequest = {
-      method: 'GET', target: '/v2/_catalog', scopes: ['registry:catalog:*'], subject: 'the catalog', accept: [200], signal: options.signal,
-    };
-    return collectStrings(this.transport, request, 'repositories');
-  }
-
-  /** Asks the registry whether it is one, and logs in. */
-  async ping(options: CallOptions = {}): Promise<void> {
-    const response = await this.transport.request({ method: 'GET', target: '/v2/', scopes: [], subject: 'the registry API', accept: [200], signal: options.signal });
-    await response.discard();
-  }
-
   /** Ends every connection, busy ones too. */
   async close(): Promise<void> {
     await this.transport.close();

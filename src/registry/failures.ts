@@ -23,7 +23,7 @@ export function printable(text: string): string {
 }
 
 /** The registry's own words in an error body (`{"errors":[{"code","message"}]}`), or undefined. */
-export function registryMessage(body: Buffer): string | undefined {
+function registryMessage(body: Buffer): string | undefined {
   let value: unknown;
   try {
     value = JSON.parse(body.toString('utf8'));

@@ -52,7 +52,7 @@ async function writeDurably(path: string, chunks: AsyncIterable<Buffer>): Promis
 }
 
 /** Writes every chunk at the handle's position, whole. */
-export async function writeAll(handle: FileHandle, chunks: AsyncIterable<Buffer>): Promise<void> {
+async function writeAll(handle: FileHandle, chunks: AsyncIterable<Buffer>): Promise<void> {
   for await (const chunk of chunks) {
     for (let done = 0; done < chunk.length;) done += (await handle.write(chunk, done, chunk.length - done)).bytesWritten;
   }

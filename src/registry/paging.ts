@@ -5,7 +5,7 @@ import type { Transport, TransportRequest } from './transport.js';
 import { readAffordable, type WireResponse } from './wire.js';
 
 /** The target of `rel="next"` in a Link header, or undefined. */
-export function nextLink(header: string | undefined): string | undefined {
+function nextLink(header: string | undefined): string | undefined {
   for (const match of (header ?? '').slice(0, 16 * 1024).matchAll(/<([^<>]*)>([^<]*)/g)) {
     const [, target = '', parameters = ''] = match;
     if (/;\s*rel\s*=\s*(?:"next"|next)(?:\s*[;,]|\s*$)/i.test(parameters)) return target;

@@ -24,7 +24,7 @@ export interface PushBlobOptions extends CallOptions {
 export type PushedBlob = 'exists' | 'mounted' | 'uploaded';
 
 /** Token scopes to write to a repository. */
-export function pushScopes(repository: string): readonly string[] {
+function pushScopes(repository: string): readonly string[] {
   return [`repository:${repository}:pull,push`];
 }
 

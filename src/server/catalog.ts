@@ -79,6 +79,7 @@ export class Catalog {
     return [...this.#repositories.keys()].sort();
   }
 
+  /** Whether any image was added under this repository name. */
   has(repository: string): boolean {
     return this.#repositories.has(repository);
   }
@@ -124,10 +125,5 @@ export class Catalog {
   /** An image by the digest of its config (its image ID), in any repository; the first one added when several have it. */
   imageByConfig(digest: string): ServedImage | undefined {
     return this.#byConfig.get(digest);
-  }
-
-  /** Every image, in the order in which they were added. */
-  images(): ServedImage[] {
-    return [...this.#byManifest.values()];
   }
 }

@@ -7,7 +7,7 @@ import type { ComputedArtifact } from './compute.js';
 import type { OpenedImage } from './sources.js';
 
 /** The tag that the delta has within its `.delta` file. */
-export const deltaArchiveTag = 'delta';
+const deltaArchiveTag = 'delta';
 
 /**
  * Writes a `.delta` file: an OCI archive with the delta's artifact (its `index.json` entry is tagged `delta`) and the

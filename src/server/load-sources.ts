@@ -19,7 +19,7 @@ export interface LoadOptions extends SourceOptions {
 }
 
 /** Splits `[NAME=]SOURCE`. A name is one only if a repository could be called so. */
-export function splitNamed(text: string): { readonly name: string | null; readonly source: string } {
+function splitNamed(text: string): { readonly name: string | null; readonly source: string } {
   const equals = text.indexOf('=');
   const name = text.slice(0, Math.max(0, equals));
   if (equals > 0 && isRepository(name)) return { name, source: text.slice(equals + 1) };

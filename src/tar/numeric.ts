@@ -19,7 +19,7 @@ export function numericStyle(terminator: number, fill: number, overflow: number,
 }
 
 /** The same style with another overflow rule. */
-export function withOverflow(style: NumericStyle, overflow: number): NumericStyle {
+function withOverflow(style: NumericStyle, overflow: number): NumericStyle {
   return (style & 0x3f) | (overflow << 6);
 }
 
@@ -118,7 +118,7 @@ function writeBase256(out: Buffer, offset: number, width: number, value: number)
 const scratch = Buffer.alloc(12);
 
 /** Whether `style` prints `value` exactly as the field stands. */
-export function numericMatches(bytes: Buffer, offset: number, width: number, value: number, style: NumericStyle): boolean {
+function numericMatches(bytes: Buffer, offset: number, width: number, value: number, style: NumericStyle): boolean {
   scratch.fill(0);
   writeNumeric(scratch, 0, width, value, style);
   return scratch.compare(bytes, offset, offset + width, 0, width) === 0;

@@ -53,11 +53,6 @@ export class TarScanner {
     this.#limits = { ...tarLimits, ...limits };
   }
 
-  /** Number of entries so far. */
-  get entries(): number {
-    return this.#entries;
-  }
-
   /** Bytes of the current entry's content that are still to come; 0 outside of contents. */
   get contentLeft(): number {
     return this.#state === 'content' ? this.#need : 0;

@@ -71,7 +71,7 @@ function expected(tar: Buffer): Expected {
 }
 
 /** The whole of a content, as the decoder reads it. The content is closed. */
-export async function readContent(content: BasisContent): Promise<Buffer> {
+async function readContent(content: BasisContent): Promise<Buffer> {
   try {
     const chunks = content.extents.map(({ offset, lengthBytes }) => {
       const chunk = Buffer.alloc(lengthBytes);

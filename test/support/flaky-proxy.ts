@@ -43,7 +43,7 @@ export type Fault =
 const filler = Buffer.alloc(65_536, 0x5a);
 
 /** Where the fault `endless` gives up. */
-export const endlessBytes = 64 * 1024 * 1024;
+const endlessBytes = 64 * 1024 * 1024;
 
 /** A request to answer. */
 export interface Asked {

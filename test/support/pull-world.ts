@@ -27,7 +27,7 @@ export interface PullWorld {
 }
 
 /** Bytes of new content in v2 that no delta can predict: several frames of the delta's data, and of the layer. */
-export const freshBytes = 600_000;
+const freshBytes = 600_000;
 
 /** Makes the images and serves them as `app:v1` and `app:v2`. The caller closes it. */
 export async function makePullWorld(): Promise<PullWorld> {

@@ -11,7 +11,7 @@ export interface TarBasis extends Basis {
 }
 
 /** The metadata of a tar, and where each entry's content starts in it. */
-export function scanTar(tar: Buffer): { meta: LayerMeta; offsets: number[] } {
+function scanTar(tar: Buffer): { meta: LayerMeta; offsets: number[] } {
   const entries: LayerEntry[] = [];
   const offsets: number[] = [];
   let header: TarHeader | undefined;

@@ -121,7 +121,7 @@ export async function openExtractedLayer({ directory, diffId, tarSplit, known, s
  * Reads all contents of a layer whose files are beneath `fs`, in the order of its tar, and gives its metadata with the
  * digest of each. `skeleton` is what `readTarSplit` gave. Throws BASIS_DAMAGED unless the tar has the diffID; INTERRUPTED.
  */
-export async function proveLayer(fs: DurableFs, skeleton: LayerMeta, signal?: AbortSignal): Promise<LayerMeta> {
+async function proveLayer(fs: DurableFs, skeleton: LayerMeta, signal?: AbortSignal): Promise<LayerMeta> {
   const { diffId } = skeleton;
   const builder = new LayerMetaBuilder();
   try {

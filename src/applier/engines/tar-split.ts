@@ -4,7 +4,7 @@ import { gunzip } from '../../registry/index.js';
 import { isSparse, LayerMetaBuilder, type LayerMeta } from '../../tar/index.js';
 
 /** Bounds of a tar-split file. */
-export const tarSplitLimits = {
+const tarSplitLimits = {
   /** Longest line: the headers of one entry in base64, or all padding after the last entry, which older engines keep in one. */
   lineBytes: 96 * 1024 * 1024,
   /** Most bytes of a file when unpacked. */

@@ -84,11 +84,7 @@ export class Spool {
     return this.#verified;
   }
 
-  /** Bytes in the verified frames. */
-  get verifiedBytes(): number {
-    return this.#verifiedBytes;
-  }
-
+  /** Whether every frame is whole and verified. */
   get complete(): boolean {
     return this.#verified === this.frames.length;
   }

@@ -36,7 +36,7 @@ export function left(cost: WayCost): number {
 }
 
 /** Bytes of a step: manifest, index and data of its delta, and manifest and config of the image that it passes. */
-export function stepBytes({ offer, makes }: DeltaStep): number {
+function stepBytes({ offer, makes }: DeltaStep): number {
   return offerBytes(offer) + (makes === null ? 0 : makes.served.bytes.length + makes.manifest.config.size);
 }
 

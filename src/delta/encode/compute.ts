@@ -65,7 +65,7 @@ interface Coded {
   readonly streams: Readonly<Record<string, number>>;
 }
 
-export const computeDefaults = { memoryLimitBytes: 2 ** 30, frameBytes: 256 * 1024, threads: 2 } as const;
+const computeDefaults = { memoryLimitBytes: 2 ** 30, frameBytes: 256 * 1024, threads: 2 } as const;
 
 /** Memory beside matching: the codec's models and buffers, metadata, the runtime itself. */
 const reservedBytes = 400 * 2 ** 20;

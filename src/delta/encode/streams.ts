@@ -13,7 +13,7 @@ export interface FoundStream {
 }
 
 /** A stream is left as it is above this size, inflated; it bounds memory while its parameters are tried. */
-export const largestStreamBytes = 64 * 2 ** 20;
+const largestStreamBytes = 64 * 2 ** 20;
 
 const zip = { endSignature: 0x06054b50, entrySignature: 0x02014b50, localSignature: 0x04034b50, endBytes: 22, entryBytes: 46, localBytes: 30, deflated: 8 } as const;
 

@@ -15,7 +15,7 @@ const immutable = 'public, max-age=31536000, immutable, no-transform';
 export const mustAsk = 'no-cache, no-transform';
 
 /** Sends a whole body; a HEAD gets its headers alone. */
-export function sendBytes(request: IncomingMessage, response: ServerResponse, status: number, headers: Headers, body: Buffer): void {
+function sendBytes(request: IncomingMessage, response: ServerResponse, status: number, headers: Headers, body: Buffer): void {
   response.writeHead(status, { ...headers, 'Content-Length': body.length });
   response.end(request.method === 'HEAD' ? undefined : body);
 }

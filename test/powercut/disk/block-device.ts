@@ -196,15 +196,7 @@ export class BlockDevice {
     await this.#do(`state ${name} ${String(count)} ${pieces.map(({ index, from, to }) => `${String(index)}:${String(from)}-${String(to)}`).join(' ')}`);
   }
 
-  async save(name: string): Promise<void> {
-    await this.#do(`save ${name}`);
-  }
-
-  async restore(name: string): Promise<void> {
-    await this.#do(`restore ${name}`);
-  }
-
-  /** Drops the recording and the saved content of this name. */
+  /** Drops the recording of this name. */
   async forget(name: string): Promise<void> {
     await this.#do(`forget ${name}`);
   }

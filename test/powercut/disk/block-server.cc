@@ -14,8 +14,7 @@
 //   stop                        ends the recording under way
 //   log NAME                    "ok COUNT", then one line each: "w OFFSET LENGTH", "f" (a flush), "m TEXT"
 //   state NAME COUNT [I:A-B]…   the disk becomes the recording's base, its first COUNT entries, then of entry I the sectors A to B
-//   save NAME / restore NAME    keeps what the disk holds / takes it back
-//   forget NAME                 of recordings and saved contents
+//   forget NAME                 drops a recording
 //   quit
 //
 // All offsets and lengths are bytes; sectors have 512. The end of standard input is the same as quit: everything is unmounted.
@@ -74,7 +73,6 @@ struct Disk {
   uint64_t sizeBytes = 0;
   Image image;
   std::map<std::string, Recording> recordings;
-  std::map<std::string, Image> saved;
   Recording* recording = nullptr;
 
   void write(uint64_t offset, const uint8_t* data, size_t length) {
@@ -418,9 +416,7 @@ void run(const std::string& line) {
   if (command == "log") { printLog(recordingOf(name)); return; }
   if (command == "record") { disk.recordings[name] = Recording{disk.image, {}}; disk.recording = &disk.recordings[name]; }
   else if (command == "stop") disk.recording = nullptr;
-  else if (command == "save") disk.saved[name] = disk.image;
-  else if (command == "restore") disk.image = disk.saved.at(name);
-  else if (command == "forget") { disk.recordings.erase(name); disk.saved.erase(name); }
+  else if (command == "forget") disk.recordings.erase(name);
   else { errno = EINVAL; fail("command " + command); }
   std::cout << "ok\n";
 }

@@ -39,10 +39,6 @@ export class Tally {
   get states(): number {
     return this.rows.reduce((sum, row) => sum + row.states, 0);
   }
-
-  get violations(): number {
-    return this.rows.reduce((sum, row) => sum + row.violations, 0);
-  }
 }
 
 /** What a campaign needs to know of where a state comes from. */

@@ -1,4 +1,4 @@
-import { resized, rootIno, type Change, type Disk, type DiskOp, type EntryChange } from './disk.js';
+import { resized, type Change, type Disk, type DiskOp, type EntryChange } from './disk.js';
 import { Random } from './random.js';
 
 const sectorBytes = 512;
@@ -47,10 +47,6 @@ export class CrashPlanner {
   /** `disk` as it was at boot; it is not changed. `lies`: syncs do nothing. */
   constructor(disk: Disk, private readonly lies = false) {
     this.#durable = disk.clone();
-  }
-
-  get pendingChanges(): readonly Change[] {
-    return this.#pending.map((each) => each.change);
   }
 
   /** The next thing that happened. */
@@ -262,15 +258,4 @@ export async function shrink(planner: CrashPlanner, choice: Choice, breaks: (sta
     if (await breaks(state)) best = state;
   }
   return best;
-}
-
-/** The absolute path of an inode on a disk, the first that is found; for people. */
-export function pathOf(disk: Disk, wanted: number): string {
-  const stack: [number, string][] = [[rootIno, '']];
-  for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
-    const [ino, path] = next;
-    if (ino === wanted) return path === '' ? '/' : path;
-    for (const [name, child] of disk.inode(ino).entries) stack.push([child, `${path}/${name}`]);
-  }
-  return `inode ${String(wanted)}`;
 }

@@ -6,8 +6,6 @@ import type { Disk, DiskOp } from './disk.js';
 export interface MachineOptions {
   /** Barriers that do nothing: syncs that are not made, renames that are not one step. */
   readonly without?: ReadonlySet<Barrier>;
-  /** The disk says that it synced, and did not. */
-  readonly lies?: boolean;
   /** False: RENAME_EXCHANGE is EINVAL. */
   readonly exchange?: boolean;
   /** False: clones are EOPNOTSUPP. */

@@ -15,7 +15,7 @@ const diskBytes = 4 * 2 ** 30;
 const recording = 'update';
 
 /** ext4 as a device has it by default, but larger than the one whose crash states are built. */
-export function wearFilesystem(): Filesystem {
+function wearFilesystem(): Filesystem {
   const ext4 = filesystems.find(({ name }) => name === 'ext4');
   if (ext4 === undefined) throw new Error('ext4 is not among the filesystems');
   return { ...ext4, sizeBytes: diskBytes };
@@ -110,7 +110,7 @@ export interface PairedTimes {
 const syncsThatDoNothing = 'int fsync(int f){(void)f;return 0;}int fdatasync(int f){(void)f;return 0;}int syncfs(int f){(void)f;return 0;}void sync(void){}';
 
 /** Compiles what `LD_PRELOAD` takes; its path. */
-export async function makePreload(folder: string): Promise<string> {
+async function makePreload(folder: string): Promise<string> {
   const path = join(folder, 'nosync.so');
   await runOk(['sh', '-c', `printf '%s' "$1" | gcc -shared -fPIC -O1 -x c -o "$2" -`, 'sh', syncsThatDoNothing, path]);
   return path;

@@ -32,13 +32,9 @@ export class ContainerdApi {
     return new ContainerdApi(await GrpcConnection.open(socketPath), scope, signal);
   }
 
+  /** Ends the connection; calls that are under way fail. */
   close(): Promise<void> {
     return this.connection.close();
-  }
-
-  /** The daemon's version, in its words. */
-  async version(): Promise<string> {
-    return messages.versionResponse.decode(await this.#send(service('version', 'Version'), Buffer.alloc(0))).version;
   }
 
   /** Where the snapshotter keeps its snapshots, in its own words; undefined when it does not say. */

@@ -16,10 +16,10 @@ import { ContainerdSink } from './sink.js';
 import { layerDirectories, SnapshotRoot } from './trees.js';
 
 /** Where containerd listens when nobody says otherwise. */
-export const defaultAddress = '/run/containerd/containerd.sock';
+const defaultAddress = '/run/containerd/containerd.sock';
 /** The namespace of `ctr`; that of Kubernetes is "k8s.io". */
-export const defaultNamespace = 'default';
-export const defaultSnapshotter = 'overlayfs';
+const defaultNamespace = 'default';
+const defaultSnapshotter = 'overlayfs';
 
 /** Connects to containerd. */
 export const openContainerd: OpenEngine = async (context) => {

@@ -2,11 +2,10 @@ import { bytes, flag, integer, MessageType, nested, nestedList, text, textMap, t
 
 /** The messages of containerd's API that are spoken here: names, field numbers and types are its protocol's. Fields of no use here are left out. */
 
-export const timestamp = new MessageType({ seconds: integer(1), nanos: integer(2) });
-export const fieldMask = new MessageType({ paths: texts(1) });
-export const empty = new MessageType({});
+const timestamp = new MessageType({ seconds: integer(1), nanos: integer(2) });
+const fieldMask = new MessageType({ paths: texts(1) });
 
-export const descriptor = new MessageType({ mediaType: text(1), digest: text(2), size: integer(3), annotations: textMap(5) });
+const descriptor = new MessageType({ mediaType: text(1), digest: text(2), size: integer(3), annotations: textMap(5) });
 export const mount = new MessageType({ type: text(1), source: text(2), target: text(3), options: texts(4) });
 
 export const contentInfo = new MessageType({ digest: text(1), size: integer(2), labels: textMap(5) });
@@ -35,10 +34,10 @@ export const createLeaseRequest = new MessageType({ id: text(1), labels: textMap
 export const deleteLeaseRequest = new MessageType({ id: text(1), sync: flag(2) });
 export const listLeasesRequest = new MessageType({ filters: texts(1) });
 export const listLeasesResponse = new MessageType({ leases: nestedList(1, lease) });
-export const leaseResource = new MessageType({ id: text(1), type: text(2) });
+const leaseResource = new MessageType({ id: text(1), type: text(2) });
 export const addResourceRequest = new MessageType({ id: text(1), resource: nested(2, leaseResource) });
 
-export const namespace = new MessageType({ name: text(1), labels: textMap(2) });
+const namespace = new MessageType({ name: text(1), labels: textMap(2) });
 export const createNamespaceRequest = new MessageType({ namespace: nested(1, namespace) });
 
 export const snapshotKind = { view: 1, active: 2, committed: 3 } as const;
@@ -51,11 +50,9 @@ export const statSnapshotResponse = new MessageType({ info: nested(1, snapshotIn
 export const listSnapshotsRequest = new MessageType({ snapshotter: text(1), filters: texts(2) });
 export const listSnapshotsResponse = new MessageType({ info: nestedList(1, snapshotInfo) });
 
-export const plugin = new MessageType({ type: text(1), id: text(2), exports: textMap(5) });
+const plugin = new MessageType({ type: text(1), id: text(2), exports: textMap(5) });
 export const pluginsRequest = new MessageType({ filters: texts(1) });
 export const pluginsResponse = new MessageType({ plugins: nestedList(1, plugin) });
-
-export const versionResponse = new MessageType({ version: text(1), revision: text(2) });
 
 /** What a message type's messages are. */
 export type Message<T> = T extends MessageType<infer F> ? MessageOf<F> : never;
