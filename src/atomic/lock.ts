@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { WhittleError } from '../core/errors.js';
+import { pause, throwIfAborted } from '../core/interruption.js';
 import type { DurableFs, FsLock } from './durable-fs.js';
 
 const pollMs = 50;
@@ -20,10 +20,10 @@ export interface LockOptions {
 export async function acquireLock(fs: DurableFs, path: string, options: LockOptions): Promise<FsLock> {
   const deadlineMs = performance.now() + options.waitMs;
   for (;;) {
-    if (options.signal?.aborted === true) throw new WhittleError('INTERRUPTED', `interrupted while waiting for ${options.what}`);
+    throwIfAborted(options.signal);
     const lock = await fs.tryLock(path, options.mode);
     if (lock !== undefined) return lock;
     if (performance.now() >= deadlineMs) throw new WhittleError('STORE_BUSY', `another process holds ${options.what}`, { data: { lock: path } });
-    await sleep(pollMs);
+    await pause(pollMs, options.signal);
   }
 }

@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
-import { systemErrorCode, WhittleError } from '../core/errors.js';
+import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
 import { parseEngineName } from '../applier/engines/open.js';
 import { engineNames, type EngineName, type EngineSettings } from '../applier/engines/types.js';
 import { isJsonObject, parseJsonObject } from '../oci/index.js';
@@ -41,7 +41,7 @@ async function readOwn(path: string, required: boolean): Promise<Buffer | undefi
     return await readFile(path);
   } catch (error) {
     if (systemErrorCode(error) === 'ENOENT' && !required) return undefined;
-    if (error instanceof WhittleError) throw error;
+    if (isWhittleError(error)) throw error;
     throw new WhittleError('USAGE', `the settings ${path} cannot be read: ${systemErrorCode(error) ?? String(error)}`, { cause: error });
   }
 }

@@ -1,4 +1,5 @@
 import { WhittleError } from '../core/errors.js';
+import { throwIfAborted } from '../core/interruption.js';
 import { formatBytes, formatCount, parseBytes, shortDigest } from '../core/format.js';
 import type { PullEvent } from '../applier/pull/events.js';
 import { pullDefaults } from '../applier/pull/options.js';
@@ -84,7 +85,7 @@ async function repaired(context: CommandContext, store: Store, only: StoredImage
       await repairOne(context, store, image, damaged);
       for (const diffId of damaged) left.delete(diffId);
     } catch (error) {
-      context.signal.throwIfAborted();
+      throwIfAborted(context.signal);
       // Another image with the same layer may come from a place that still has it.
       failure = toWhittleError(error);
     }

@@ -2,6 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isWhittleError, WhittleError } from '../core/errors.js';
+import { throwIfAborted } from '../core/interruption.js';
 import { entryHeaderBytes, entryPadding, trailerBytes, type PackedEntries } from '../tar/index.js';
 import type { LayerEntry, LayerMeta } from '../tar/types.js';
 import type { Basis, BasisBytes, BasisContent } from './basis.js';
@@ -280,7 +281,7 @@ class Applier {
   async #turn(): Promise<void> {
     await nextTurn();
     this.#turnAt = performance.now();
-    if (this.options.signal?.aborted === true) throw new WhittleError('INTERRUPTED', 'stopped while applying the delta');
+    throwIfAborted(this.options.signal);
   }
 }
 

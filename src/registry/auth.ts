@@ -1,4 +1,5 @@
 import { WhittleError } from '../core/errors.js';
+import { throwIfAborted } from '../core/interruption.js';
 import { parseJsonObject } from '../oci/json.js';
 import { parseChallenges, type Challenge } from './challenge.js';
 import type { Credential, CredentialProvider } from './credentials.js';
@@ -82,7 +83,7 @@ export class Authenticator {
       this.#pending.set(key, pending);
     }
     const token = await pending;
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     this.#tokens.set(key, token);
     return `Bearer ${token.value}`;
   }

@@ -1,4 +1,5 @@
 import { isShortage, isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
+import { interruption } from '../core/interruption.js';
 import type { ErrorCode } from '../core/error-codes.js';
 import { isJsonObject } from '../oci/json.js';
 import { redactUrl } from './endpoint.js';
@@ -73,12 +74,6 @@ export function statusError(head: ResponseHead, url: URL, subject: Subject, body
 /** The error for a response that breaks the protocol. `retryable` when another try may come out well (a proxy's fault). */
 export function badResponse(url: URL, subject: Subject, problem: string, retryable = false): WhittleError {
   return new WhittleError('REGISTRY_BAD_RESPONSE', `${url.host}: ${subject}: ${problem}`, { retryable, data: { url: redactUrl(url) } });
-}
-
-/** What a caller gets when its signal aborts: its own WhittleError, or INTERRUPTED. */
-export function interruption(signal: AbortSignal): WhittleError {
-  const reason: unknown = signal.reason;
-  return isWhittleError(reason) ? reason : new WhittleError('INTERRUPTED', 'stopped', { cause: reason });
 }
 
 /** Ends the body of a document that takes too long. */

@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { isWhittleError, WhittleError } from '../core/errors.js';
+import { pause } from '../core/interruption.js';
 import type { Descriptor } from '../oci/descriptor.js';
 import { parseDigest, sha256Digest } from '../oci/digest.js';
 import { parseManifest } from '../oci/manifest.js';
@@ -91,7 +91,7 @@ class FallbackUpdate {
       if (holds && (held || attempt === 0)) return;
       held = holds;
       if (!holds) await this.#write(wanted);
-      await sleep(limits.tagSettleMs * (0.5 + Math.random()), undefined, { signal: this.options.signal });
+      await pause(limits.tagSettleMs * (0.5 + Math.random()), this.options.signal);
     }
     throw new WhittleError('REGISTRY_UNAVAILABLE', `others keep changing the tag ${this.#tag} of ${this.client.registry}/${this.repository}`);
   }

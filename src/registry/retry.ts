@@ -1,7 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import pRetry from 'p-retry';
 import { isWhittleError, type WhittleError } from '../core/errors.js';
-import { interruption } from './failures.js';
+import { pause, throwIfAborted } from '../core/interruption.js';
 import type { RegistryLimits } from './limits.js';
 
 /** Told of every failed try that will be followed by another. */
@@ -44,11 +43,11 @@ export async function withRetries<T>(operation: () => Promise<T>, { limits, sign
         if (retriesLeft === 0 || !worthwhile(error)) return;
         onRetry?.(error, attemptNumber);
         const waitMs = retryAfterOf(error) ?? 0;
-        if (waitMs > 0) await sleep(waitMs, undefined, { signal });
+        if (waitMs > 0) await pause(waitMs, signal);
       },
     });
   } catch (error) {
-    if (signal?.aborted === true) throw interruption(signal);
+    throwIfAborted(signal);
     throw error;
   }
 }
@@ -56,9 +55,5 @@ export async function withRetries<T>(operation: () => Promise<T>, { limits, sign
 /** Waits before try number `failures` + 1, longer each time and at random, and at least `leastMs` (a Retry-After, up to its limit). Throws INTERRUPTED when the signal aborts. */
 export async function backOff(failures: number, limits: RegistryLimits, signal: AbortSignal | undefined, leastMs = 0): Promise<void> {
   const waitMs = Math.max(Math.min(leastMs, limits.retryAfterMaxMs), Math.min(limits.backoffMs * 2 ** (failures - 1), limits.backoffMaxMs) * (1 + Math.random()));
-  try {
-    await sleep(waitMs, undefined, { signal });
-  } catch (error) {
-    throw signal?.aborted === true ? interruption(signal) : error;
-  }
+  await pause(waitMs, signal);
 }

@@ -1,9 +1,10 @@
 import { WhittleError } from '../core/errors.js';
+import { throwIfAborted } from '../core/interruption.js';
 import { Authenticator } from './auth.js';
 import type { CredentialProvider } from './credentials.js';
 import { registryOrigin } from './endpoint.js';
 import { environmentProxies } from './proxy.js';
-import { badResponse, interruption, statusError, type Subject } from './failures.js';
+import { badResponse, statusError, type Subject } from './failures.js';
 import { defaultRegistryLimits, type RegistryLimits } from './limits.js';
 import { withRetries, type OnRetry } from './retry.js';
 import { readStart, Wire, type Method, type RequestBody, type WireResponse } from './wire.js';
@@ -77,7 +78,7 @@ export class Transport {
 
   /** One request with login and redirects, no retries. A response with a status outside `accept` is thrown. */
   async once(request: TransportRequest): Promise<WireResponse> {
-    if (request.signal?.aborted === true) throw interruption(request.signal);
+    throwIfAborted(request.signal);
     let url = this.#resolve(request);
     let authorization = this.#authorizationFor(url, request);
     let loginsLeft = 1;
@@ -129,7 +130,7 @@ export class Transport {
       return await this.#auth.answer(response, request.scopes, tried, request.signal);
     } catch (error) {
       await response.discard();
-      if (request.signal?.aborted === true) throw interruption(request.signal);
+      throwIfAborted(request.signal);
       throw error;
     }
   }

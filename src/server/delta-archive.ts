@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../core/interruption.js';
 import { deltaMediaTypes } from '../delta/index.js';
 import { mediaTypes, type Descriptor } from '../oci/index.js';
 import { writeArchive } from '../registry/archive.js';
@@ -33,7 +34,7 @@ export async function writeDeltaArchive(path: string, artifact: ComputedArtifact
 
 function* untilAborted(blobs: readonly BlobInput[], signal: AbortSignal | undefined): Generator<BlobInput> {
   for (const blob of blobs) {
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     yield blob;
   }
 }

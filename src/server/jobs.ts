@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { errorCodeOf, isWhittleError } from '../core/errors.js';
+import { throwIfAborted } from '../core/interruption.js';
 import type { ServedImage } from './catalog.js';
 import type { DeltaFacts } from './delta-record.js';
 import type { DeltaStore, FinishedDelta } from './delta-store.js';
@@ -168,7 +169,7 @@ export class DeltaJobs {
     const { store } = this.options;
     const directory = await store.makeJobDirectory();
     try {
-      this.#abort.signal.throwIfAborted();
+      throwIfAborted(this.#abort.signal);
       const onProgress = (share: number): void => { job.progress = Math.max(job.progress, Math.min(1, share)); };
       const result = await this.options.run({ basis: job.basis, target: job.target, directory, signal: this.#abort.signal, onProgress });
       if (result.kind === 'delta') await store.add(result.finished);

@@ -1,7 +1,8 @@
 import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { maxConfigBytes } from '../core/limits.js';
-import { WhittleError } from '../core/errors.js';
+import { isWhittleError, WhittleError } from '../core/errors.js';
+import { throwIfAborted } from '../core/interruption.js';
 import { isConfigType, isIndexType, isManifestType, isRepository, isTag, layerCompression, parseConfig, parseDigest, parseManifestOrIndex, type Descriptor, type Manifest } from '../oci/index.js';
 import { replaceFile } from '../registry/new-file.js';
 import { LayoutReader, openSource, parseSourceSpec, type ContentReader, type SourceSpec } from '../registry/index.js';
@@ -38,7 +39,7 @@ export async function* loadSources(images: readonly string[], copies: string, op
   await makeDirectory(copies);
   const used = new Set<string>();
   for (const text of images) {
-    options.signal?.throwIfAborted();
+    throwIfAborted(options.signal);
     const { name, source } = splitNamed(text);
     options.log({ event: 'loading', source });
     const spec = parseSourceSpec(source);
@@ -138,7 +139,7 @@ async function skipMissing(visit: () => Promise<void>): Promise<void> {
   try {
     await visit();
   } catch (error) {
-    if (!(error instanceof WhittleError) || error.code !== 'BLOB_MISSING') throw error;
+    if (!isWhittleError(error) || error.code !== 'BLOB_MISSING') throw error;
   }
 }
 

@@ -1,4 +1,5 @@
 import { aboutError, isWhittleError } from '../core/errors.js';
+import { throwIfAborted } from '../core/interruption.js';
 import type { Basis, BasisContent } from '../delta/basis.js';
 import { layerTar, type ImageLayer } from '../registry/layer.js';
 import type { ImageInput } from './image-input.js';
@@ -69,7 +70,7 @@ async function writeTar(directory: string, layer: ImageLayer, blob: AsyncIterabl
 
 async function* counted(source: AsyncIterable<Buffer>, stop: AbortSignal, onRead: (sizeBytes: number) => void): AsyncGenerator<Buffer> {
   for await (const chunk of source) {
-    stop.throwIfAborted();
+    throwIfAborted(stop);
     onRead(chunk.length);
     yield chunk;
   }
@@ -103,7 +104,7 @@ async function forEachLimited<T>(items: readonly T[], limit: number, signal: Abo
   const queue = [...items];
   const runner = async (): Promise<void> => {
     for (let item = queue.shift(); item !== undefined; item = queue.shift()) {
-      stop.throwIfAborted();
+      throwIfAborted(stop);
       await task(item, stop);
     }
   };
@@ -112,7 +113,7 @@ async function forEachLimited<T>(items: readonly T[], limit: number, signal: Abo
     throw error;
   }));
   const results = await Promise.allSettled(runners);
-  signal?.throwIfAborted();
+  throwIfAborted(signal);
   // The reason of the first failure, not the echo of it in the other runners.
   if (failed.signal.aborted) throw failed.signal.reason;
   for (const result of results) if (result.status === 'rejected') throw result.reason;

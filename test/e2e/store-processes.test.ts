@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { openStore } from '../../src/applier/store/index.js';
+import { openStore } from '../../src/applier/store/open.js';
 import { goPax, member, endOfTar } from '../support/tars.js';
 import { testUnlessWanting } from '../support/tools.js';
 

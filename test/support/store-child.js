@@ -2,7 +2,7 @@
 //   node store-child.js ROOT NAME TAR…     prints the committed manifest digest
 import { createHash } from 'node:crypto';
 import { createReadStream, readFileSync } from 'node:fs';
-import { openStore } from '../../dist/applier/store/index.js';
+import { openStore } from '../../dist/applier/store/open.js';
 
 const [root, name, ...tars] = process.argv.slice(2);
 const sha256 = (bytes) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;

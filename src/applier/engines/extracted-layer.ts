@@ -1,8 +1,9 @@
 import { isSystemError, LinuxFs, storageError, type DurableFs, type FileStat, type FsPath } from '../../atomic/index.js';
 import { isWhittleError, WhittleError } from '../../core/errors.js';
+import { throwIfAborted } from '../../core/interruption.js';
 import { LayerMetaBuilder, type LayerMeta } from '../../tar/index.js';
 import { ContentsBasis } from '../store/basis.js';
-import { LayerContents, throwIfAborted, unreadable, type ContentPlace } from '../store/layer-contents.js';
+import { LayerContents, unreadable, type ContentPlace } from '../store/layer-contents.js';
 import { LayerTree, pathOf, type NodeKind, type TreeNode } from '../store/layer-tree.js';
 import { sparseLayout } from '../store/sparse.js';
 import { readTarSplit } from './tar-split.js';

@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { isWhittleError, WhittleError } from '../../core/errors.js';
+import { WhittleError } from '../../core/errors.js';
+import { pause } from '../../core/interruption.js';
 import { deltaAnnotations, deltaBlobs, deltaMediaTypes, requireDeltaFormat } from '../../delta/index.js';
 import { isDigest, parseManifest, type Descriptor, type Manifest } from '../../oci/index.js';
 import type { HeldImage } from '../engines/types.js';
@@ -104,15 +104,6 @@ async function listOnce(context: PullContext, subject: string, basis: readonly s
 export async function listDeltasTo(context: PullContext, subject: string, allowedBytes: number): Promise<readonly Descriptor[]> {
   const answer = await listOnce(context, subject, [], allowedBytes);
   return answer.kind === 'ready' ? answer.descriptors.filter(isDelta) : [];
-}
-
-async function pause(pauseMs: number, signal: AbortSignal): Promise<void> {
-  try {
-    await sleep(pauseMs, undefined, { signal });
-  } catch (error) {
-    if (isWhittleError(signal.reason)) throw signal.reason;
-    throw new WhittleError('INTERRUPTED', 'stopped while waiting', { cause: error });
-  }
 }
 
 /** Reads a delta's manifest for what it costs and starts from. Null when it is no delta to `subject`. Throws DELTA_CORRUPT, DELTA_VERSION, and as `fetchManifest`. */

@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { isWhittleError, WhittleError } from '../../core/errors.js';
+import { pause, throwIfAborted } from '../../core/interruption.js';
 import type { RateLimiter } from './rate.js';
 import { judgeReply, type ReplyUse } from './reply.js';
 import type { BlobReply, BlobSource } from './source.js';
@@ -67,7 +67,7 @@ interface AttemptFault {
 /**
  * Fills a spool from a source, over as many requests as it takes. Resolves when every frame is verified and
  * durable. Throws FETCH_FAILED when attempts bring nothing new, FETCH_CORRUPT when a frame keeps arriving with
- * wrong bytes, what the source throws for good, STORE_* from the spool, INTERRUPTED on abort. What is verified
+ * wrong bytes, what the source throws for good, STORAGE_* from the spool, INTERRUPTED on abort. What is verified
  * stays in the spool whatever happens.
  */
 export async function transfer(options: TransferOptions): Promise<void> {
@@ -101,21 +101,6 @@ function pauseBefore(patience: Patience, fruitless: number, retryAfterMs: number
   const ceiling = Math.min(patience.maxPauseMs, patience.pauseMs * 2 ** Math.max(0, fruitless - 1));
   const jittered = ceiling / 2 + Math.random() * (ceiling / 2);
   return Math.round(Math.max(jittered, Math.min(retryAfterMs ?? 0, patience.maxRetryAfterMs)));
-}
-
-async function pause(pauseMs: number, signal: AbortSignal): Promise<void> {
-  try {
-    await sleep(pauseMs, undefined, { signal });
-  } catch (error) {
-    throwIfAborted(signal);
-    throw error;
-  }
-}
-
-function throwIfAborted(signal: AbortSignal): void {
-  if (!signal.aborted) return;
-  if (isWhittleError(signal.reason)) throw signal.reason;
-  throw new WhittleError('INTERRUPTED', 'the transfer was stopped', { cause: signal.reason });
 }
 
 class TransferRun {

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { isSystemError, type DirectoryEntry, type DurableFs, type FileStat, type Xattr } from '../../atomic/index.js';
 import { isWhittleError } from '../../core/errors.js';
+import { throwIfAborted } from '../../core/interruption.js';
 import type { TarHeader } from '../../tar/index.js';
 import { attributesOf, impliedDirectoryAttributes, xattrsOf } from './attributes.js';
-import { throwIfAborted, unreadable, type Layer } from './layer.js';
+import { unreadable, type Layer } from './layer.js';
 import { isImplied, type LayerTree, type TreeNode } from './layer-tree.js';
 import { opaqueXattr } from './layer-writer.js';
 import { storeLimits } from './limits.js';

@@ -3,7 +3,7 @@ import type { LayerMetaHead } from '../../tar/index.js';
 import { DamageMarks } from './damage.js';
 import { Layer } from './layer.js';
 import { layerPath, layout } from './layout.js';
-import { STORE_LOCK_WAIT_MS } from './limits.js';
+import { storeLockWaitMs } from './limits.js';
 
 /** What the parts of an open store share. */
 export class StoreContext {
@@ -25,7 +25,7 @@ export class StoreContext {
 
   /** Runs a short change of records while no other process makes one. STORE_BUSY after a generous wait. */
   async exclusively<T>(body: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const lock = await acquireLock(this.fs, layout.storeLock, { mode: 'exclusive', waitMs: STORE_LOCK_WAIT_MS, signal, what: 'the store' });
+    const lock = await acquireLock(this.fs, layout.storeLock, { mode: 'exclusive', waitMs: storeLockWaitMs, signal, what: 'the store' });
     try {
       return await body();
     } finally {
@@ -36,6 +36,6 @@ export class StoreContext {
   /** Keeps gc away while layers are in use. Nothing is locked on a store opened read-only. */
   async use(): Promise<FsLock> {
     if (this.readOnly) return { release: () => Promise.resolve() };
-    return acquireLock(this.fs, layout.useLock, { mode: 'shared', waitMs: STORE_LOCK_WAIT_MS, what: 'the store (its garbage is being collected)' });
+    return acquireLock(this.fs, layout.useLock, { mode: 'shared', waitMs: storeLockWaitMs, what: 'the store (its garbage is being collected)' });
   }
 }

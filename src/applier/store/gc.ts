@@ -1,9 +1,9 @@
 import { acquireLock, discardTree, isSystemError } from '../../atomic/index.js';
 import { WhittleError } from '../../core/errors.js';
+import { throwIfAborted } from '../../core/interruption.js';
 import type { StoreContext } from './context.js';
-import { throwIfAborted } from './layer.js';
 import { hexName, imagePath, layout, stageLockPath } from './layout.js';
-import { STALE_STAGE_MS } from './limits.js';
+import { staleStageMs } from './limits.js';
 import { liveMounts } from './mounts.js';
 import { namedImages, readImages, References, withoutRecord, type ImageRecord } from './records.js';
 import { discardStage } from './stage-directory.js';
@@ -25,7 +25,7 @@ export async function collectGarbage(context: StoreContext, options: GcOptions):
   try {
     return await context.exclusively(async () => {
       const inventory = await removeImages(context, options.signal);
-      const stages = await removeStages(context, options.stageMaxAgeMs ?? STALE_STAGE_MS);
+      const stages = await removeStages(context, options.stageMaxAgeMs ?? staleStageMs);
       const layers = await removeLayers(context, inventory, options.signal);
       return { removedImages: inventory.removed, removedLayers: layers.removed, removedStages: stages.removed, freedBytes: stages.freedBytes + layers.freedBytes, damagedRecords: inventory.damaged };
     });

@@ -1,11 +1,12 @@
 import type { DurableFs } from '../../atomic/index.js';
 import { isWhittleError, WhittleError } from '../../core/errors.js';
+import { throwIfAborted } from '../../core/interruption.js';
 import type { BasisContent } from '../../delta/basis.js';
 import type { ContentOrigin } from '../../delta/sink.js';
 import { LayerMetaBuilder, type LayerMeta, type TarHeader } from '../../tar/index.js';
 import type { LayersBasis } from './basis.js';
 import type { WriterCounters } from './file-sink.js';
-import { contentPlace, throwIfAborted, type ContentPlace, type Layer } from './layer.js';
+import { contentPlace, type ContentPlace, type Layer } from './layer.js';
 import type { LayerTree } from './layer-tree.js';
 import { LayerWriter } from './layer-writer.js';
 import { LinkRule, type CopyOrigin } from './link-rule.js';

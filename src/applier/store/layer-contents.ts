@@ -1,6 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { isSystemError, type DurableFs, type FsPath } from '../../atomic/index.js';
-import { WhittleError } from '../../core/errors.js';
+import { isWhittleError, WhittleError } from '../../core/errors.js';
+import { throwIfAborted } from '../../core/interruption.js';
 import { groupFrom } from '../../core/groups.js';
 import { entryHeaderBytes, entryPadding, trailerBytes, type LayerMeta } from '../../tar/index.js';
 import type { FileExtent } from '../../delta/basis.js';
@@ -167,7 +168,7 @@ export abstract class LayerContents {
     try {
       for await (const chunk of this.#stream(entry, buffer)) hash.update(chunk);
     } catch (error) {
-      if (isSystemError(error, ...unreadable) || (error instanceof WhittleError && error.code === 'STORE_DAMAGED')) return false;
+      if (isSystemError(error, ...unreadable) || (isWhittleError(error) && error.code === 'STORE_DAMAGED')) return false;
       throw error;
     }
     return expected !== null && expected !== undefined && hash.digest().equals(expected);
@@ -181,7 +182,3 @@ export abstract class LayerContents {
 
 /** System errors that mean: this content is gone or cannot be read, though the store as a whole works. */
 export const unreadable = ['ENOENT', 'ENOTDIR', 'EISDIR', 'ELOOP', 'ENXIO', 'EIO', 'EUCLEAN', 'EFBIG'] as const;
-
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted === true) throw new WhittleError('INTERRUPTED', 'interrupted');
-}

@@ -7,7 +7,7 @@ import { LayerTree, pathOf, type TreeNode } from './layer-tree.js';
 import { storeLimits } from './limits.js';
 import { sparseLayout } from './sparse.js';
 
-export { throwIfAborted, unreadable, type ContentPlace } from './layer-contents.js';
+export { unreadable, type ContentPlace } from './layer-contents.js';
 
 /** An extracted layer on disk, in the store or in a stage. Holds no descriptors. */
 export class Layer extends LayerContents {

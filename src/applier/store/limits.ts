@@ -1,4 +1,4 @@
-/** Bounds of the store; each is named in the error that it causes. */
+/** Bounds of the store. */
 export const storeLimits = {
   /** Longest name of one path component, in bytes: what ext4, xfs and btrfs take. */
   maxNameBytes: 255,
@@ -21,7 +21,7 @@ export const storeLimits = {
 } as const;
 
 /** Age after which gc deletes a stage that nobody holds. */
-export const STALE_STAGE_MS = 14 * 24 * 3600 * 1000;
+export const staleStageMs = 14 * 24 * 3600 * 1000;
 
 /** Longest wait for the store's short critical sections. */
-export const STORE_LOCK_WAIT_MS = 30_000;
+export const storeLockWaitMs = 30_000;

@@ -3,17 +3,17 @@ import { acquireLock, isSystemError, LinuxFs, makeDirectoryDurably, storageError
 import { WhittleError } from '../../core/errors.js';
 import { StoreContext } from './context.js';
 import { layout } from './layout.js';
-import { STORE_LOCK_WAIT_MS } from './limits.js';
+import { storeLockWaitMs } from './limits.js';
 import { checkFormat, makeStoreDirectories, recover, writeFormat } from './recover.js';
 import { References } from './records.js';
 import { DiskStore } from './store.js';
-import type { OpenStore, OpenStoreOptions, RecoveryReport } from './types.js';
+import type { OpenStoreOptions, RecoveryReport, Store } from './types.js';
 
 /** Where the store is when nobody says otherwise. */
 export const defaultStoreRoot = '/var/lib/whittle';
 
-/** Opens the store at `root`, making it when asked, and recovers it. STORE_ABSENT, STORE_VERSION, STORE_BUSY, STORAGE_*. */
-export const openStore: OpenStore = async (root, options = {}) => {
+/** Opens the store at `root`, making it when asked, and recovers it. The caller closes it. Throws STORE_ABSENT, STORE_VERSION, STORE_BUSY, USAGE (no store can be there), STORAGE_*. */
+export async function openStore(root: string, options: OpenStoreOptions = {}): Promise<Store> {
   try {
     const fs = options.fs ?? await openRoot(root, options);
     try {
@@ -26,7 +26,7 @@ export const openStore: OpenStore = async (root, options = {}) => {
   } catch (error) {
     throw storageError(error, `opening the store at ${root}`);
   }
-};
+}
 
 /** How the directories at and above the root are reached. */
 type OpenFs = (path: string) => Promise<DurableFs>;
@@ -85,7 +85,7 @@ async function prepare(fs: DurableFs, options: OpenStoreOptions): Promise<Recove
   const ready = await checkFormat(fs);
   await (ready ? requireSameOwner(fs) : requireEmptyOrOurs(fs, options));
   await makeStoreDirectories(fs);
-  const lock = await acquireLock(fs, layout.storeLock, { mode: 'exclusive', waitMs: options.waitMs ?? STORE_LOCK_WAIT_MS, what: 'the store' });
+  const lock = await acquireLock(fs, layout.storeLock, { mode: 'exclusive', waitMs: options.waitMs ?? storeLockWaitMs, what: 'the store' });
   try {
     if (!ready) await writeFormat(fs);
     return await recover(fs);

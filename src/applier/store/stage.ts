@@ -1,5 +1,6 @@
 import { acquireLock, removeTree, storageError, type FsLock } from '../../atomic/index.js';
 import { WhittleError } from '../../core/errors.js';
+import { throwIfAborted } from '../../core/interruption.js';
 import type { SpaceNeeds } from '../engines/types.js';
 import { requireFree } from '../free-space.js';
 import { LayersBasis } from './basis.js';
@@ -7,7 +8,7 @@ import { BuildingSink } from './building-sink.js';
 import { checkLayer } from './check.js';
 import { findDamaged, moveLayers, point, recordImage } from './commit.js';
 import type { StoreContext } from './context.js';
-import { Layer, throwIfAborted } from './layer.js';
+import { Layer } from './layer.js';
 import { LayerBuilder } from './layer-builder.js';
 import { hexOf, layerPath, stageLockPath, stagePath } from './layout.js';
 import { discardStage, mayMakeDevices, prepareStage } from './stage-directory.js';

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
 import { isSystemError, withStorageErrors, type DurableFs } from '../../atomic/index.js';
 import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors.js';
+import { throwIfAborted } from '../../core/interruption.js';
 import { LayersBasis } from './basis.js';
 import { checkLayer } from './check.js';
 import type { StoreContext } from './context.js';
 import { collectGarbage, type GcOptions } from './gc.js';
-import { throwIfAborted, unreadable, type Layer } from './layer.js';
+import { unreadable, type Layer } from './layer.js';
 import { hexName, imagePath, layerPath, layout, stageLockPath, stagePath } from './layout.js';
 import { liveMounts, mountImage, unmountImage } from './mounts.js';
 import { namedImages, readImage, readImages, References, withoutRecord, type ImageRecord, type Readable } from './records.js';

@@ -54,7 +54,7 @@ export interface Store {
   removeReference(name: string): Promise<void>;
   /**
    * Deletes images that no reference (current or previous) and no mount uses, layers that no remaining image uses, and
-   * stages nobody holds that are older than `stageMaxAgeMs` (default: the limit STALE_STAGE_MS; 0 = all). STORE_BUSY while
+   * stages nobody holds that are older than `stageMaxAgeMs` (default: `staleStageMs`; 0: all). STORE_BUSY while
    * a pull, verify or export runs.
    */
   gc(options?: { readonly stageMaxAgeMs?: number; readonly signal?: AbortSignal }): Promise<GcReport>;
@@ -184,7 +184,7 @@ export interface Damage {
 
 export interface LayerDamage {
   readonly diffId: string;
-  /** At most VERIFY_DAMAGE_LIMIT of them; `damageCount` is the whole number. */
+  /** At most `storeLimits.maxListedDamages` of them; `damageCount` is the whole number. */
   readonly damages: readonly Damage[];
   readonly damageCount: number;
   /** Images (manifest digests) that use this layer. */
@@ -249,6 +249,3 @@ export interface OpenStoreOptions {
   /** Replaces the real filesystem at and above the root (tests). */
   readonly openFs?: (path: string) => Promise<DurableFs>;
 }
-
-/** `src/applier/store/open.ts` exports it: opens the store at `root`, runs recovery. STORE_ABSENT, STORE_VERSION, STORE_BUSY. */
-export type OpenStore = (root: string, options?: OpenStoreOptions) => Promise<Store>;

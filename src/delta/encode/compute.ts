@@ -1,5 +1,5 @@
 import { dirname } from 'node:path';
-import { WhittleError } from '../../core/errors.js';
+import { throwIfAborted } from '../../core/interruption.js';
 import { deviceAddon } from '../../core/native.js';
 import type { Basis } from '../basis.js';
 import { collapseBytes, expandedSize } from '../expansion.js';
@@ -81,7 +81,7 @@ export async function computeDelta(options: ComputeOptions): Promise<ComputedDel
     return await new DeltaComputer(options, data).run();
   } catch (error) {
     await data.abandon();
-    if (options.signal?.aborted === true) throw new WhittleError('INTERRUPTED', 'stopped while computing the delta', { cause: error });
+    throwIfAborted(options.signal);
     throw error;
   }
 }

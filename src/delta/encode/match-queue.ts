@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../core/interruption.js';
 import { serverAddon, type NativeContent } from '../../core/native.js';
 import type { Basis, BasisContent } from '../basis.js';
 import type { Expansion } from '../expansion.js';
@@ -133,7 +134,7 @@ export class MatchQueue {
     const opened: BasisContent[] = [];
     const close = async (): Promise<void> => { for (const content of opened.splice(0)) await content.close(); };
     try {
-      this.options.signal?.throwIfAborted();
+      throwIfAborted(this.options.signal);
       if (this.#failure !== null) throw this.#failure.error;
       for (const ref of task.sources) opened.push(await this.options[ref.from].openContent(ref.layer, ref.entry, { callerVerifies: true }));
       const contents = [...opened];

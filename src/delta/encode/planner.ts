@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../../core/interruption.js';
 import { serverAddon, type BlockIndex, type NativeContent } from '../../core/native.js';
 import type { LayerEntry, LayerMeta } from '../../tar/types.js';
 import type { Basis, BasisEntry } from '../basis.js';
@@ -91,7 +92,7 @@ export class Planner {
     const content: ContentPlan[] = [];
     const bases: (ContentRef | null)[] = [];
     for (const [entry, record] of meta.entries.entries()) {
-      this.options.signal?.throwIfAborted();
+      throwIfAborted(this.options.signal);
       const plan = await this.#content(layer, entry, record);
       content.push(plan);
       if (plan.kind === 'patch') this.options.onPatch?.(layer, entry, plan);
@@ -224,7 +225,7 @@ export class Planner {
   }
 
   async #read(image: Basis, { layer, entry }: BasisEntry, use: (content: NativeContent) => Promise<void>): Promise<void> {
-    this.options.signal?.throwIfAborted();
+    throwIfAborted(this.options.signal);
     const content = await image.openContent(layer, entry, { callerVerifies: true });
     try {
       await use(nativeContent(content));

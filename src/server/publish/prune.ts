@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { isWhittleError, WhittleError } from '../../core/errors.js';
+import { pause } from '../../core/interruption.js';
 import { deleteManifest, emptyFallbackDigest, readFallbackTag, subjectOfTag, updateFallbackTag } from '../../registry/index.js';
 import { tagsByDigest } from './deltas.js';
 import { publishLimits } from './limits.js';
@@ -69,7 +69,7 @@ class Pruning {
     const states = await this.#survey();
     const doubtful = await this.#staleOf(states);
     if (doubtful.length > 0) {
-      await sleep(this.where.client.transport.limits.tagSettleMs * 2, undefined, { signal: this.options.signal });
+      await pause(this.where.client.transport.limits.tagSettleMs * 2, this.options.signal);
       this.#present.clear();
     }
     const stale = await this.#staleOf(states);

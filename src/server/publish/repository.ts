@@ -1,4 +1,4 @@
-import { WhittleError } from '../../core/errors.js';
+import { isWhittleError, WhittleError } from '../../core/errors.js';
 import { deltaAnnotations, deltaBlobs, deltaMediaTypes, type DeltaBlobs } from '../../delta/format.js';
 import { parseManifest, parseReference, type Descriptor, type Reference } from '../../oci/index.js';
 import { fixedCredentials, listReferrers, parseCreds, RegistryClient, storedCredentials, type OnRetry, type TransportOptions } from '../../registry/index.js';
@@ -81,7 +81,7 @@ export async function orNull<T>(read: () => T | Promise<T>, codes: readonly stri
   try {
     return await read();
   } catch (error) {
-    if (error instanceof WhittleError && codes.includes(error.code)) return null;
+    if (isWhittleError(error) && codes.includes(error.code)) return null;
     throw error;
   }
 }

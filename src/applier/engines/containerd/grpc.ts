@@ -1,6 +1,7 @@
 import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2';
 import { connect as connectSocket } from 'node:net';
-import { systemErrorCode, WhittleError } from '../../../core/errors.js';
+import { isWhittleError, systemErrorCode, WhittleError } from '../../../core/errors.js';
+import { throwIfAborted } from '../../../core/interruption.js';
 import { containerdLimits } from './limits.js';
 
 /** Status codes of gRPC that are told apart. */
@@ -71,7 +72,7 @@ export class GrpcConnection {
 
   /** A call with any number of answers, which are the caller's. Stopping early cancels it. Throws as `unary` does. */
   async *stream(call: GrpcCall): AsyncGenerator<Buffer, void, void> {
-    if (isAborted(call)) throw interrupted();
+    throwIfAborted(call.signal);
     if (this.#lost !== null) throw unreachable(this.socketPath, this.#lost);
     const stream = this.session.request({
       ':method': 'POST', ':path': call.path, 'content-type': 'application/grpc', te: 'trailers', ...call.metadata,
@@ -85,14 +86,14 @@ export class GrpcConnection {
       stream.end(Buffer.concat(call.requests.map(framed)));
       whole = yield* messages(stream, call.path);
     } catch (error) {
-      if (isAborted(call)) throw interrupted();
-      if (error instanceof WhittleError) throw error;
+      throwIfAborted(call.signal);
+      if (isWhittleError(error)) throw error;
       outcome.failed(error);
     } finally {
       call.signal?.removeEventListener('abort', cancel);
       if (!stream.closed) cancel();
     }
-    if (isAborted(call)) throw interrupted();
+    throwIfAborted(call.signal);
     this.#check(call, outcome);
     if (!whole) throw new WhittleError('ENGINE_FAILED', `containerd's answer to ${call.path} ends within a message`);
   }
@@ -193,7 +194,7 @@ function messageBytes(prefix: Buffer, path: string): number {
 
 /** Whether an error is containerd's answer with this status. */
 export function isStatus(error: unknown, status: number): boolean {
-  return error instanceof WhittleError && error.code === 'ENGINE_FAILED' && error.data['grpcStatus'] === status;
+  return isWhittleError(error) && error.code === 'ENGINE_FAILED' && error.data['grpcStatus'] === status;
 }
 
 function unreachable(socketPath: string, cause: unknown): WhittleError {
@@ -203,11 +204,3 @@ function unreachable(socketPath: string, cause: unknown): WhittleError {
   return new WhittleError('ENGINE_UNREACHABLE', `containerd does not answer at ${socketPath}: ${why}`, { cause });
 }
 
-function interrupted(): WhittleError {
-  return new WhittleError('INTERRUPTED', 'stopped while talking to containerd');
-}
-
-/** A function, since what the compiler has seen of a signal once may be otherwise the next moment. */
-function isAborted(call: GrpcCall): boolean {
-  return call.signal?.aborted === true;
-}

@@ -1,10 +1,11 @@
 import { isSystemError, removeTree, type BatchOp, type DurableFs } from '../../../atomic/index.js';
 import { isWhittleError, WhittleError } from '../../../core/errors.js';
+import { throwIfAborted } from '../../../core/interruption.js';
 import { chainIds, parseManifest, type Manifest } from '../../../oci/index.js';
 import { LayersBasis } from '../../store/basis.js';
 import { BuildingSink } from '../../store/building-sink.js';
 import { checkLayer } from '../../store/check.js';
-import { Layer, throwIfAborted } from '../../store/layer.js';
+import { Layer } from '../../store/layer.js';
 import { LayerBuilder } from '../../store/layer-builder.js';
 import { hexOf } from '../../store/layout.js';
 import type { Target } from '../../store/target.js';

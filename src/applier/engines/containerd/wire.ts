@@ -1,5 +1,5 @@
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { WhittleError } from '../../../core/errors.js';
+import { isWhittleError, WhittleError } from '../../../core/errors.js';
 
 /** How one field of a message is written and read. Absent fields read as `empty()`; what is equal to it need not be written. */
 export interface Field<T> {
@@ -45,7 +45,7 @@ export class MessageType<F extends Fields> {
         else reader.skip(wireType, no);
       }
     } catch (cause) {
-      if (cause instanceof WhittleError) throw cause;
+      if (isWhittleError(cause)) throw cause;
       throw new WhittleError('ENGINE_FAILED', 'containerd sent a message that is malformed', { cause });
     }
     return value as MessageOf<F>;

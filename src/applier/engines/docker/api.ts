@@ -1,5 +1,6 @@
 import { request, type ClientRequest, type IncomingMessage } from 'node:http';
 import { isWhittleError, systemErrorCode, WhittleError } from '../../../core/errors.js';
+import { interruption } from '../../../core/interruption.js';
 import { isJsonObject, parseJsonObject, type JsonObject } from '../../../oci/index.js';
 import type { BytePipe } from '../docker-archive.js';
 
@@ -57,7 +58,7 @@ export class DockerApi {
 
   #answer(sent: ClientRequest, signal: AbortSignal | undefined, end: boolean): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
-      const onAbort = (): void => { sent.destroy(new WhittleError('INTERRUPTED', 'stopped while talking to docker')); };
+      const onAbort = (): void => { if (signal !== undefined) sent.destroy(interruption(signal)); };
       signal?.addEventListener('abort', onAbort);
       sent.on('close', () => { signal?.removeEventListener('abort', onAbort); });
       sent.on('timeout', () => { sent.destroy(new WhittleError('ENGINE_UNREACHABLE', `docker at ${this.socketPath} has been silent for too long`)); });

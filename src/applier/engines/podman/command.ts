@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { systemErrorCode, WhittleError } from '../../../core/errors.js';
-import { throwIfAborted } from '../../store/layer-contents.js';
+import { throwIfAborted } from '../../../core/interruption.js';
 import type { EngineSettings } from '../types.js';
 
 /** How much of what podman says is kept. */

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { DurableFs } from '../../../atomic/index.js';
 import { isWhittleError, WhittleError } from '../../../core/errors.js';
 import type { LayerMeta } from '../../../tar/index.js';
-import { STALE_STAGE_MS } from '../../store/limits.js';
+import { staleStageMs } from '../../store/limits.js';
 import type { Target } from '../../store/target.js';
 import type { ProvenLayers } from '../extracted-layer.js';
 import type { BeginOptions } from '../types.js';
@@ -235,7 +235,7 @@ export class PodmanIntake {
   /** Removes the unfinished images of this target, and those of others that nobody has gone on with for long. Throws ENGINE_FAILED. */
   async removeUnfinished(): Promise<void> {
     const { images } = await this.storage.view();
-    const old = Date.now() - STALE_STAGE_MS;
+    const old = Date.now() - staleStageMs;
     const ids = images.filter((image) => this.#unfinished.has(image.id) || (this.#isUnfinished(image) && image.createdMs < old)).map(({ id }) => id);
     if (ids.length > 0) await this.command.run(['rmi', ...ids], this.options.signal);
   }

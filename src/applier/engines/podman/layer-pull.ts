@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { WhittleError } from '../../../core/errors.js';
+import { interruption } from '../../../core/interruption.js';
 import { podmanFailed, type PodmanOutcome, type PodmanRun } from './command.js';
 
 /** One run of `podman pull` that is fed with a layer while the layer is rebuilt. */
@@ -65,7 +66,7 @@ export class LayerPull {
   }
 
   #failed(outcome: PodmanOutcome): WhittleError {
-    if (this.signal?.aborted === true) return new WhittleError('INTERRUPTED', 'interrupted');
+    if (this.signal?.aborted === true) return interruption(this.signal);
     return podmanFailed('pull', outcome);
   }
 

@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openStore } from '../../../../src/applier/store/index.js';
+import { openStore } from '../../../../src/applier/store/open.js';
 import { basisConformance } from '../../../support/basis-conformance.js';
 import { install, layerDirectory, temporaryDirectory } from './support.js';
 

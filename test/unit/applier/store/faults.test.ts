@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import { openStore } from '../../../../src/applier/store/index.js';
+import { openStore } from '../../../../src/applier/store/open.js';
 import type { DurableFile, DurableFs } from '../../../../src/atomic/index.js';
 import { LinuxFs } from '../../../../src/atomic/index.js';
 import { endOfTar, member } from '../../../support/tars.js';

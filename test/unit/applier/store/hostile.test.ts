@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, test } from '@jest/globals';
 import { isWhittleError } from '../../../../src/core/errors.js';
-import { openStore } from '../../../../src/applier/store/index.js';
+import { openStore } from '../../../../src/applier/store/open.js';
 import { endOfTar, goPax, member } from '../../../support/tars.js';
 import { exported, pieces, sha256, target, temporaryDirectory, withStore } from './support.js';
 

@@ -1,8 +1,8 @@
 import { chmodSync, chownSync, linkSync, lstatSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, jest, test } from '@jest/globals';
-import { openStore } from '../../../../src/applier/store/index.js';
-import type { Stage, Store } from '../../../../src/applier/store/index.js';
+import { openStore } from '../../../../src/applier/store/open.js';
+import type { Stage, Store } from '../../../../src/applier/store/types.js';
 import { LayerMetaBuilder, type LayerMeta } from '../../../../src/tar/index.js';
 import { endOfTar, goPax, member } from '../../../support/tars.js';
 import { scan } from '../../../support/tars.js';

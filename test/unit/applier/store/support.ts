@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from '@jest/globals';
-import { openStore } from '../../../../src/applier/store/index.js';
-import type { OpenStoreOptions, Stage, Store, StoredImage, TargetImage } from '../../../../src/applier/store/index.js';
+import { openStore } from '../../../../src/applier/store/open.js';
+import type { OpenStoreOptions, Stage, Store, StoredImage, TargetImage } from '../../../../src/applier/store/types.js';
 
 const made: string[] = [];
 
