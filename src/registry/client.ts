@@ -8,6 +8,7 @@ import { isRepository, isTag } from '../oci/reference.js';
 import { blobRange, type BlobRange } from './blob-range.js';
 import { blobBytes } from './blob-stream.js';
 import { badResponse, printable } from './failures.js';
+import { parseContentLength } from './header-values.js';
 import { collectStrings } from './paging.js';
 import { Transport, type TransportOptions, type TransportRequest } from './transport.js';
 import { collectVerified, verifiedBytes } from './verify.js';
@@ -30,10 +31,8 @@ export interface FetchedManifest {
   readonly bytes: Buffer;
 }
 
-/** Where to begin, and under which condition, in a request for part of a blob. */
+/** Under which condition part of a blob is asked for. */
 export interface RangeOptions extends CallOptions {
-  /** Bytes wanted; without it all to the end. */
-  readonly lengthBytes?: number | undefined;
   /** A strong entity tag of an earlier answer: a registry whose content has changed then sends the whole. */
   readonly ifRange?: string | undefined;
 }
@@ -109,8 +108,7 @@ export class RegistryClient {
     const response = await this.transport.request({ ...this.#blobRequest('HEAD', repository, digest, options), accept: [200, 404] });
     await response.discard();
     if (response.status === 404) return undefined;
-    const length = response.header('content-length');
-    return { sizeBytes: length !== undefined && /^[0-9]{1,15}$/.test(length) ? Number(length) : undefined };
+    return { sizeBytes: parseContentLength(response.header('content-length')) };
   }
 
   /**
@@ -120,14 +118,10 @@ export class RegistryClient {
    * destroys the body.
    */
   async openBlobRange(repository: string, digest: string, offset: number, options: RangeOptions = {}): Promise<BlobRange> {
-    const { lengthBytes, ifRange, signal } = options;
-    const end = lengthBytes === undefined ? '' : String(offset + lengthBytes - 1);
-    const ranged = offset > 0 || lengthBytes !== undefined;
+    const { ifRange, signal } = options;
     const request = this.#blobRequest('GET', repository, digest, { signal });
-    const response = await this.#onceForGood({
-      ...request,
-      headers: { ...(ranged ? { range: `bytes=${String(offset)}-${end}` } : {}), ...(ranged && ifRange !== undefined ? { 'if-range': ifRange } : {}) },
-    });
+    const headers = offset === 0 ? {} : { range: `bytes=${String(offset)}-`, ...(ifRange === undefined ? {} : { 'if-range': ifRange }) };
+    const response = await this.#onceForGood({ ...request, headers });
     refuseEncoding(response, request.subject);
     return blobRange(response);
   }

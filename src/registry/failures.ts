@@ -3,6 +3,7 @@ import { interruption } from '../core/interruption.js';
 import type { ErrorCode } from '../core/error-codes.js';
 import { isJsonObject } from '../oci/json.js';
 import { redactUrl } from './endpoint.js';
+import { parseRetryAfter } from './header-values.js';
 
 /** What was asked for, for messages: `manifest v1 of app`, `blob sha256:… of app`. */
 export type Subject = string;
@@ -36,15 +37,6 @@ function registryMessage(body: Buffer): string | undefined {
   if (!isJsonObject(first)) return undefined;
   const parts = [first['code'], first['message'] ?? first['details'] ?? first['error_description']].filter((part) => typeof part === 'string' && part !== '');
   return parts.length === 0 ? undefined : printable(parts.join(': '));
-}
-
-/** Milliseconds that a Retry-After header asks for (seconds or a date), or undefined. */
-export function parseRetryAfter(value: string | undefined, nowMs: number = Date.now()): number | undefined {
-  if (value === undefined) return undefined;
-  const text = value.trim();
-  if (/^[0-9]{1,9}$/.test(text)) return Number(text) * 1000;
-  const at = /^[A-Z][a-z]{2},? /.test(text) ? Date.parse(text) : Number.NaN;
-  return Number.isNaN(at) ? undefined : Math.max(0, at - nowMs);
 }
 
 function codeOfStatus(status: number): { code: ErrorCode; retryable: boolean } {

@@ -1,3 +1,4 @@
+import { parseContentLength, parseContentRange, parseRetryAfter } from '../../registry/index.js';
 import type { BlobReply } from './source.js';
 
 /** What was asked, to judge an answer by. */
@@ -39,7 +40,7 @@ export function judgeReply(reply: BlobReply, asked: RangeAsked): ReplyUse | Repl
 
 function judgeStatus(reply: BlobReply): ReplyFault {
   const rewind = reply.status === 416 || reply.status === 412;
-  return { ...fault(`the server answered ${String(reply.status)}`), retryAfterMs: retryAfterMs(reply.header('retry-after')), rewind, forgetTag: rewind };
+  return { ...fault(`the server answered ${String(reply.status)}`), retryAfterMs: parseRetryAfter(reply.header('retry-after')) ?? null, rewind, forgetTag: rewind };
 }
 
 function judgeWhole(reply: BlobReply, asked: RangeAsked): ReplyUse | ReplyFault {
@@ -51,14 +52,13 @@ function judgeWhole(reply: BlobReply, asked: RangeAsked): ReplyUse | ReplyFault 
 }
 
 function judgePartial(reply: BlobReply, asked: RangeAsked): ReplyUse | ReplyFault {
-  const range = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/.exec(reply.header('content-range')?.trim() ?? '');
-  if (range === null) return fault('a partial answer without a usable Content-Range');
-  const first = Number(range[1]);
-  const last = Number(range[2]);
-  const total = range[3] === '*' ? asked.totalBytes : Number(range[3]);
+  const range = parseContentRange(reply.header('content-range'));
+  if (range === undefined || range.first === null || range.last === null) return fault('a partial answer without a usable Content-Range');
+  const { first, last } = range;
+  const total = range.totalBytes ?? asked.totalBytes;
   if (total !== asked.totalBytes) return fault(`the whole has ${String(total)} bytes instead of ${String(asked.totalBytes)}`);
   if (first !== asked.from) return fault(`a range from byte ${String(first)} instead of ${String(asked.from)}`);
-  if (last < first || last >= total) return fault('a range that cannot be');
+  if (last >= total) return fault(`a range up to byte ${String(last)} of ${String(total)}`);
   const length = contentLength(reply);
   if (length !== null && length !== last - first + 1) return fault('a range and a length that contradict each other');
   const tag = strongTag(reply);
@@ -73,8 +73,7 @@ function fault(reason: string): ReplyFault {
 /** Content-Length, null without one, NaN when it is not a length. */
 function contentLength(reply: BlobReply): number | null {
   const text = reply.header('content-length');
-  if (text === undefined) return null;
-  return /^\d{1,15}$/.test(text.trim()) ? Number(text) : NaN;
+  return text === undefined ? null : parseContentLength(text) ?? NaN;
 }
 
 function describe(length: number): string {
@@ -84,14 +83,6 @@ function describe(length: number): string {
 function strongTag(reply: BlobReply): string | null {
   const tag = reply.header('etag')?.trim() ?? '';
   return /^"[\x21\x23-\x7e]{1,256}"$/.test(tag) ? tag : null;
-}
-
-/** Milliseconds that a Retry-After header asks for, as seconds or as a date; null without a usable one. */
-export function retryAfterMs(text: string | undefined, nowMs = Date.now()): number | null {
-  if (text === undefined) return null;
-  if (/^\d{1,9}$/.test(text.trim())) return Number(text) * 1000;
-  const dateMs = Date.parse(text);
-  return Number.isNaN(dateMs) ? null : Math.max(0, dateMs - nowMs);
 }
 
 function clip(text: string): string {

@@ -1,5 +1,6 @@
 import { isWhittleError, WhittleError } from '../../core/errors.js';
 import { pause, throwIfAborted } from '../../core/interruption.js';
+import { retryAfterOf } from '../../registry/index.js';
 import type { RateLimiter } from './rate.js';
 import { judgeReply, type ReplyUse } from './reply.js';
 import type { BlobReply, BlobSource } from './source.js';
@@ -135,7 +136,7 @@ class TransferRun {
       if (isWhittleError(error) && error.code === 'FETCH_CORRUPT') return { reason: error.message, retryAfterMs: null, wrongFrame: true, cause: error };
       // What the disk refuses, it refuses whatever the network brings next; a spool that failed to write takes nothing more.
       if (isWhittleError(error) && (!error.retryable || error.code.startsWith('STORAGE_'))) throw error;
-      return { reason: guard.reason ?? messageOf(error), retryAfterMs: retryAfterOf(error), cause: error };
+      return { reason: guard.reason ?? messageOf(error), retryAfterMs: isWhittleError(error) ? retryAfterOf(error) ?? null : null, cause: error };
     } finally {
       guard.stop();
       this.o.signal.removeEventListener('abort', onAbort);
@@ -270,10 +271,4 @@ class StallGuard {
 function messageOf(error: unknown): string {
   const cause = typeof error === 'object' && error !== null ? (error as { message?: unknown }).message : undefined;
   return typeof cause === 'string' && cause !== '' ? cause : String(error);
-}
-
-function retryAfterOf(error: unknown): number | null {
-  if (!isWhittleError(error)) return null;
-  const value = error.data['retryAfterMs'];
-  return typeof value === 'number' && value >= 0 ? value : null;
 }

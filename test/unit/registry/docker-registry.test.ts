@@ -80,9 +80,9 @@ describe('Debian\'s docker-registry', () => {
     const image = images['gzip']!;
     const client = connect(open);
     await pushBlob(client, 'ranges', blobOf(image.layers[0]!.tar));
-    const range = await client.openBlobRange('ranges', image.layers[0]!.diffId, 1000, { lengthBytes: 77 });
+    const range = await client.openBlobRange('ranges', image.layers[0]!.diffId, 1000);
     expect(range).toMatchObject({ status: 206, offset: 1000, totalBytes: image.layers[0]!.tar.length });
-    expect((await collect(range.body)).equals(image.layers[0]!.tar.subarray(1000, 1077))).toBe(true);
+    expect((await collect(range.body)).equals(image.layers[0]!.tar.subarray(1000))).toBe(true);
     await client.close();
   });
 

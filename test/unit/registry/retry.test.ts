@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { gzipSync } from 'node:zlib';
 import { mediaTypes, sha256Digest, type Descriptor } from '../../../src/oci/index.js';
-import { parseRetryAfter, transportError } from '../../../src/registry/failures.js';
+import { transportError } from '../../../src/registry/failures.js';
+import { parseRetryAfter } from '../../../src/registry/header-values.js';
 import { RegistryClient } from '../../../src/registry/index.js';
 import { noise } from '../../support/images.js';
 import { sendJson, startScriptedServer, type ScriptedServer } from '../../support/scripted-server.js';
@@ -200,15 +201,15 @@ describe('blobs', () => {
   test('ranges are reported as they came', async () => {
     const ask = async (handler: ScriptedServer['handler']): Promise<object> => {
       server.handler = handler;
-      const { status, offset, lengthBytes, totalBytes, etag, body } = await client.openBlobRange('app', blob.digest, 1000, { lengthBytes: 500, ifRange: '"a"' });
+      const { status, offset, totalBytes, body } = await client.openBlobRange('app', blob.digest, 1000, { ifRange: '"a"' });
       const got = await collect(body);
-      return { status, offset, lengthBytes, totalBytes, etag, got: got.length };
+      return { status, offset, totalBytes, got: got.length };
     };
     expect(await ask((_request, response) => { response.writeHead(206, { 'content-range': 'bytes 1000-1499/300000', etag: '"a"' }).end(content.subarray(1000, 1500)); }))
-      .toEqual({ status: 206, offset: 1000, lengthBytes: 500, totalBytes: 300_000, etag: '"a"', got: 500 });
-    expect(server.requests[0]?.headers).toMatchObject({ range: 'bytes=1000-1499', 'if-range': '"a"' });
+      .toEqual({ status: 206, offset: 1000, totalBytes: 300_000, got: 500 });
+    expect(server.requests[0]?.headers).toMatchObject({ range: 'bytes=1000-', 'if-range': '"a"' });
     expect(await ask((_request, response) => { response.writeHead(200, { 'content-length': '300000', etag: 'W/"b"' }).end(content); }))
-      .toEqual({ status: 200, offset: 0, lengthBytes: 300_000, totalBytes: 300_000, etag: null, got: 300_000 });
+      .toEqual({ status: 200, offset: 0, totalBytes: 300_000, got: 300_000 });
     expect(await ask((_request, response) => { response.writeHead(206, { 'content-range': 'bytes 1001-1500/300000' }).end(content.subarray(1001, 1501)); }))
       .toMatchObject({ status: 206, offset: 1001 });
     expect(await ask((_request, response) => { response.writeHead(206, { 'content-range': 'bytes 9-5/300000' }).end(); })).toMatchObject({ status: 206, offset: null });

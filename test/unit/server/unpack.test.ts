@@ -3,6 +3,7 @@ import { readSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { WhittleError } from '../../../src/core/errors.js';
 import type { Basis } from '../../../src/delta/index.js';
 import { openImage, type OpenedImage } from '../../../src/server/sources.js';
 import { unpackPair } from '../../../src/server/unpack.js';
@@ -75,7 +76,7 @@ test('a layer that is not what its image says is refused, and nothing stays', as
   const lying = { ...target.input, layers: [{ ...basis.input.layers[0]!, diffId: broken.layers[0]!.diffId }], openLayer: (layer: Parameters<typeof basis.input.openLayer>[0]) => basis.input.openLayer(layer) };
   await expect(unpackPair({ basis: basis.input, target: lying, directory: join(folder, 'work') })).rejects.toMatchObject({ code: 'LAYER_MISMATCH' });
   const stop = new AbortController();
-  stop.abort(new Error('enough'));
+  stop.abort(new WhittleError('INTERRUPTED', 'enough'));
   await expect(unpackPair({ basis: basis.input, target: basis.input, directory: join(folder, 'work'), signal: stop.signal })).rejects.toThrow('enough');
   expect(await readdir(join(folder, 'work'))).toEqual([]);
 });
