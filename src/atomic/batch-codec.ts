@@ -41,19 +41,21 @@ export class BatchEncoder {
     return at;
   }
 
+  /** One byte. */
   u8(value: number): this {
     const at = this.#reserve(1);
     this.#buffer[at] = value;
     return this;
   }
 
-  // The place is reserved before the buffer is named: reserving may replace it.
+  /** Two bytes. The place is reserved before the buffer is named, here and below: reserving may replace it. */
   u16(value: number): this {
     const at = this.#reserve(2);
     this.#buffer.writeUInt16LE(value, at);
     return this;
   }
 
+  /** Four bytes. */
   u32(value: number): this {
     const at = this.#reserve(4);
     this.#buffer.writeUInt32LE(value, at);
@@ -65,6 +67,7 @@ export class BatchEncoder {
     return this.u32(value >>> 0).u32(Math.floor(value / 2 ** 32) >>> 0);
   }
 
+  /** A length in four bytes, and as many bytes. */
   bytes(value: FsPath): this {
     if (typeof value === 'string') return this.#text(value);
     this.u32(value.length);
@@ -82,6 +85,7 @@ export class BatchEncoder {
     return this;
   }
 
+  /** Which attributes are set, in one byte, and their values; those that are not set as zeros. */
   attributes(attributes: Attributes): this {
     const xattrs = attributes.xattrs ?? [];
     const owner = attributes.uid !== undefined && attributes.gid !== undefined;
@@ -94,6 +98,7 @@ export class BatchEncoder {
     return this;
   }
 
+  /** A step of a batch. */
   op(op: BatchOp): this {
     switch (op.op) {
       case 'mkdir': return this.u8(step.mkdir).bytes(op.path).u32(op.mode).u8(op.existOk === true ? 1 : 0);
@@ -187,6 +192,7 @@ function bigint64(payload: Buffer, at: number): bigint {
 /** Bytes of a `FileStat`. */
 export const statBytes = 77;
 
+/** Reads the stat that begins at byte `at` of a result. */
 export function decodeStat(results: Buffer, at: number): FileStat {
   return {
     kind: kindsByLetter.get(results.readUInt8(at)) ?? 'socket',
@@ -206,6 +212,7 @@ export function decodeStat(results: Buffer, at: number): FileStat {
   };
 }
 
+/** Reads a result that lists a directory. */
 export function decodeDirectory(payload: Buffer): DirectoryEntry[] {
   const reader = new ByteReader(payload, malformed);
   const entries: DirectoryEntry[] = [];
@@ -216,6 +223,7 @@ export function decodeDirectory(payload: Buffer): DirectoryEntry[] {
   return entries;
 }
 
+/** Reads a result that lists extended attributes. */
 export function decodeXattrs(payload: Buffer): Xattr[] {
   const reader = new ByteReader(payload, malformed);
   const xattrs: Xattr[] = [];
@@ -226,6 +234,7 @@ export function decodeXattrs(payload: Buffer): Xattr[] {
   return xattrs;
 }
 
+/** Reads a result that tells of a filesystem's space. */
 export function decodeSpace(payload: Buffer): FsSpace {
   return {
     totalBytes: Number(payload.readBigUInt64LE(0)),

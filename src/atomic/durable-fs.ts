@@ -12,8 +12,10 @@ import type { Barrier } from './barriers.js';
 /** A path relative to the root: '/'-separated, no empty, '.' or '..' component ('' is the root itself). Buffers hold raw bytes. */
 export type FsPath = string | Buffer;
 
+/** What a name stands for. */
 export type FileKind = 'file' | 'directory' | 'symlink' | 'char' | 'block' | 'fifo' | 'socket';
 
+/** What `lstat` tells of a name. */
 export interface FileStat {
   readonly kind: FileKind;
   /** Permission, set-id and sticky bits (07777). */
@@ -34,11 +36,13 @@ export interface FileStat {
   readonly deviceMinor: number;
 }
 
+/** One name in a directory; `.` and `..` are none. */
 export interface DirectoryEntry {
   readonly name: Buffer;
   readonly kind: FileKind;
 }
 
+/** One extended attribute; its name with the namespace. */
 export interface Xattr {
   readonly name: Buffer;
   readonly value: Buffer;
@@ -114,6 +118,7 @@ export interface FsLock {
   release(): Promise<void>;
 }
 
+/** The port to a directory: everything that the device does on its disk goes through one, so that a simulated disk can stand in its place. Paths are relative to `root`, and no call follows a link out of it; errors are system errors (`code`). */
 export interface DurableFs {
   /** Absolute path of the root. */
   readonly root: string;

@@ -118,6 +118,7 @@ class LinuxFile implements DurableFile {
   }
 }
 
+/** How `LinuxFs` works. */
 export interface LinuxFsOptions {
   /** Resolves paths component by component instead of with openat2, as on kernels before 5.6 (tests). */
   readonly walkOnly?: boolean;

@@ -4,6 +4,7 @@ import type { DurableFs, FsLock } from './durable-fs.js';
 
 const pollMs = 50;
 
+/** How a lock is taken. */
 export interface LockOptions {
   readonly mode: 'shared' | 'exclusive';
   /** How long to try; 0 tries once. */

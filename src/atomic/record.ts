@@ -78,6 +78,7 @@ export interface SlotState {
 export class SlottedRecord {
   constructor(private readonly fs: DurableFs, private readonly path: string) {}
 
+  /** The newest generation that is whole, and whether a newer one may have been lost. */
   async read(): Promise<SlotState> {
     const slots = await this.#slots();
     return { record: newest(slots), fellBack: slots.includes('damaged') };

@@ -5,6 +5,7 @@ export class ByteWriter {
   #buffer = Buffer.allocUnsafe(1024);
   #length = 0;
 
+  /** Bytes written so far. */
   get length(): number {
     return this.#length;
   }
@@ -16,6 +17,7 @@ export class ByteWriter {
     this.#buffer = grown;
   }
 
+  /** One byte. */
   u8(value: number): this {
     this.#reserve(1);
     this.#buffer[this.#length++] = value;
@@ -35,6 +37,7 @@ export class ByteWriter {
     return this;
   }
 
+  /** The bytes as they are, without their number. */
   bytes(value: Uint8Array): this {
     this.#reserve(value.length);
     this.#buffer.set(value, this.#length);
@@ -73,14 +76,17 @@ export class ByteReader {
     private readonly onError: (what: string) => WhittleError,
   ) {}
 
+  /** Bytes that were not read yet. */
   get remaining(): number {
     return this.buffer.length - this.#offset;
   }
 
+  /** Throws the error for a problem at this place. */
   fail(what: string): never {
     throw this.onError(`${what} at byte ${String(this.#offset)}`);
   }
 
+  /** One byte. */
   u8(): number {
     const value = this.buffer[this.#offset];
     if (value === undefined) this.fail('ends too early');
@@ -88,6 +94,7 @@ export class ByteReader {
     return value;
   }
 
+  /** Four bytes. */
   u32(): number {
     if (this.remaining < 4) this.fail('ends too early');
     const value = this.buffer.readUInt32LE(this.#offset);

@@ -4,6 +4,7 @@ import { errorCodes, type ErrorCode } from './error-codes.js';
 /** Typed facts about a failure: what it was about, never secrets. Shown by `--json`, tested by callers. */
 export type ErrorData = Readonly<Record<string, string | number | boolean | null | undefined>>;
 
+/** What an error carries besides code and message. */
 export interface WhittleErrorOptions {
   /** What caused this error; kept for `--debug`. */
   readonly cause?: unknown;

@@ -16,6 +16,7 @@ export interface NativeContent {
 /** What codec models and match parameters are tuned for: smallest delta, or quickest. */
 export type CodecProfile = 'small' | 'fast';
 
+/** What one file is matched against, and what that may take. */
 export interface MatchOptions {
   /** Old content; positions count through their concatenation. */
   readonly sources: readonly NativeContent[];
@@ -67,6 +68,7 @@ export interface PatchDecoder {
   close(): void;
 }
 
+/** What the device's addon has. */
 export interface DeviceAddon {
   /** Writes back the whole filesystem that holds `fd`, durably. Rejects with the errno's name as `code`. */
   syncfs(fd: number): Promise<void>;
@@ -103,6 +105,7 @@ export interface PatchMeter extends Omit<PatchDecoder, 'close'> {
   bits(): Float64Array;
 }
 
+/** What the server's addon has. */
 export interface ServerAddon {
   /** Gives back to the system what the allocator keeps of freed memory. */
   returnFreeMemory(): void;

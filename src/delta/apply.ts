@@ -19,6 +19,7 @@ import type { ContentPlan, ContentRef, LayerPlan } from './plan.js';
 import { SegmentDecoder, type SegmentCodec } from './segments.js';
 import type { TargetSink } from './sink.js';
 
+/** What `applyDelta` works on. Nothing of it is closed. */
 export interface ApplyOptions {
   readonly index: DeltaIndex;
   /** The data blob in order, verified; consumed as it is needed. */

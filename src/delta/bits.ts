@@ -87,6 +87,7 @@ export class BitTable {
     return this.#seen[index] ?? 0;
   }
 
+  /** Learns that slot `index` was followed by `bit`. */
   update(index: number, bit: number): void {
     const seen = this.#seen[index] ?? 0;
     const old = this.#one[index] ?? 32768;
@@ -95,6 +96,7 @@ export class BitTable {
     if (seen < slowestRate) this.#seen[index] = seen + 1;
   }
 
+  /** Codes one bit in slot `index`, which learns from it; gives the bit. */
   code(port: BitPort, index: number, bit: number): number {
     const coded = port.code(this.one16(index), bit);
     this.update(index, coded);
@@ -112,6 +114,7 @@ export class Flag {
     this.#history = new Uint8Array(contexts);
   }
 
+  /** Codes a yes or no; gives it. */
   code(port: BitPort, value: boolean, context = 0): boolean {
     const history = this.#history[context] ?? 0;
     const bit = this.#table.code(port, context * 4 + history, value ? 1 : 0);
@@ -128,6 +131,7 @@ export class Choice {
     this.#table = new BitTable(contexts << bits);
   }
 
+  /** Codes a number below 2^bits; gives it. */
   code(port: BitPort, value: number, context = 0): number {
     let node = 1;
     for (let bit = this.bits - 1; bit >= 0; bit--) {
@@ -147,6 +151,7 @@ export class NumberModel {
     this.#upper = new BitTable(contexts * 64 * 8);
   }
 
+  /** Codes an unsigned safe integer; gives it. */
   code(port: BitPort, value: number, context = 0): number {
     const width = this.#width.code(port, bitLength(value), context);
     if (width === 0) return 0;
@@ -172,6 +177,7 @@ export class SignedModel {
     this.#sign = new BitTable(contexts);
   }
 
+  /** Codes a signed safe integer; gives it. */
   code(port: BitPort, value: number, context = 0): number {
     const magnitude = this.#magnitude.code(port, Math.abs(value), context);
     if (magnitude === 0) return 0;

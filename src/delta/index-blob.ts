@@ -5,6 +5,7 @@ import { deltaLimits } from './limits.js';
 
 const magic = Buffer.from('WHTL', 'latin1');
 
+/** How much is spent on a delta: `small` is as small as can be, `fast` is quicker to make. It selects the codec's models. */
 export type DeltaProfile = 'small' | 'fast';
 const profiles: readonly DeltaProfile[] = ['small', 'fast'];
 

@@ -2,10 +2,12 @@ import { Choice, Flag, NumberModel, SignedModel, StringModel, type BitPort } fro
 
 /** Numeric header fields that are predicted alike. */
 export const numberFields = ['mode', 'uid', 'gid', 'devMajor', 'devMinor'] as const;
+/** One of `numberFields`. */
 export type NumberField = (typeof numberFields)[number];
 
 /** Header fields with few distinct values. */
 export const nameFields = ['uname', 'gname', 'style'] as const;
+/** One of `nameFields`. */
 export type NameField = (typeof nameFields)[number];
 
 /** Values seen before, the last used first; a value is coded by its place or, once, in full. */

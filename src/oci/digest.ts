@@ -57,6 +57,7 @@ export class DigestVerifier {
     return this.#sizeBytes;
   }
 
+  /** Takes the next bytes. */
   update(chunk: Uint8Array): void {
     this.#hash.update(chunk);
     this.#sizeBytes += chunk.length;

@@ -70,6 +70,7 @@ export class JsonFields {
     return Object.hasOwn(this.object, name) ? this.object[name] : undefined;
   }
 
+  /** Throws IMAGE_INVALID, naming the field. */
   fail(name: string, problem: string): never {
     throw invalid(this.what, `${name} ${problem}`);
   }
@@ -87,6 +88,7 @@ export class JsonFields {
     return value;
   }
 
+  /** A text of at most `maxLength` characters, or undefined for a field that is missing or null. */
   optionalString(name: string, maxLength = 4096): string | undefined {
     return this.has(name) ? this.string(name, maxLength) : undefined;
   }
@@ -98,12 +100,14 @@ export class JsonFields {
     return value;
   }
 
+  /** An object. */
   fields(name: string): JsonFields {
     const value = this.#get(name);
     if (!isJsonObject(value)) return this.fail(name, 'is not an object');
     return new JsonFields(value, `${this.what}: ${name}`);
   }
 
+  /** An object, or undefined for a field that is missing or null. */
   optionalFields(name: string): JsonFields | undefined {
     return this.has(name) ? this.fields(name) : undefined;
   }

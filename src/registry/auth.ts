@@ -19,6 +19,7 @@ interface Token {
   readonly expiresAtMs: number;
 }
 
+/** Whose logins are used, and for which registry. */
 export interface AuthenticatorOptions {
   readonly registry: string;
   /** The registry's own origin: the only one that its login and tokens are ever sent to, the token realm aside. */

@@ -39,6 +39,7 @@ export interface ContentReader {
   close(): Promise<void>;
 }
 
+/** Which image is taken of what a name leads to, and how large its layers may be. */
 export interface AssembleOptions {
   /** Which image of an index; also checked against a single image when given. Default: this machine's, of an index only. */
   readonly platform?: Platform | undefined;

@@ -11,6 +11,7 @@ export interface ImageLayer {
   readonly diffId: string;
 }
 
+/** How large a layer may be. */
 export interface LayerTarOptions {
   /** Largest tar, in bytes; above it LIMIT_EXCEEDED. */
   readonly maxTarBytes?: number | undefined;

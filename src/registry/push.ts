@@ -13,6 +13,7 @@ export interface BlobToPush {
   open(offset: number): AsyncIterable<Buffer>;
 }
 
+/** How a blob is pushed. */
 export interface PushBlobOptions extends CallOptions {
   /** Another repository of the same registry that has the blob: it is then linked instead of sent. */
   readonly mountFrom?: string | undefined;

@@ -10,6 +10,7 @@ export class ReceiveGate {
 
   constructor(private readonly maxBytes: number) {}
 
+  /** Bytes that came in, of all answers together. */
   get receivedBytes(): number {
     return this.#receivedBytes;
   }

@@ -10,6 +10,7 @@ import { collectPages } from './paging.js';
 import type { TransportRequest } from './transport.js';
 import type { WireResponse } from './wire.js';
 
+/** Which referrers are asked for, and how many are enough. */
 export interface ReferrersOptions extends AffordableOptions {
   /** So many entries of the type are enough: no further page is asked for. Default: all, up to the client's limits. */
   readonly enoughEntries?: number | undefined;

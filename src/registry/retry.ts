@@ -6,6 +6,7 @@ import type { RegistryLimits } from './limits.js';
 /** Told of every failed try that will be followed by another. */
 export type OnRetry = (error: WhittleError, attempt: number) => void;
 
+/** How often and how long something is tried, and who is told. */
 export interface RetryOptions {
   readonly limits: RegistryLimits;
   readonly signal?: AbortSignal | undefined;

@@ -13,6 +13,7 @@ export type SourceSpec =
   | { readonly transport: 'oci' | 'oci-archive' | 'docker-archive'; readonly path: string; readonly tag?: string }
   | { readonly transport: 'docker'; readonly reference: Reference };
 
+/** Which image is taken of a source, and how a registry is reached. */
 export interface OpenSourceOptions {
   /** Which image of a multi-platform one; default this machine's. A single image of another platform is refused only when this is given. */
   readonly platform?: Platform | undefined;

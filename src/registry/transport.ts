@@ -27,6 +27,7 @@ export interface TransportOptions {
   readonly maxReceivedBytes?: number | undefined;
 }
 
+/** One request to a registry, as often as it has to be made. */
 export interface TransportRequest {
   readonly method: Method;
   /** A path with query on the registry, or a URL that it gave (an upload's place). */

@@ -15,6 +15,7 @@ export interface RequestBody {
   readonly content: Buffer | AsyncIterable<Buffer>;
 }
 
+/** One HTTP request, made once. */
 export interface WireRequest {
   readonly method: Method;
   readonly url: URL;
@@ -36,9 +37,10 @@ export interface WireResponse extends ResponseHead {
   discard(): Promise<void>;
 }
 
+/** How every request is made. */
 export interface WireOptions {
   readonly limits: RegistryLimits;
-  /** PEM certificates to trust besides none of the usual ones: replaces the default set. */
+  /** PEM certificates to trust instead of the usual ones. */
   readonly ca?: string | Buffer | readonly (string | Buffer)[] | undefined;
   readonly userAgent: string;
   /** Undefined: every host is reached directly. */

@@ -13,6 +13,7 @@ import { unpackPair } from './unpack.js';
 /** The steps of a computation, in order. */
 export type ComputePhase = 'unpack' | 'compute' | 'check';
 
+/** What a delta artifact is made from, and what that may take. */
 export interface ComputeArtifactOptions {
   readonly basis: ImageInput;
   readonly target: ImageInput;

@@ -29,6 +29,7 @@ export type JobState =
   /** It was tried and failed; it is not tried again before `retryAfterSec` are over. */
   | { readonly state: 'failed'; readonly code: string; readonly message: string; readonly retryAfterSec: number };
 
+/** Who computes, how many at a time, and how long failures are remembered. */
 export interface DeltaJobsOptions {
   readonly store: DeltaStore;
   readonly run: JobRunner;

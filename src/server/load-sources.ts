@@ -15,6 +15,7 @@ export type { SourceOptions } from './sources.js';
 /** Where the blobs of one source are, or come to be. */
 type PlaceBlob = (descriptor: Descriptor) => Promise<BlobPlace>;
 
+/** How sources are read, and who is told. */
 export interface LoadOptions extends SourceOptions {
   readonly log: (event: { readonly event: 'loading'; readonly source: string }) => void;
 }

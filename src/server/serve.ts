@@ -17,6 +17,7 @@ export type ServerEvent =
   | { readonly event: 'loading'; readonly source: string }
   | { readonly event: 'error'; readonly message: string; readonly error: unknown };
 
+/** What is served, where, and what computations may take. */
 export interface ServeOptions extends SourceOptions {
   /** `[NAME=]SOURCE` texts. */
   readonly images: readonly string[];

@@ -5,6 +5,7 @@ import { layerTar, type ImageLayer } from '../registry/layer.js';
 import type { ImageInput } from './image-input.js';
 import { LayerTar } from './layer-tar.js';
 
+/** Which two images are unpacked, and where to. */
 export interface UnpackOptions {
   readonly basis: ImageInput;
   readonly target: ImageInput;

@@ -7,6 +7,7 @@ import type { Catalog, ServedImage } from './catalog.js';
 import type { JobResult, JobRunner } from './jobs.js';
 import type { LocalImage, WorkerAnswer, WorkerJob } from './worker-protocol.js';
 
+/** What computations work on, and what each may take. */
 export interface WorkerRunnerOptions {
   readonly catalog: Catalog;
   readonly profile: DeltaProfile;

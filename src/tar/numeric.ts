@@ -7,7 +7,9 @@ import { tarCorrupt } from './block.js';
  */
 export type NumericStyle = number;
 
+/** What stands where a number leaves room: `absent` is a field that stays NUL. */
 export const fills = { zeros: 0, spaces: 1, leftAligned: 2, absent: 3 } as const;
+/** What stands for a number that does not fit its field; `moreDigits` gives up the terminator for digits, and is base-256 beyond that. */
 export const overflows = { zero: 0, max: 1, base256: 2, moreDigits: 3 } as const;
 
 const terminators: readonly (readonly number[])[] = [[], [0], [0x20], [0x20, 0], [0, 0x20], [0, 0], [0x20, 0x20], [0x20, 0x20, 0]];

@@ -54,6 +54,7 @@ export interface Style {
   readonly long: MetaStyle | null;
 }
 
+/** The magic and version that are in use: of POSIX, of old GNU, and none at all. */
 export const magics = {
   ustar: Buffer.from('ustar\x0000', 'latin1'),
   gnu: Buffer.from('ustar  \0', 'latin1'),

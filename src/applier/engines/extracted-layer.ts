@@ -19,6 +19,7 @@ export interface ProvenLayers {
   put(meta: LayerMeta): Promise<void>;
 }
 
+/** Where an engine keeps one layer, and what is known of its layers already. */
 export interface ExtractedLayerOptions {
   /** Absolute path of the directory that holds the layer's files and nothing else. */
   readonly directory: string;

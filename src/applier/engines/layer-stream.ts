@@ -18,6 +18,7 @@ export class Pieces {
     return this.#putBytes;
   }
 
+  /** Takes bytes; when it settles they may be reused. */
   async put(bytes: Buffer): Promise<void> {
     for (let done = 0; done < bytes.length;) {
       const count = bytes.copy(this.#buffer, this.#filled, done);

@@ -6,7 +6,7 @@ import { noCounters } from '../store/file-sink.js';
 import type { StageCounters } from '../store/types.js';
 import type { LayerStream } from './layer-stream.js';
 import { ScratchContents } from './scratch-contents.js';
-import type { HeldBasis } from './types.js';
+import type { HeldBasis, LayerSink } from './types.js';
 
 /** A layer that is being sent. */
 export interface StreamedLayer {
@@ -16,7 +16,7 @@ export interface StreamedLayer {
 }
 
 /** What sinks have in common that send each layer away as a stream: only what a delta may still refer to is kept. */
-export abstract class StreamedContents<L extends StreamedLayer> {
+export abstract class StreamedContents<L extends StreamedLayer> implements Pick<LayerSink, 'counters' | 'useBasis' | 'planned' | 'copyEntry' | 'writeEntry' | 'endEntry' | 'openContent'> {
   protected readonly scratch: ScratchContents;
   protected readonly tally = noCounters();
   /** The layer that is being sent; null between layers. */

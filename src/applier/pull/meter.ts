@@ -30,6 +30,7 @@ export class Meter {
     this.#other = Math.max(0, this.received() - this.#counted);
   }
 
+  /** Received bytes that had been received before. */
   get refetchedBytes(): number {
     return this.#refetched;
   }
@@ -123,14 +124,17 @@ export class WorkTimer {
   #workMs = 0;
   #resumedMs: number | null = null;
 
+  /** What was measured up to the last `stop`. */
   get workMs(): number {
     return this.#workMs;
   }
 
+  /** Begins to measure, or goes on. */
   start(): void {
     this.#resumedMs = performance.now();
   }
 
+  /** Stands still. Idempotent. */
   stop(): void {
     if (this.#resumedMs !== null) this.#workMs += performance.now() - this.#resumedMs;
     this.#resumedMs = null;

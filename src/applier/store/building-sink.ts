@@ -1,8 +1,9 @@
 import { storageError } from '../../atomic/index.js';
 import { isWhittleError, systemErrorCode, WhittleError } from '../../core/errors.js';
 import type { BasisContent } from '../../delta/basis.js';
-import type { ContentOrigin } from '../../delta/sink.js';
+import type { ContentOrigin, TargetSink } from '../../delta/sink.js';
 import type { LayerMeta } from '../../tar/index.js';
+import type { LayerSink } from '../engines/types.js';
 import { noCounters } from './file-sink.js';
 import type { LayerBuilder } from './layer-builder.js';
 import type { StageCounters } from './types.js';
@@ -12,7 +13,7 @@ import type { StageCounters } from './types.js';
  * what comes to a builder, and turns every failure of the disk into one that says what was being done. What is on
  * disk after each call is the builder's promise.
  */
-export abstract class BuildingSink {
+export abstract class BuildingSink implements TargetSink, Pick<LayerSink, 'counters' | 'writeLayerTar'> {
   protected readonly counted = noCounters();
   /** The disk has failed; what it acknowledged before may not be there. */
   protected failed = false;

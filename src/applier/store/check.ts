@@ -32,6 +32,7 @@ class Findings implements LayerFindings {
   }
 }
 
+/** How a layer is checked. */
 export interface CheckOptions {
   readonly signal?: AbortSignal | undefined;
   /** Told how many more bytes of tar were hashed. */

@@ -9,6 +9,7 @@ import { hexName, hexOf, layout } from './layout.js';
 export class DamageMarks {
   constructor(private readonly fs: DurableFs) {}
 
+  /** Marks a layer. Idempotent; never synced. */
   async set(diffId: string): Promise<void> {
     try {
       await (await this.fs.open(markPath(diffId), 'create')).close();
@@ -17,6 +18,7 @@ export class DamageMarks {
     }
   }
 
+  /** Takes marks off. Idempotent. */
   async clear(diffIds: Iterable<string>): Promise<void> {
     for (const diffId of diffIds) {
       try {

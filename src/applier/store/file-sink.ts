@@ -5,6 +5,7 @@ import type { SparseLayout } from './sparse.js';
 /** Content up to this size goes with a batch; larger files are written as they come. */
 export const smallFileBytes = 128 * 1024;
 
+/** What a writer counts as it goes; `StageCounters` says what each figure is. */
 export interface WriterCounters {
   writtenBytes: number;
   writtenFiles: number;
@@ -27,6 +28,7 @@ export interface ContentTarget {
   readonly layout: SparseLayout | null;
 }
 
+/** Where a file's content goes, and how much of it will come. */
 export interface FileSinkOptions {
   readonly fs: DurableFs;
   readonly queue: OpQueue;
@@ -63,6 +65,7 @@ export class FileSink {
     this.#isSmall = target.layout === null && sizeBytes <= smallFileBytes;
   }
 
+  /** Takes the next bytes of the content; they may be reused when it settles. */
   async write(chunk: Buffer): Promise<void> {
     if (this.#isSmall) {
       this.#small ??= await this.options.queue.allocate(this.options.sizeBytes);
@@ -81,6 +84,7 @@ export class FileSink {
     }
   }
 
+  /** Says that all of the content came. The file has its attributes once the queue was flushed. */
   async end(): Promise<void> {
     const { queue, target, fresh } = this.options;
     if (this.#small !== null) {

@@ -10,6 +10,7 @@ import { discardStage } from './stage-directory.js';
 import type { GcReport } from './types.js';
 import { freedWith } from './usage.js';
 
+/** What `Store.gc` may be told. */
 export interface GcOptions {
   readonly stageMaxAgeMs?: number;
   readonly signal?: AbortSignal;

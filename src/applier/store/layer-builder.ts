@@ -2,7 +2,7 @@ import type { DurableFs } from '../../atomic/index.js';
 import { isWhittleError, WhittleError } from '../../core/errors.js';
 import { throwIfAborted } from '../../core/interruption.js';
 import type { BasisContent } from '../../delta/basis.js';
-import type { ContentOrigin } from '../../delta/sink.js';
+import type { ContentOrigin, TargetSink } from '../../delta/sink.js';
 import { LayerMetaBuilder, type LayerMeta, type TarHeader } from '../../tar/index.js';
 import type { LayersBasis } from './basis.js';
 import type { WriterCounters } from './file-sink.js';
@@ -45,7 +45,7 @@ interface BuiltLayer {
  * Builds the layers of one target as extracted files, from full tars or as a delta's sink. Entries of a layer come in order.
  * What it writes is as durable as the site makes it.
  */
-export class LayerBuilder {
+export class LayerBuilder implements TargetSink {
   readonly #layers = new Map<string, BuiltLayer>();
   readonly #links: LinkRule;
   #basis: LayersBasis | null = null;

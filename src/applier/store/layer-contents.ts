@@ -67,6 +67,7 @@ class Gathered {
 export abstract class LayerContents {
   protected constructor(readonly fs: DurableFs) {}
 
+  /** Its tar metadata, whole. */
   abstract get meta(): LayerMeta;
 
   /** Where the content of `entry` (which has some) is, relative to `fs`. */
@@ -174,6 +175,7 @@ export abstract class LayerContents {
     return expected !== null && expected !== undefined && hash.digest().equals(expected);
   }
 
+  /** The error for content of an entry that is not what its record says. */
   damaged(entry: number): WhittleError {
     const path = this.meta.entries.at(entry)?.header.path.toString() ?? '';
     return new WhittleError('STORE_DAMAGED', `layer ${this.meta.diffId}: content of ${JSON.stringify(path)} is not what its record says`, { data: { layers: this.meta.diffId, path } });

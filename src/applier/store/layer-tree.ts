@@ -4,6 +4,7 @@ import { filePath, type TarHeader } from '../../tar/index.js';
 import { storeLimits } from './limits.js';
 import { sparseLayout } from './sparse.js';
 
+/** What a name of a layer's tree is. A whiteout is a name that hides one of the layers below. */
 export type NodeKind = 'file' | 'directory' | 'symlink' | 'char' | 'block' | 'fifo' | 'whiteout';
 
 /** What names of the tree stand for; several names share one when the tar has hard links. */

@@ -17,6 +17,7 @@ export interface CopySource {
   readonly content?: Buffer | undefined;
 }
 
+/** Where a layer is extracted to, and how. */
 export interface LayerWriterOptions {
   readonly fs: DurableFs;
   /** The layer's directory, relative to the root; made when absent. */

@@ -18,18 +18,22 @@ export function hexOf(digest: string): string {
   return hex;
 }
 
+/** The directory of a layer. Throws IMAGE_INVALID unless the diffID is a sha256 digest. */
 export function layerPath(diffId: string): string {
   return `${layout.layers}/${hexOf(diffId)}`;
 }
 
+/** The record of an image. Throws IMAGE_INVALID unless the digest is a sha256. */
 export function imagePath(manifestDigest: string): string {
   return `${layout.images}/${hexOf(manifestDigest)}`;
 }
 
+/** The directory of the stage of an image. Throws IMAGE_INVALID unless the digest is a sha256. */
 export function stagePath(manifestDigest: string): string {
   return `${layout.stages}/${hexOf(manifestDigest)}`;
 }
 
+/** The file that is locked by whoever works in that stage. Throws IMAGE_INVALID unless the digest is a sha256. */
 export function stageLockPath(manifestDigest: string): string {
   return `${layout.locks}/stage-${hexOf(manifestDigest)}`;
 }
@@ -39,4 +43,5 @@ export function nameKey(name: string): string {
   return createHash('sha256').update(name).digest('hex');
 }
 
+/** What directories and files that are called by a digest look like; any other name there is not the store's. */
 export const hexName = /^[0-9a-f]{64}$/;

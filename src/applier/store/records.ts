@@ -85,6 +85,7 @@ export class References {
     return new SlottedRecord(this.fs, `${layout.references}/${nameKey(name)}`);
   }
 
+  /** The reference of a name; undefined when there is none that can be read. */
   async read(name: string): Promise<StoreReference | undefined> {
     const { record } = await this.#slots(name).read();
     return record === undefined ? undefined : parseReference(record.payload);
@@ -95,6 +96,7 @@ export class References {
     await this.#slots(reference.name).write(Buffer.from(JSON.stringify(reference)));
   }
 
+  /** Removes the reference of a name, durably. Idempotent. */
   async remove(name: string): Promise<void> {
     await this.#slots(name).remove();
   }

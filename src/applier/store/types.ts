@@ -107,6 +107,7 @@ export interface TargetIndex {
   readonly digest: string;
 }
 
+/** How a stage is opened. */
 export interface StageOptions {
   /** How long to wait for another holder; default 0. */
   readonly waitMs?: number;
@@ -151,6 +152,7 @@ export interface Stage extends PullStage {
   commit(options: CommitOptions): Promise<StoredImage>;
 }
 
+/** File content that a stage has dealt with: written anew, linked from the basis (or reflinked), or found. */
 export interface StageCounters {
   readonly writtenBytes: number;
   readonly writtenFiles: number;
@@ -161,15 +163,21 @@ export interface StageCounters {
   readonly keptFiles: number;
 }
 
+/** What `Stage.commit` needs to know. */
 export interface CommitOptions {
+  /** The name that shall mean the image; null: none. */
   readonly name: string | null;
+  /** What was pulled, for the record. */
   readonly source: string;
+  /** Whether every layer is read back and proven first; default true. */
   readonly verify?: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
+/** What `Store.verify` may be told. */
 export interface VerifyOptions {
+  /** Only this image; default all. */
   readonly image?: StoredImage;
   readonly signal?: AbortSignal;
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
@@ -182,6 +190,7 @@ export interface Damage {
   readonly detail: string;
 }
 
+/** What is wrong with one layer. */
 export interface LayerDamage {
   readonly diffId: string;
   /** At most `storeLimits.maxListedDamages` of them; `damageCount` is the whole number. */
@@ -191,6 +200,7 @@ export interface LayerDamage {
   readonly images: readonly string[];
 }
 
+/** What `Store.verify` found. */
 export interface VerifyReport {
   readonly imageCount: number;
   readonly layerCount: number;
@@ -200,6 +210,7 @@ export interface VerifyReport {
   readonly damagedRecords: readonly string[];
 }
 
+/** What `Store.gc` did. */
 export interface GcReport {
   readonly removedImages: readonly string[];
   readonly removedLayers: readonly string[];
@@ -210,6 +221,7 @@ export interface GcReport {
   readonly damagedRecords: readonly string[];
 }
 
+/** What opening the store found and did. */
 export interface RecoveryReport {
   /** Leftovers of interrupted operations that were removed or finished. */
   readonly removed: number;
@@ -218,12 +230,16 @@ export interface RecoveryReport {
   readonly fellBack: readonly string[];
 }
 
+/** A pull that is not committed. */
 export interface StageStatus {
   readonly manifestDigest: string;
+  /** Space that it takes on disk. */
   readonly sizeBytes: number;
+  /** Whether a process works on it now. */
   readonly active: boolean;
 }
 
+/** What `Store.status` tells. */
 export interface StoreStatus {
   readonly root: string;
   readonly privileged: boolean;
@@ -238,11 +254,13 @@ export interface StoreStatus {
   readonly mounts: readonly { readonly mountPoint: string; readonly manifestDigest: string; readonly writable: boolean }[];
 }
 
+/** How a store is opened. */
 export interface OpenStoreOptions {
   /** Makes the root when it is absent (parents too); otherwise STORE_ABSENT. */
   readonly create?: boolean;
   /** Reads only: no recovery, no locks kept. Works on a read-only filesystem. */
   readonly readOnly?: boolean;
+  /** How long to wait for another process that opens the store or commits; default `storeLockWaitMs`. */
   readonly waitMs?: number;
   /** Replaces the real filesystem (tests). */
   readonly fs?: DurableFs;

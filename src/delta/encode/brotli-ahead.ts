@@ -8,6 +8,7 @@ const mostRunning = 4;
 /** Streams that wait for the plan to come to them. */
 const mostWaiting = 64;
 
+/** Which brotli files are looked at, and by how many threads. */
 export interface BrotliAheadOptions {
   readonly target: Basis;
   /** The layers that are planned, in order. */

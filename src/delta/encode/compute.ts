@@ -13,6 +13,7 @@ import { MatchQueue } from './match-queue.js';
 import { Planner, type PatchPlan, type PlannedLayer } from './planner.js';
 import { SegmentWriter } from './segment-writer.js';
 
+/** What a delta is made from, and how. */
 export interface ComputeOptions {
   readonly basis: Basis;
   /** The target image, seen as a basis is: all its layers in manifest order. */
@@ -40,6 +41,7 @@ export interface FileReport {
   readonly sources: readonly string[];
 }
 
+/** A delta that was made; its data blob is in the file that the options named. */
 export interface ComputedDelta {
   readonly index: Buffer;
   readonly dataSizeBytes: number;

@@ -18,6 +18,7 @@ export class DataWriter {
     return new DataWriter(await open(path, 'w'), frameBytes);
   }
 
+  /** Bytes written so far. */
   get sizeBytes(): number {
     return this.#sizeBytes;
   }

@@ -25,6 +25,7 @@ export class LayerMetas {
     this.#coder = new MetaCoder(this.#used.map((layer) => layers[layer]).filter((meta) => meta !== undefined));
   }
 
+  /** The layers that are coded, as planned, in the target's order. */
   get planned(): readonly PlannedLayer[] {
     return this.#planned;
   }

@@ -37,6 +37,7 @@ const matchMemory = { perSourceByte: 5, perTargetByte: 3, tableBytes: 66 * 2 ** 
 /** Files matched before their turn comes: each may hold two scratch files open. */
 const filesAhead = 256;
 
+/** What matches are looked for in, and what that may take. */
 export interface MatchQueueOptions {
   readonly basis: Basis;
   readonly target: Basis;

@@ -3,20 +3,22 @@ import { serverAddon, type BlockIndex, type NativeContent } from '../../core/nat
 import type { LayerEntry, LayerMeta } from '../../tar/types.js';
 import type { Basis, BasisEntry } from '../basis.js';
 import type { Expansion } from '../expansion.js';
+import type { DeltaProfile } from '../index-blob.js';
+import { deltaLimits } from '../limits.js';
 import type { ContentPlan, ContentRef, LayerPlan } from '../plan.js';
 import { nativeContent } from '../segments.js';
 import { BrotliAhead, isBrotliName } from './brotli-ahead.js';
 import { ContentIndex } from './content-index.js';
 import { ExpandableFile } from './expander.js';
-import { deltaLimits } from '../limits.js';
 import { HeaderBases } from './header-bases.js';
 
+/** What is planned, and what that may take. */
 export interface PlannerOptions {
   readonly basis: Basis;
   readonly target: Basis;
   /** Indexes of the target layers to plan, ascending. */
   readonly layers: readonly number[];
-  readonly profile: 'small' | 'fast';
+  readonly profile: DeltaProfile;
   /** Memory for the index of the basis' contents. */
   readonly indexMemoryBytes: number;
   readonly threads: number;

@@ -7,6 +7,7 @@ import type { DeltaProfile, ImageDigests } from '../../delta/index.js';
  * counts between streams; `frames`: digests of frames in the index; `index`: the rest of it; `manifest`.
  */
 export const partKinds = ['literals', 'residue', 'ops', 'names', 'times', 'attributes', 'metadata', 'plan', 'expansion', 'framing', 'frames', 'index', 'manifest'] as const;
+/** One of `partKinds`. */
 export type PartKind = (typeof partKinds)[number];
 
 /** What each kind is called where people read it. */

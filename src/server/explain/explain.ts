@@ -12,6 +12,7 @@ import { whyContent, type SourceEntry } from './reasons.js';
 import { replayDelta } from './replay.js';
 import { visibleName } from './visible.js';
 
+/** Which delta is explained, and with what. */
 export interface ExplainOptions {
   readonly delta: DeltaFile;
   /** The image that the delta was made against; null: only what the file itself tells. */

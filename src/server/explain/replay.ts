@@ -7,6 +7,7 @@ import type { TargetSink } from '../../delta/sink.js';
 import type { DeltaFile } from '../delta-file.js';
 import { DeltaMeter } from './meter.js';
 
+/** Which delta is applied for its account, to what, and where. */
 export interface ReplayOptions {
   readonly delta: DeltaFile;
   /** Must hold every layer that the delta counts. */

@@ -34,6 +34,7 @@ export interface RequestEvent {
   readonly aborted: boolean;
 }
 
+/** Where to listen, and who is told. */
 export interface ListenOptions {
   readonly host: string;
   /** 0 picks a free port. */

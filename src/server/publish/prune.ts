@@ -5,6 +5,7 @@ import { tagsByDigest } from './deltas.js';
 import { publishLimits } from './limits.js';
 import { listDeltas, mapLimited, orNull, publishedBytes, readDelta, type PublishedDelta, type RemoteRepository } from './repository.js';
 
+/** What is removed, and who is told. */
 export interface PruneOptions {
   /** Says what would be removed, and removes nothing. */
   readonly dryRun: boolean;

@@ -12,6 +12,7 @@ export interface PushedBundle {
   readonly sentBytes: number;
 }
 
+/** How a delta is pushed. */
 export interface PushOptions {
   readonly signal?: AbortSignal | undefined;
   /** Bytes of the blobs that the registry has, of all. */

@@ -6,10 +6,15 @@ import type { Message } from './messages.js';
 
 /** An image's record: a name, and the descriptor that it stands for. */
 export type ImageRecord = Message<typeof messages.image>;
+/** A blob of the content store: digest, size, labels. */
 export type ContentInfo = Message<typeof messages.contentInfo>;
+/** A snapshot: its key, its parent's, its kind (`messages.snapshotKind`), its labels. */
 export type SnapshotInfo = Message<typeof messages.snapshotInfo>;
+/** What keeps content and snapshots from containerd's garbage collector. */
 export type Lease = Message<typeof messages.lease>;
+/** One mount that makes up a snapshot's tree. */
 export type Mount = Message<typeof messages.mount>;
+/** Labels of anything in containerd. */
 export type Labels = ReadonlyMap<string, string>;
 
 /** Whose images are meant, and how they are kept. */
@@ -54,6 +59,7 @@ export class ContainerdApi {
     }
   }
 
+  /** The records of all images of the namespace. */
   async images(): Promise<readonly ImageRecord[]> {
     const { images } = messages.listImagesResponse.decode(await this.#send(service('images', 'List'), messages.listImagesRequest.encode({})));
     return images;
@@ -166,6 +172,7 @@ export class ContainerdApi {
     await orUndefined(() => this.#cleanUp(service('snapshots', 'Remove'), this.#snapshotKey(key)));
   }
 
+  /** All leases of the namespace, whosever they are. */
   async leases(): Promise<readonly Lease[]> {
     return messages.listLeasesResponse.decode(await this.#send(service('leases', 'List'), messages.listLeasesRequest.encode({}))).leases;
   }

@@ -45,6 +45,7 @@ export class SnapshotRoot {
     return this.#fs;
   }
 
+  /** Whether the snapshots' place is known and open. */
   get isOpen(): boolean {
     return this.#fs !== undefined;
   }
@@ -61,6 +62,7 @@ export class SnapshotRoot {
     return paths;
   }
 
+  /** Closes what was opened. Idempotent. */
   async close(): Promise<void> {
     await this.#fs?.close();
     this.#fs = undefined;
