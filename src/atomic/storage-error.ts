@@ -29,7 +29,7 @@ export function storageError(error: unknown, what: string, data: ErrorData = {})
   if (code === undefined || system === undefined) return error;
   const path = (error as { path?: unknown }).path;
   const where = typeof path === 'string' && path !== '' ? ` (${system} at ${path})` : ` (${system})`;
-  return new WhittleError(code, `${what}: ${meanings[code] ?? ''}${where}`, { cause: error, data: { ...data, errno: system } });
+  return new WhittleError(code, `${what}: ${meanings[code] ?? ''}${where}`, { cause: error, data: { ...data, systemCode: system } });
 }
 
 /** Runs `body`; system errors of the store's filesystem come out as `storageError` makes them. */

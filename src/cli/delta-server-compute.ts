@@ -39,9 +39,12 @@ export function parseCount(text: string, flag: string, max: number): number {
   return count;
 }
 
-/** Reads `--threads`; all processors without it. Throws USAGE. */
+/** Most processors that a computation uses unless it is told how many. */
+const mostThreads = 16;
+
+/** Reads `--threads`; without it all processors, up to 16. Throws USAGE. */
 export function parseThreads(text: string | undefined): number {
-  return text === undefined ? Math.min(16, availableParallelism()) : parseCount(text, '--threads', 64);
+  return text === undefined ? Math.min(mostThreads, availableParallelism()) : parseCount(text, '--threads', 64);
 }
 
 /** `delta-server compute`: makes one delta, proves it, writes it when asked to and says what it saves. */

@@ -8,7 +8,7 @@ import type { Output } from './output.js';
 export interface SharedOptions {
   readonly profile: (fallback: string) => Option;
   readonly memory: () => Option;
-  readonly threads: () => Option;
+  readonly threads: (fallback?: string) => Option;
   readonly platform: () => Option;
   readonly sourceHelp: string;
 }
@@ -51,7 +51,7 @@ export function addRegistryCommands(program: Command, output: Output, signal: Ab
     .option('--push-image', 'push the target too, when the repository does not have it')
     .option('--force', 'publish what is there already, too, in its place')
     .option('--dry-run', 'say what would be computed and published, and do nothing')
-    .addOption(shared.profile('small')).addOption(shared.memory()).addOption(shared.threads())
+    .addOption(shared.profile('small')).addOption(shared.memory()).addOption(shared.threads('all, up to 16, shared by the jobs'))
     .option('--jobs <n>', 'computations at a time', '2')
     .addOption(shared.platform()).addOption(credsOption())
     .option('--json', 'print one JSON object').option('-q, --quiet', 'no progress').option('--debug', 'details with errors')

@@ -92,7 +92,7 @@ function makeLog(output: Output, verbose: boolean): (event: ServerEvent) => void
   return (event) => {
     if (event.event === 'request' && !verbose) return;
     if (event.event === 'error') {
-      output.json({ event: 'error', message: event.message });
+      output.json({ time: new Date().toISOString(), event: 'error', message: event.message });
       output.warn(event.message);
       return;
     }

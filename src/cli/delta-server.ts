@@ -86,10 +86,10 @@ function refuseEmptyFlags(flags: Readonly<Record<string, unknown>>): void {
 }
 
 const profileOption = (fallback: string): Option => new Option('--profile <profile>', 'small: as small as can be; fast: quicker to make').choices(['small', 'fast']).default(fallback);
-const memoryOption = (): Option => new Option('--memory <size>', 'bound of the memory that a computation takes').default('1GiB');
-const platformOption = (): Option => new Option('--platform <os/arch[/variant]>', 'which image of a multi-arch source (default: this machine\'s)');
+const memoryOption = (): Option => new Option('--memory <size>', 'bound of the memory that a computation takes, at least 64MiB').default('1GiB');
+const platformOption = (): Option => new Option('--platform <os/arch[/variant]>', 'which image of a multi-platform source (default: this machine\'s)');
 const credsOption = (): Option => new Option('--creds <user:password>', 'for docker:// sources (default: ~/.docker/config.json)');
-const threadsOption = (): Option => new Option('--threads <n>', 'processors to use for one computation (default: all)');
+const threadsOption = (fallback = 'all, up to 16'): Option => new Option('--threads <n>', `processors to use for one computation (default: ${fallback})`);
 
 function addCompute(program: Command, output: Output, signal: AbortSignal): void {
   program.command('compute')

@@ -35,9 +35,12 @@ export interface Command {
   readonly run: (context: CommandContext) => Promise<number | undefined>;
 }
 
+/** Where the store is when nobody says otherwise. */
+export const defaultRoot = '/var/lib/whittle';
+
 /** Flags of every command. */
 const commonFlags: readonly Flag[] = [
-  { name: 'root', value: 'DIR', help: 'where the store is (default: /var/lib/whittle)' },
+  { name: 'root', value: 'DIR', help: `where the store is (default: ${defaultRoot})` },
   { name: 'json', help: 'print JSON, one object a line' },
   { name: 'quiet', short: 'q', help: 'print results and errors only' },
   { name: 'debug', help: 'print stacks and causes with errors' },

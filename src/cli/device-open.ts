@@ -6,9 +6,7 @@ import { openStore } from '../applier/store/open.js';
 import type { OpenStoreOptions, Store, StoredImage } from '../applier/store/types.js';
 import { storeName } from '../applier/pull/options.js';
 import { parseReference } from '../oci/index.js';
-import type { CommandContext } from './device-command.js';
-
-const defaultRoot = '/var/lib/whittle';
+import { defaultRoot, type CommandContext } from './device-command.js';
 
 /**
  * Opens the store that the flags name, runs `work` with it, and closes it whatever happens. With `orReadOnly` a store on a

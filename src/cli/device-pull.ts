@@ -23,7 +23,7 @@ export const pullCommand: Command = {
     'With --into, or "into" in the settings file, the image lands in a container engine instead, under its name and with the same',
     'image ID, rebuilt from what that engine holds; nothing of it stays in the store here.',
     '',
-    'IMAGE is written as for docker: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]. Plain http is spoken on loopback only.',
+    'IMAGE is written as for docker: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]. Plain http is spoken on loopback only, or with --plain-http.',
   ].join('\n'),
   flags: [
     { name: 'delta', help: 'insist on asking for a delta, and warn when the layers have to be fetched' },

@@ -12,7 +12,7 @@ import { formatTable } from './output.js';
 export const imagesCommand: Command = {
   name: 'images', parameters: [], summary: 'list the images in the store, or those of an engine that a delta can start from',
   flags: [{ name: 'in', value: 'ENGINE', help: 'those of docker, containerd or podman (default: the store\'s)' }, ...engineFlags],
-  examples: ['device images', 'device images --json | jq .images[].name', 'device images --in docker'],
+  examples: ['device images', 'device images --json | jq ".images[].name"', 'device images --in docker'],
   run: (context) => withStore(context, { orReadOnly: true }, async (store) => {
     const engineName = context.get('in');
     if (engineName !== undefined) {

@@ -63,7 +63,7 @@ export function toWhittleError(error: unknown): WhittleError {
   if (isAbort(error)) return new WhittleError('INTERRUPTED', 'interrupted', { cause: error });
   const system = systemErrorCode(error);
   const message = messageOf(error);
-  if (system !== undefined) return new WhittleError(errorCodeOf(error), message, { cause: error, data: { system }, hint: systemHints[system] ?? defaultSystemHint });
+  if (system !== undefined) return new WhittleError(errorCodeOf(error), message, { cause: error, data: { systemCode: system }, hint: systemHints[system] ?? defaultSystemHint });
   return new WhittleError('INTERNAL', message, { cause: error, ...(isShortage(error) ? { hint: memoryHint } : {}) });
 }
 

@@ -298,6 +298,6 @@ async function guardDisk<T>(path: string, work: () => Promise<T>): Promise<T> {
     const code = systemErrorCode(error);
     if (isWhittleError(error) || code === undefined) throw error;
     const known = storageError(error, `writing ${path}`, { path });
-    throw isWhittleError(known) ? known : new WhittleError('STORAGE_IO', `${path}: ${code}`, { cause: error, data: { path, system: code } });
+    throw isWhittleError(known) ? known : new WhittleError('STORAGE_IO', `${path}: ${code}`, { cause: error, data: { path, systemCode: code } });
   }
 }

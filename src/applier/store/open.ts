@@ -9,9 +9,6 @@ import { References } from './records.js';
 import { DiskStore } from './store.js';
 import type { OpenStoreOptions, RecoveryReport, Store } from './types.js';
 
-/** Where the store is when nobody says otherwise. */
-export const defaultStoreRoot = '/var/lib/whittle';
-
 /** Opens the store at `root`, making it when asked, and recovers it. The caller closes it. Throws STORE_ABSENT, STORE_VERSION, STORE_BUSY, USAGE (no store can be there), STORAGE_*. */
 export async function openStore(root: string, options: OpenStoreOptions = {}): Promise<Store> {
   try {
