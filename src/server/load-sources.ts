@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { maxConfigBytes } from '../core/limits.js';
+import { maxConfigBytes, maxIndexDepth } from '../core/limits.js';
 import { isWhittleError, WhittleError } from '../core/errors.js';
 import { throwIfAborted } from '../core/interruption.js';
 import { isConfigType, isIndexType, isManifestType, isRepository, isTag, layerCompression, parseConfig, parseDigest, parseManifestOrIndex, type Descriptor, type Manifest } from '../oci/index.js';
@@ -101,8 +101,6 @@ function tagOf(entry: Descriptor): string | null {
   return tag !== undefined && isTag(tag) ? tag : null;
 }
 
-const maxIndexDepth = 4;
-
 /** Collects what hangs below a manifest or index. Of an index, platforms that are not here are left out, as the spec allows. */
 async function collect(content: ContentReader, root: Descriptor, place: PlaceBlob, what: string): Promise<Omit<SourceContent, 'repository' | 'tag'>> {
   const found = { manifests: [] as ServedManifest[], images: [] as ServedImage[], blobs: new Map<string, BlobPlace>() };
@@ -117,7 +115,7 @@ async function collect(content: ContentReader, root: Descriptor, place: PlaceBlo
       if (image !== null) found.images.push(image);
       return;
     }
-    if (depth >= maxIndexDepth) throw new WhittleError('IMAGE_INVALID', `${what}: indexes within indexes, more than ${String(maxIndexDepth)} deep`);
+    if (depth + 1 >= maxIndexDepth) throw new WhittleError('IMAGE_INVALID', `${what}: indexes within indexes, more than ${String(maxIndexDepth)} deep`);
     for (const child of parsed.manifests) {
       if (isManifestType(child.mediaType) || isIndexType(child.mediaType)) await skipMissing(() => visit(child, depth + 1));
     }
