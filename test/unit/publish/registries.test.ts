@@ -188,25 +188,27 @@ testWithTools('docker-registry')('a publisher that was asleep between reading an
   await pushMade(slow, image(4));
   // The slow one has read an empty list; it writes when all others are long done.
   const write = slow.client.transport.once.bind(slow.client.transport);
-  let slept = false;
+  let asleep = false;
+  let wake = (): void => undefined;
+  const woken = new Promise<void>((resolve) => { wake = resolve; });
   slow.client.transport.request = async (request) => slow.client.transport.retry(async () => {
-    if (!slept && request.method === 'PUT' && String(request.target).endsWith(`/manifests/${fallbackTag(image(4).manifestDigest)}`)) {
-      slept = true;
-      await sleep(1500);
+    if (!asleep && request.method === 'PUT' && String(request.target).endsWith(`/manifests/${fallbackTag(image(4).manifestDigest)}`)) {
+      asleep = true;
+      await woken;
     }
     return write(request);
   });
   const others = [madeUp(1, 4, 51), madeUp(2, 4, 52), madeUp(3, 4, 53)];
   const last = madeUp(1, 4, 54);
   const slowly = pushBundle(slow, last);
-  await sleep(300);
+  await until(() => asleep);
   for (const each of others) {
     const quick = remoteAt(registry.host, 'app');
     await pushBundle(quick, each);
     await quick.client.close();
   }
+  wake();
   await slowly;
-  expect(slept).toBe(true);
   const listed = await listReferrers(slow.client, 'app', image(4).manifestDigest);
   expect(listed.status === 'ready' ? listed.manifests.map((each) => each.digest).sort() : []).toEqual([...others, last].map((each) => each.descriptor.digest).sort());
   await slow.client.close();
