@@ -1,4 +1,3 @@
-import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -72,6 +71,8 @@ function fromAuthEntry(entry: unknown, file: string, registry: string): Credenti
 async function runHelper(name: string, registry: string, env: NodeJS.ProcessEnv): Promise<{ ok: boolean; output: string }> {
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name)) throw unreadable(`credential helper ${JSON.stringify(name.slice(0, 80))} is not a program name`);
   const program = `docker-credential-${name}`;
+  // Most devices have no helper, and no other use for this module of Node's.
+  const { execFile } = await import('node:child_process');
   return new Promise((resolve, reject) => {
     const child = execFile(program, ['get'], { timeout: helperTimeoutMs, maxBuffer: maxHelperOutputBytes, encoding: 'utf8', env }, (error, stdout) => {
       const code = systemErrorCode(error);

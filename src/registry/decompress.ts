@@ -1,7 +1,7 @@
 import { createGunzip, type Gunzip, type ZlibOptions } from 'node:zlib';
 import type { TransformOptions } from 'node:stream';
 import { once } from 'node:events';
-import zstd from 'zstd-napi/binding.js';
+import type zstd from 'zstd-napi/binding.js';
 import { maxZstdWindowLog } from '../core/limits.js';
 import { isWhittleError, WhittleError } from '../core/errors.js';
 
@@ -67,8 +67,10 @@ export async function* gunzip(source: AsyncIterable<Buffer>, what: string): Asyn
 
 /** Unpacks any number of zstd frames, with a bounded window (IMAGE_INVALID when a frame wants more). */
 export async function* unzstd(source: AsyncIterable<Buffer>, what: string): AsyncGenerator<Buffer, void, void> {
-  const context = new zstd.DCtx();
-  context.setParameter(zstd.DParameter.windowLogMax, maxZstdWindowLog);
+  // Its library takes longer to load than all the rest of what reads images, and few are packed so.
+  const { DCtx, DParameter } = (await import('zstd-napi/binding.js')).default;
+  const context = new DCtx();
+  context.setParameter(DParameter.windowLogMax, maxZstdWindowLog);
   let inFrame = false;
   let output = Buffer.allocUnsafe(pieceBytes);
   let filled = 0;
