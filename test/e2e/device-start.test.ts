@@ -1,5 +1,8 @@
 import { execFile, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, mkdtempSync, openSync, closeSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -58,6 +61,25 @@ test('code for other settings of V8, of another program, damaged or missing is p
 
 test.each([['architecture', "Object.defineProperty(process, 'arch', { value: 'arm64' });"], ['build', "Object.defineProperty(process, 'config', { value: { variables: { v8_enable_sandbox: 1 } } });"]])('V8 is never given code that a Node of another %s compiled', async (_, pretend) => {
   expect(await rejected([], pretend)).toBe('undefined');
+});
+
+test('nothing of Node is left to load when V8 is set up: what Node carries compiled is only good for the settings that it starts with', async () => {
+  const probe = join(installed, 'probe.cjs');
+  writeFileSync(probe, `
+    const v8 = require('node:v8');
+    const set = v8.setFlagsFromString;
+    let loaded;
+    v8.setFlagsFromString = (flag) => { loaded ??= new Set(process.moduleLoadList); set(flag); };
+    process.on('exit', () => { console.log('later: ' + (loaded ? process.moduleLoadList.filter((name) => name.startsWith('NativeModule') && !loaded.has(name)) : 'never set')); });`);
+  const registry = createServer((_, response) => { response.writeHead(404).end(); }).listen(0, '127.0.0.1');
+  try {
+    await once(registry, 'listening');
+    const image = `127.0.0.1:${String((registry.address() as AddressInfo).port)}/app:1`;
+    const pull = run(process.execPath, ['--require', probe, join(installed, 'bin/device.js'), 'pull', image, '--root', join(installed, 'store')]);
+    await expect(pull).rejects.toMatchObject({ stdout: 'later: \n', stderr: expect.stringContaining('answers 404') });
+  } finally {
+    registry.close();
+  }
 });
 
 test('a program that ends before its work does is no success', () => {
