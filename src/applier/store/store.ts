@@ -251,12 +251,14 @@ export class DiskStore implements Store {
   }
 
   async layerTarSizeBytes(diffId: string): Promise<number> {
-    return (await withStorageErrors('reading a layer', () => this.#wholeLayer(diffId))).meta.sizeBytes;
+    const head = await withStorageErrors('reading a layer', () => this.context.loadHead(diffId));
+    if (head === undefined) throw layerGone(diffId);
+    return head.sizeBytes;
   }
 
   async #wholeLayer(diffId: string): Promise<Layer> {
     const layer = await this.context.loadLayer(diffId);
-    if (layer === undefined) throw new WhittleError('STORE_DAMAGED', `layer ${diffId} is not in the store, or its metadata is damaged`, { data: { layers: diffId } });
+    if (layer === undefined) throw layerGone(diffId);
     return layer;
   }
 
@@ -279,4 +281,8 @@ export class DiskStore implements Store {
 
 function withNames(image: ImageRecord, references: readonly StoreReference[]): StoredImage {
   return { ...image, names: references.filter((reference) => reference.current === image.manifestDigest).map((reference) => reference.name) };
+}
+
+function layerGone(diffId: string): WhittleError {
+  return new WhittleError('STORE_DAMAGED', `layer ${diffId} is not in the store, or its metadata is damaged`, { data: { layers: diffId } });
 }
