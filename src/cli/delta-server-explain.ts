@@ -82,7 +82,7 @@ function filesTable(account: DeltaAccount, top: number): string {
     const all = sizes.reduce((total, parts) => total + sumParts(parts), 0);
     return [...label, bytes(all), share(all, account.deltaBytes), bytes(sum(['literals'])), bytes(sum(['residue'])), bytes(sum(['ops'])), bytes(sum(metadataKinds)), size];
   };
-  const rows = shown.flatMap(({ layer, file }) => [[...row([file.path, String(layer)], [file.parts], formatExact(file.sizeBytes)), sourceOf(file)]]);
+  const rows = shown.flatMap(({ layer, file }) => [[...row([shortPath(file.path), String(layer)], [file.parts], formatExact(file.sizeBytes)), sourceOf(file)]]);
   if (rest.length > 0) {
     const size = rest.reduce((sum, { file }) => sum + file.sizeBytes, 0);
     rows.push([...row([`${formatExact(rest.length)} more`, ''], rest.map(({ file }) => file.parts), formatExact(size)), '']);
@@ -90,9 +90,19 @@ function filesTable(account: DeltaAccount, top: number): string {
   return formatTable([['file', 'layer', 'bytes', 'share', 'new', 'differences', 'copies', 'metadata', 'file size', 'from'], ...rows], { header: true });
 }
 
+const longestPath = 80;
+const keptStart = 20;
+
+/** One path of a thousand characters would push the numbers of every line off the screen: of a long one its beginning and end. */
+function shortPath(path: string): string {
+  const letters = [...path];
+  if (letters.length <= longestPath) return path;
+  return `${letters.slice(0, keptStart).join('')}…${letters.slice(keptStart + 1 - longestPath).join('')}`;
+}
+
 function sourceOf(file: FileAccount): string {
   const from = file.sources.map((source) => source.path).filter((path) => path !== file.path);
-  return from.length === 0 ? file.why : `${file.why}: ${from.slice(0, 2).join(', ')}${from.length > 2 ? ' …' : ''}`;
+  return from.length === 0 ? file.why : `${file.why}: ${from.slice(0, 2).map(shortPath).join(', ')}${from.length > 2 ? ' …' : ''}`;
 }
 
 function bytes(sizeBytes: number): string {

@@ -53,6 +53,17 @@ function expectExactSums(told: DeltaAccount): void {
 }
 
 describe('delta-server explain', () => {
+  test('one long path does not push the numbers of all lines off the screen; --json has it whole', async () => {
+    const path = `opt/${'node_modules/a-package/'.repeat(12)}index.js`;
+    for (const tag of ['long1', 'long2']) await makeImage(join(folder, 'app'), tag, [[{ path, content: `a text of ${tag}, `.repeat(400) }]]);
+    const delta = join(folder, 'long.delta');
+    await runOk([...program('delta-server'), 'compute', source('long1'), source('long2'), '-o', delta, '--quiet']);
+    const { stdout } = await runOk(explain(delta, '--basis', source('long1')));
+    expect(stdout).toMatch(/^opt\/node_modules\/a-p….*a-package\/index\.js +0 /m);
+    expect(Math.max(...stdout.split('\n').map((line) => line.length))).toBeLessThan(180);
+    expect((await account('long.delta', '--basis', source('long1'))).layers[0]?.files?.map((file) => file.path)).toEqual([path]);
+  });
+
   test('with the basis: every entry is named, says where it comes from and why, and all sums are exact', async () => {
     const told = await account('a.delta', '--basis', source('1'));
     expectExactSums(told);
