@@ -140,8 +140,7 @@ class FallbackUpdate {
   }
 
   async #write(wanted: readonly Descriptor[]): Promise<void> {
-    const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: wanted }));
-    await pushManifest(this.client, this.repository, this.#tag, mediaTypes.ociIndex, bytes, this.options);
+    await pushManifest(this.client, this.repository, this.#tag, mediaTypes.ociIndex, indexOf(wanted), this.options);
   }
 }
 
@@ -150,7 +149,11 @@ function sameDigests(a: readonly Descriptor[], b: readonly Descriptor[]): boolea
   return digests.size === b.length && b.every((each) => digests.has(each.digest));
 }
 
-/** The bytes of an index without entries, which is what an emptied fallback tag holds. */
+function indexOf(manifests: readonly Descriptor[]): Buffer {
+  return Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests }));
+}
+
+/** The digest of an index without entries, which is what an emptied fallback tag holds. */
 export function emptyFallbackDigest(): string {
-  return sha256Digest(Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: [] })));
+  return sha256Digest(indexOf([]));
 }

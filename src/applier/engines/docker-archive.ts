@@ -1,7 +1,7 @@
 import { isWhittleError, WhittleError } from '../../core/errors.js';
 import { fileHeader, memberPadding, smallFile } from '../../registry/archive.js';
 import { LayerMetaBuilder, type LayerMeta } from '../../tar/index.js';
-import { requireDiffId, type Target } from '../store/target.js';
+import { diffIdAt, requireDiffId, type Target } from '../store/target.js';
 import type { CommitOptions } from '../store/types.js';
 import { hexOf } from '../store/layout.js';
 import type { ProvenLayers } from './extracted-layer.js';
@@ -76,9 +76,7 @@ export class ArchiveSink extends StreamedContents<StreamedLayer> implements Laye
   }
 
   #diffId(layer: number): string {
-    const diffId = this.options.target.diffIds[layer];
-    if (diffId === undefined) throw new WhittleError('INTERNAL', `the target has no layer ${String(layer)}`);
-    return diffId;
+    return diffIdAt(this.options.target.diffIds, layer);
   }
 
   /** A layer that was not finished tears the archive: it begins again, without what was sent. */
@@ -125,7 +123,7 @@ export class ArchiveSink extends StreamedContents<StreamedLayer> implements Laye
   async endLayer(layer: number, meta: LayerMeta): Promise<void> {
     const { stream } = this.current(layer);
     const diffId = this.#diffId(layer);
-    if (meta.diffId !== diffId) throw new WhittleError('LAYER_MISMATCH', `a layer came out as ${meta.diffId}, the image config declares ${diffId}`);
+    requireDiffId(meta.diffId, diffId);
     if (stream !== null) {
       await stream.end();
       await this.#endMember(diffId, meta.sizeBytes);

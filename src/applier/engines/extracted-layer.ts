@@ -158,7 +158,7 @@ async function openDirectory(directory: string, diffId: string): Promise<Durable
   try {
     return await LinuxFs.open(directory);
   } catch (error) {
-    if (isSystemError(error, 'ENOENT', 'ENOTDIR', 'EIO', 'EUCLEAN')) throw unusable(diffId, `the engine has its files no more (${directory})`, error);
+    if (isSystemError(error, 'ENOENT', 'ENOTDIR', 'EIO', 'EUCLEAN')) throw unusable(diffId, `the engine no longer has its files (${directory})`, error);
     throw storageError(error, `opening ${directory}`);
   }
 }

@@ -11,7 +11,7 @@ import type { LayerTree } from './layer-tree.js';
 import { LayerWriter } from './layer-writer.js';
 import { LinkRule, type CopyOrigin } from './link-rule.js';
 import { sparseLayout } from './sparse.js';
-import { requireDiffId } from './target.js';
+import { diffIdAt, requireDiffId } from './target.js';
 
 /** Where a target's layers are built, and what of them is there already. Layers are known by their diffIDs. */
 export interface BuildingSite {
@@ -67,9 +67,7 @@ export class LayerBuilder implements TargetSink {
 
   /** The diffID of the layer at `layer` of the target's manifest. */
   diffId(layer: number): string {
-    const diffId = this.diffIds[layer];
-    if (diffId === undefined) throw new WhittleError('INTERNAL', `the target has no layer ${String(layer)}`);
-    return diffId;
+    return diffIdAt(this.diffIds, layer);
   }
 
   /** A layer in full, as its tar comes. Throws TAR_CORRUPT, TAR_UNSAFE, LIMIT_EXCEEDED, LAYER_MISMATCH. */
@@ -220,7 +218,7 @@ export class LayerBuilder implements TargetSink {
   async endLayer(layer: number, meta: LayerMeta): Promise<void> {
     const diffId = this.diffId(layer);
     const built = this.#layer(layer);
-    if (meta.diffId !== diffId) throw new WhittleError('LAYER_MISMATCH', `a layer came out as ${meta.diffId}, the image config declares ${diffId}`);
+    requireDiffId(meta.diffId, diffId);
     if (built.writer === null) return;
     await this.#reach(built, meta.entries.length - 1);
     await built.writer.finish(meta);

@@ -27,6 +27,13 @@ export function parseTarget(image: TargetImage): Target {
   return { ...image, manifestDigest: sha256Digest(image.manifest), configDigest, diffIds };
 }
 
+/** The diffID of the layer at `layer` of a target's manifest. Throws INTERNAL when there is none. */
+export function diffIdAt(diffIds: readonly string[], layer: number): string {
+  const diffId = diffIds[layer];
+  if (diffId === undefined) throw new WhittleError('INTERNAL', `the target has no layer ${String(layer)}`);
+  return diffId;
+}
+
 /** Throws LAYER_MISMATCH when a layer came out with another diffID than the image's config declares for it. */
 export function requireDiffId(found: string, expected: string | undefined): void {
   if (found !== expected) throw new WhittleError('LAYER_MISMATCH', `a layer has the diffID ${found}, the image config declares ${String(expected)}`, { data: { found, expected } });

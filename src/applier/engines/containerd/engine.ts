@@ -105,7 +105,7 @@ export class ContainerdEngine implements Engine {
   async #directories(lease: string, view: string, chain: readonly string[]): Promise<string[]> {
     const top = chain.at(-1);
     if (top === undefined) return [];
-    if (!(await this.isCommitted(top))) throw new WhittleError('BASIS_DAMAGED', `containerd has the snapshot ${top} no more`, { data: { chainId: top } });
+    if (!(await this.isCommitted(top))) throw new WhittleError('BASIS_DAMAGED', `containerd no longer has the snapshot ${top}`, { data: { chainId: top } });
     const { parents } = layerDirectories(await this.#view(lease, view, top));
     if (parents.length !== chain.length) throw new WhittleError('ENGINE_UNSUPPORTED', `containerd's snapshotter shows ${parents.length} directories for ${chain.length} layers`);
     return this.trees.relative([...parents].reverse());
@@ -136,7 +136,7 @@ export class ContainerdEngine implements Engine {
   /** A layer's metadata, from its blob. */
   async #scan(diffId: string, blob: Descriptor | undefined): Promise<LayerMeta> {
     if (blob === undefined || (await this.api.contentInfo(blob.digest)) === undefined) {
-      throw new WhittleError('BASIS_DAMAGED', `containerd has the blob of layer ${diffId} no more, and nobody else knows its tar`, { data: { layers: diffId } });
+      throw new WhittleError('BASIS_DAMAGED', `containerd no longer has the blob of layer ${diffId}, and nobody else knows its tar`, { data: { layers: diffId } });
     }
     const what = `containerd's blob ${blob.digest}`;
     const builder = new LayerMetaBuilder();

@@ -42,7 +42,7 @@ export class DockerLayers {
     const diffId = diffIds[layer] ?? '';
     const chainId = chainIds(diffIds)[layer] ?? '';
     const cacheId = await this.#cacheId(chainId, diffId);
-    if (cacheId === undefined) throw new WhittleError('BASIS_DAMAGED', `docker has layer ${diffId} no more`, { data: { layers: diffId } });
+    if (cacheId === undefined) throw new WhittleError('BASIS_DAMAGED', `docker no longer has layer ${diffId}`, { data: { layers: diffId } });
     return openExtractedLayer({
       directory: join(this.root, driver, cacheId, 'diff'), diffId, known, signal,
       tarSplit: () => createReadStream(join(this.#record(chainId), 'tar-split.json.gz')) as AsyncIterable<Buffer>,

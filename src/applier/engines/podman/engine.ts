@@ -60,7 +60,7 @@ export class PodmanEngine implements Engine {
     const view = await this.stored.view();
     const listed = view.images.find(({ id }) => `sha256:${id}` === image.configDigest);
     const stored = listed === undefined ? undefined : await this.stored.image(view, listed);
-    if (stored === undefined) throw new WhittleError('BASIS_DAMAGED', `podman has the image ${image.configDigest} no more, or not whole`, { data: { layers: image.diffIds.join(',') } });
+    if (stored === undefined) throw new WhittleError('BASIS_DAMAGED', `podman no longer has the image ${image.configDigest}, or not whole`, { data: { layers: image.diffIds.join(',') } });
     return extractedBasis(image, options.layers ?? new Set(stored.diffIds), async (diffId) => {
       const layer = stored.layers.find((each) => each.diffId === diffId);
       if (layer === undefined) throw new WhittleError('BASIS_DAMAGED', `the image ${image.configDigest} has no layer ${diffId}`, { data: { layers: diffId } });

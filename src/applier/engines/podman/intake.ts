@@ -4,7 +4,7 @@ import type { DurableFs } from '../../../atomic/index.js';
 import { isWhittleError, WhittleError } from '../../../core/errors.js';
 import type { LayerMeta } from '../../../tar/index.js';
 import { staleStageMs } from '../../store/limits.js';
-import type { Target } from '../../store/target.js';
+import { diffIdAt, type Target } from '../../store/target.js';
 import type { ProvenLayers } from '../extracted-layer.js';
 import type { BeginOptions } from '../types.js';
 import type { PodmanCommand } from './command.js';
@@ -128,9 +128,7 @@ export class PodmanIntake {
   }
 
   #diffId(layer: number): string {
-    const diffId = this.target.diffIds[layer];
-    if (diffId === undefined) throw new WhittleError('INTERNAL', `the target has no layer ${String(layer)}`);
-    return diffId;
+    return diffIdAt(this.target.diffIds, layer);
   }
 
   async #isWhole(layer: StoredLayer): Promise<boolean> {
@@ -205,7 +203,7 @@ export class PodmanIntake {
   async #requireAll(): Promise<void> {
     const present = new Set([...(await this.storage.view()).layers.values()].map(({ diffId }) => diffId));
     const gone = [...new Set(this.target.diffIds)].filter((diffId) => !present.has(diffId));
-    if (gone.length > 0) throw new WhittleError('STORE_DAMAGED', `podman has ${gone.join(', ')} no more: somebody removed images`, { data: { layers: gone.join(',') } });
+    if (gone.length > 0) throw new WhittleError('STORE_DAMAGED', `podman no longer has ${gone.join(', ')}: somebody removed images`, { data: { layers: gone.join(',') } });
   }
 
   async #name(id: string, name: string | null): Promise<void> {
