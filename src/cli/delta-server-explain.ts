@@ -95,7 +95,7 @@ const keptStart = 20;
 
 /** One path of a thousand characters would push the numbers of every line off the screen: of a long one its beginning and end. */
 function shortPath(path: string): string {
-  const letters = [...path];
+  const letters = Array.from(path);
   if (letters.length <= longestPath) return path;
   return `${letters.slice(0, keptStart).join('')}…${letters.slice(keptStart + 1 - longestPath).join('')}`;
 }
