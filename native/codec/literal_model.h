@@ -9,6 +9,7 @@
 
 #include "codec/byte_guess.h"
 #include "codec/code_ranges.h"
+#include "codec/expected_byte.h"
 #include "codec/match_model.h"
 #include "codec/mixing.h"
 #include "codec/range_coder.h"
@@ -22,7 +23,7 @@ class LiteralModel {
  public:
   LiteralModel()
       : table_(Profile::kOrderBits + 3),
-        mixer_(8 * 16 * kVariants, kInputs, 16384 * 5 / 16),
+        mixer_(kTextSets + 4 * 256, kInputs, 16384 * 5 / 16),
         refiner_(kRefined * 256),
         match_(Profile::kHistoryBits, Profile::kHeadBits, Profile::kSparse) {
     for (AdaptiveBit& bit : hits_) bit = AdaptiveBit(49152, 1);
@@ -116,8 +117,10 @@ class LiteralModel {
   static constexpr size_t kInputs = kOrders + (Profile::kNeighbours ? 3 : 1);
   /** Whether the word so far is in a context. */
   static constexpr bool kWords = kOrders > 4;
-  /** The mixer's sets of weights: text and pyc, other bytes and those of words, those of x86 code. */
-  static constexpr size_t kX86Variant = 2 + 5 * 16, kVariants = kX86Variant + X86Code::kPlaces, kRefined = 7;
+  /** The mixer's sets of weights: pyc (text has its own), other bytes and those of words, those of x86 code. */
+  static constexpr size_t kTextVariant = 1, kX86Variant = 2 + 5 * 16, kVariants = kX86Variant + X86Code::kPlaces, kRefined = 7;
+  /** From here on those of text, which the bits of a byte tell apart better than what comes before it. */
+  static constexpr size_t kTextSets = 8 * 16 * kVariants;
   /** For the byte that seems likeliest: tables of bytes, and of histories of whether they were right. */
   static constexpr size_t kHitMaps = Profile::kHitMaps;
   static constexpr int kLongGuessBits = Profile::kLongGuessBits, kHitBits = Profile::kHitBits;
@@ -336,30 +339,10 @@ class LiteralModel {
    */
   size_t Variant(const uint8_t* byte, uint64_t position) const {
     if (is_x86_) return kX86Variant + x86_.place();
-    if (width_ == 1) return IsText() ? kind_ == kText : 2 + (byte[-1] >> 4);
+    if (width_ == 1) return kind_ == kText ? kTextVariant : kind_ == kPyc ? 0 : 2 + (byte[-1] >> 4);
     const size_t phase = static_cast<size_t>(position & (width_ - 1));
     return 18 + phase * 16 + (phase == 0 ? 0 : *(byte - phase) >> (width_ == 4 ? 1 : 4) & 15);
   }
-
-  /** A prediction of the next bit from an expected byte, as long as the bits so far agree with it. */
-  struct Guess {
-    AdaptiveBit* state;
-    uint32_t expected;
-    bool agrees;
-    Guess(AdaptiveBit* trust, uint32_t byte, bool is_possible, uint32_t node, int base)
-        : state(trust), expected(byte), agrees(is_possible && (byte | 256) >> (base + 4) == node) {}
-    int Bit(int place) const { return static_cast<int>(expected >> place) & 1; }
-    int16_t Input(int place) const {
-      if (!agrees) return 0;
-      const int stretched = Stretch(state->probability());
-      return static_cast<int16_t>(Bit(place) ? stretched : -stretched);
-    }
-    void Update(int place, int bit) {
-      if (!agrees) return;
-      agrees = bit == Bit(place);
-      state->Update(agrees, 250);
-    }
-  };
 
   /** Codes four bits; `node` is 1 and the bits of the byte before them. Returns the node after. */
   template <class Coder>
@@ -369,9 +352,9 @@ class LiteralModel {
     const int base = node == 1 ? 4 : 0;
     const bool excludes = excluded_ != kNone;
     // What is known to be wrong is no expectation.
-    Guess forward(&forward_trust_[Trust(forward_hits_)], forward_, Profile::kNeighbours && forward_ != excluded_, node, base);
-    Guess backward(&backward_trust_[Trust(backward_hits_)], backward_, Profile::kNeighbours && backward_ != excluded_, node, base);
-    Guess match(excludes ? &match_trust_[kExcludedTrust + static_cast<size_t>(base)] : &match_trust_[MatchGrade()],
+    ExpectedByte forward(&forward_trust_[Trust(forward_hits_)], forward_, Profile::kNeighbours && forward_ != excluded_, node, base);
+    ExpectedByte backward(&backward_trust_[Trust(backward_hits_)], backward_, Profile::kNeighbours && backward_ != excluded_, node, base);
+    ExpectedByte match(excludes ? &match_trust_[kExcludedTrust + static_cast<size_t>(base)] : &match_trust_[MatchGrade()],
                 excludes ? excluded_ : match_.expected(), excludes || match_.expects(), node, base);
     const size_t grade = excludes ? 3 : match_.length() == 0 ? 1 : match_.length() < 16 ? 2 : 3;
     AdaptiveBit* const match_state = match.state;
@@ -390,8 +373,9 @@ class LiteralModel {
         inputs.values[kOrders] = forward.Input(base + place);
         inputs.values[kOrders + 1] = backward.Input(base + place);
       }
-      const size_t selected = (match.agrees ? grade : 0) * 4 + forward.agrees * 2 + backward.agrees;
-      Mixer::Inputs& weights = weights_of_variant[selected * 8 + static_cast<size_t>(base + place)];
+      const size_t matching = match.agrees ? grade : 0;
+      const size_t selected = (matching * 4 + forward.agrees * 2 + backward.agrees) * 8 + static_cast<size_t>(base + place);
+      Mixer::Inputs& weights = variant == kTextVariant ? mixer_.Weights(kTextSets + matching * 256 + node) : weights_of_variant[selected];
       const int mixed = Mixer::Mix(inputs, weights);
       uint16_t* nearest;
       const uint32_t refined = refiner_.Refine(mixed, refined_from + node, nearest);
