@@ -7,6 +7,7 @@ import { entryHeaderBytes, entryPadding, trailerBytes, type PackedEntries } from
 import type { LayerEntry, LayerMeta } from '../tar/types.js';
 import type { Basis, BasisBytes, BasisContent } from './basis.js';
 import { BitDecoder, type BitPort } from './bits.js';
+import { checksumListBytes } from './checksum-list.js';
 import { chunksOf } from './content-chunks.js';
 import { CopiesAhead } from './copies-ahead.js';
 import { DataReader } from './data-reader.js';
@@ -16,6 +17,7 @@ import type { DeltaIndex } from './index-blob.js';
 import { deltaLimits } from './limits.js';
 import { MetaCoder, type CodedLayer } from './meta-coder.js';
 import type { ContentPlan, ContentRef, LayerPlan } from './plan.js';
+import { RebuiltChecksums } from './rebuilt-checksums.js';
 import { SegmentDecoder, type SegmentCodec } from './segments.js';
 import type { TargetSink } from './sink.js';
 
@@ -53,6 +55,7 @@ interface TargetEntry {
   readonly record: LayerEntry;
   readonly hash: Hash;
   readonly ahead: CopiesAhead;
+  readonly checksums: RebuiltChecksums;
 }
 
 type PatchPlan = Extract<ContentPlan, { kind: 'patch' }>;
@@ -130,13 +133,14 @@ class Applier {
   async #contents(layer: number, plan: CodedLayer, hash: Hash): Promise<void> {
     const { entries } = plan;
     const ahead = this.#copiesAhead(plan, entries);
+    const checksums = new RebuiltChecksums(plan);
     try {
       for (let entry = 0; entry < plan.content.length; entry++) {
         const content = plan.content[entry];
         const record = entries.at(entry);
         if (content === undefined || record === undefined) break;
         hash.update(fromDelta(() => entryHeaderBytes(record)));
-        if (content.kind !== 'none') entries.setDigest(entry, await this.#content({ layer, entry, record, hash, ahead }, content));
+        if (content.kind !== 'none') entries.setDigest(entry, await this.#content({ layer, entry, record, hash, ahead, checksums }, content));
         const padding = entryPadding(record);
         if (padding.length > 0) hash.update(padding);
         if (this.#isTurn()) await this.#turn();
@@ -215,28 +219,47 @@ class Applier {
     }
   }
 
-  async #patched({ layer, entry, record, hash }: TargetEntry, { sources: refs, expansion }: PatchPlan): Promise<Buffer> {
+  async #patched({ layer, entry, record, hash, checksums }: TargetEntry, plan: PatchPlan): Promise<Buffer> {
     this.options.observer?.entry?.(layer, entry);
-    if (collapseBytes(expansion) > this.#segments.budgetBytes) throw new WhittleError('DELTA_CORRUPT', 'a brotli stream takes more memory than the delta declares');
-    const sources: BasisContent[] = [];
     const own = createHash('sha256');
+    const md5 = checksums.wantsMd5(entry) ? createHash('md5') : null;
     const give = async (chunk: Buffer): Promise<void> => {
       hash.update(chunk);
       own.update(chunk);
+      md5?.update(chunk);
       await this.options.sink.writeEntry(layer, entry, chunk);
       if (this.#isTurn()) await this.#turn();
     };
-    const collapser = new Collapser(expansion?.deflated ?? [], give);
+    const collapser = new Collapser(plan.expansion?.deflated ?? [], give);
+    const sources: BasisContent[] = [];
     try {
-      for (const ref of refs) sources.push(await this.#open(ref));
-      if (expansion !== null && expansion.inflated.length > 0) sources.push(await inflatedContent(expansion.inflated, sources, this.options.scratchDir ?? tmpdir()));
-      await this.#segments.file(sources, expandedSize(record.header.sizeBytes, expansion), (chunk) => collapser.push(chunk));
+      await this.#openSources({ entry, checksums }, plan, sources);
+      await this.#segments.file(sources, expandedSize(record.header.sizeBytes, plan.expansion), (chunk) => collapser.push(chunk));
     } finally {
       for (const source of sources) await source.close();
     }
+    if (md5 !== null) checksums.setMd5(entry, md5.digest());
     const digest = own.digest();
     await this.options.sink.endEntry(layer, entry, digest);
     return digest;
+  }
+
+  /** Opens what a file is made from, into `sources`, which the caller closes, after an error too. */
+  async #openSources({ entry, checksums }: Pick<TargetEntry, 'entry' | 'checksums'>, plan: PatchPlan, sources: BasisContent[]): Promise<void> {
+    const { expansion, checksums: list } = plan;
+    this.#requireMemory(collapseBytes(expansion));
+    const scratchDir = this.options.scratchDir ?? tmpdir();
+    for (const ref of plan.sources) sources.push(await this.#open(ref));
+    if (expansion !== null && expansion.inflated.length > 0) sources.push(await inflatedContent(expansion.inflated, sources, scratchDir));
+    const [first] = sources;
+    if (list === null || first === undefined) return;
+    this.#requireMemory(checksumListBytes(first.sizeBytes));
+    sources[0] = await checksums.updated(entry, list, first, scratchDir);
+    await first.close();
+  }
+
+  #requireMemory(bytes: number): void {
+    if (bytes > this.#segments.budgetBytes) throw new WhittleError('DELTA_CORRUPT', 'making a file takes more memory than the delta declares');
   }
 
   #origin(ref: ContentRef): ContentRef {

@@ -15,3 +15,14 @@ export function* chunksOf(content: BasisContent, buffer: Buffer, tooShort: () =>
     }
   }
 }
+
+/** The first `sizeBytes` of a content (default: all of it), or what there is. Throws what `tooShort` makes, as `chunksOf` does. */
+export function firstOf(content: BasisContent, tooShort: () => Error, sizeBytes = content.sizeBytes): Buffer {
+  const out = Buffer.allocUnsafeSlow(Math.min(sizeBytes, content.sizeBytes));
+  let at = 0;
+  for (const chunk of chunksOf(content, Buffer.allocUnsafeSlow(Math.min(out.length, 64 * 1024)), tooShort)) {
+    at += chunk.copy(out, at);
+    if (at === out.length) break;
+  }
+  return out;
+}

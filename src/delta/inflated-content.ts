@@ -53,6 +53,18 @@ export async function inflatedContent(ranges: readonly InflatedRange[], sources:
   return wholeFile(file, ranges.reduce((sum, range) => sum + range.sizeBytes, 0));
 }
 
+/** `bytes` as content in a scratch file in `directory`, which goes with `close()`. */
+export async function scratchContent(bytes: Buffer, directory: string): Promise<BasisContent> {
+  const file = await scratchFile(directory);
+  try {
+    await file.writeFile(bytes);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+  return wholeFile(file, bytes.length);
+}
+
 /** All of a file as content; `close()` closes the file. */
 export function wholeFile(file: FileHandle, sizeBytes: number): BasisContent {
   return { fd: file.fd, extents: [{ offset: 0, lengthBytes: sizeBytes }], sizeBytes, close: () => file.close() };

@@ -3,6 +3,7 @@ import { derivePaxValue, PackedEntries } from '../tar/index.js';
 import type { LayerEntry, LayerMeta, PaxRecord, TarHeader } from '../tar/types.js';
 import type { BitPort } from './bits.js';
 import { EntryCatalog } from './catalog.js';
+import { checksumListKinds, type ChecksumList } from './checksum-list.js';
 import { ExpansionCoder } from './expansion-coder.js';
 import { deltaLimits } from './limits.js';
 import { MetaModels, nameFields, numberFields, type NameField, type NumberField } from './meta-models.js';
@@ -275,13 +276,21 @@ export class MetaCoder {
       if (sizeBytes <= 0 || !Number.isSafeInteger(sizeBytes)) fail('a patched file has no size');
       port.enter?.('expansion');
       const expansion = this.#expansions.code(port, wanted?.expansion ?? null, sizeBytes, sources.map((ref) => this.#record(ref).header.sizeBytes));
-      return { content: { kind: 'patch', sources, expansion }, sizeBytes, digest: input?.record.digest ?? null };
+      const checksums = expansion === null && sources.length > 0 ? this.#checksums(port, wanted?.checksums ?? null, expected) : null;
+      return { content: { kind: 'patch', sources, expansion, checksums }, sizeBytes, digest: input?.record.digest ?? null };
     }
     const wanted = input?.content.kind === 'copy' ? input.content.origin : undefined;
     const origin = how === contentHow.same ? this.#basisRef(base) : how === contentHow.basis || how === contentHow.target ? this.#ref(port, how === contentHow.basis, wanted, base) : fail('unknown way to code content');
     const record = this.#record(origin);
     if (record.header.sizeBytes === 0 && how === contentHow.same) return { content: noContent, sizeBytes: 0, digest: null };
     return { content: { kind: 'copy', origin }, sizeBytes: record.header.sizeBytes, digest: record.digest };
+  }
+
+  #checksums(port: BitPort, wanted: ChecksumList | null, sourceBytes: number): ChecksumList | null {
+    const number = this.#models.checksumList.code(port, wanted === null ? 0 : checksumListKinds.indexOf(wanted.kind) + 1);
+    const kind = checksumListKinds[number - 1];
+    if (kind === undefined) return null;
+    return sourceBytes <= deltaLimits.checksumListBytes ? { kind } : fail('a list of checksums is too large');
   }
 
   #chooseContent(input: EntryInput, base: number): number {

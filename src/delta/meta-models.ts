@@ -68,6 +68,8 @@ export class MetaModels {
   readonly sourcesSame = new Flag();
   readonly sourceFrom = new Flag(2);
   readonly expanded = new Flag();
+  /** 0, or which kind of list of checksums the first source is, from 1. */
+  readonly checksumList = new Choice(2);
   readonly rangeNumbers = new NumberModel(8);
   readonly zlibLevels = new Choice(4, 2);
 }

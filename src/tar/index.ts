@@ -2,6 +2,7 @@ export type { EntryList, LayerEntry, LayerMeta, LayerMetaHead, PaxRecord, Sparse
 export { derivePaxValue, joinHeader, paxDerived, splitHeader, type SplitContext } from './header.js';
 export { TarScanner, type TarHandler } from './scanner.js';
 export { LayerMetaBuilder, type LayerObserver } from './meta.js';
+export { typeflags } from './block.js';
 export { PackedEntries } from './entry-list.js';
 export { decodeLayerMeta, decodeLayerMetaHead, encodeLayerMeta } from './meta-codec.js';
 export { entryHeaderBytes, entryPadding, rebuildTar, trailerBytes } from './rebuild.js';

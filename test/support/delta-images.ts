@@ -11,7 +11,10 @@ export interface TestFile {
   readonly content: Buffer;
   readonly mode: number;
   readonly mtimeSec: number;
+  /** Where a symbolic link leads. */
   readonly link?: string;
+  /** What a hard link is one to. */
+  readonly hardLink?: string;
 }
 
 /** The tar of a layer. */
@@ -26,6 +29,7 @@ export async function packTar(files: readonly TestFile[]): Promise<Buffer> {
   for (const file of files) {
     const common = { name: file.path, mode: file.mode, mtime: new Date(file.mtimeSec * 1000) };
     if (file.link !== undefined) pack.entry({ ...common, type: 'symlink', linkname: file.link });
+    else if (file.hardLink !== undefined) pack.entry({ ...common, type: 'link', linkname: file.hardLink });
     else if (file.path.endsWith('/')) pack.entry({ ...common, type: 'directory' });
     else pack.entry(common, file.content);
   }

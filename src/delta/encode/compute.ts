@@ -1,11 +1,13 @@
 import { dirname } from 'node:path';
 import { throwIfAborted } from '../../core/interruption.js';
 import { deviceAddon } from '../../core/native.js';
+import type { LayerEntry } from '../../tar/types.js';
 import type { Basis } from '../basis.js';
+import { checksumListBytes } from '../checksum-list.js';
 import { collapseBytes, expandedSize } from '../expansion.js';
 import { deltaFormatVersion } from '../format.js';
 import { encodeDeltaIndex, type DeltaLayer, type DeltaProfile, type ImageDigests } from '../index-blob.js';
-import type { ContentRef } from '../plan.js';
+import type { ContentPlan, ContentRef } from '../plan.js';
 import { DataWriter } from './data-writer.js';
 import { HeldWrites } from './held-writes.js';
 import { LayerMetas } from './layer-metas.js';
@@ -88,12 +90,6 @@ export async function computeDelta(options: ComputeOptions): Promise<ComputedDel
   }
 }
 
-/** Memory that the planned file takes that takes the most to be made of what it is coded as. */
-function largestCollapse(planned: readonly PlannedLayer[]): number {
-  const plans = planned.flatMap(({ plan }) => plan.content);
-  return plans.reduce((most, plan) => Math.max(most, plan.kind === 'patch' ? collapseBytes(plan.expansion) : 0), 0);
-}
-
 class DeltaComputer {
   readonly #matchMemoryBytes: number;
   readonly #threads: number;
@@ -114,7 +110,7 @@ class DeltaComputer {
     const index = encodeDeltaIndex({
       version: deltaFormatVersion, profile: this.options.profile, basis: this.options.basisImage, target: this.options.targetImage, layers,
       basisLayers: used.map((layer) => basis.layers[layer]?.diffId ?? ''), frames, dataSizeBytes: this.data.sizeBytes,
-      memoryBytes: deviceAddon().PatchDecoder.memoryBytes(this.options.profile) + coded.largestBytes + largestCollapse(planned),
+      memoryBytes: deviceAddon().PatchDecoder.memoryBytes(this.options.profile) + coded.largestBytes + this.#largestFile(planned),
     });
     return { index, dataSizeBytes: this.data.sizeBytes, dataDigest: digest, report: this.#report(planned, coded) };
   }
@@ -145,9 +141,9 @@ class DeltaComputer {
     const { basis, target, profile, signal } = this.options;
     const indexMemoryBytes = Math.min(this.#matchMemoryBytes / 2, 256 * 2 ** 20);
     files.hold(indexMemoryBytes);
-    const onPatch = (layer: number, entry: number, { sources, expansion }: PatchPlan): void => {
+    const onPatch = (layer: number, entry: number, { sources, expansion, checksums }: PatchPlan): void => {
       const sizeBytes = expandedSize(target.layers[layer]?.entries.at(entry)?.header.sizeBytes ?? 0, expansion);
-      files.add({ layer, entry, sizeBytes, sources, expansion });
+      files.add({ layer, entry, sizeBytes, sources, expansion, checksums });
     };
     const planned = await new Planner({ basis, target, layers, profile, indexMemoryBytes, threads: this.#threads, onPatch, onLayerEnd: () => { files.endLayer(); }, ...(signal && { signal }) }).plan();
     files.hold(0);
@@ -177,8 +173,19 @@ class DeltaComputer {
     return segments;
   }
 
+  /** Memory that the planned file takes beside its decoder that takes the most. */
+  #largestFile(planned: readonly PlannedLayer[]): number {
+    const list = ({ sources: [first], checksums }: PatchPlan): number => (first === undefined || checksums === null ? 0 : checksumListBytes(this.#record(first)?.header.sizeBytes ?? 0));
+    const each = (plan: ContentPlan): number => (plan.kind === 'patch' ? Math.max(collapseBytes(plan.expansion), list(plan)) : 0);
+    return planned.flatMap(({ plan }) => plan.content).reduce((most, plan) => Math.max(most, each(plan)), 0);
+  }
+
+  #record(ref: ContentRef): LayerEntry | undefined {
+    return this.options[ref.from].layers[ref.layer]?.entries.at(ref.entry);
+  }
+
   #report(planned: readonly PlannedLayer[], { metaBytes, streams }: Coded): ComputedDelta['report'] {
-    const name = (ref: ContentRef): string => this.options[ref.from].layers[ref.layer]?.entries.at(ref.entry)?.header.path.toString('utf8') ?? '';
+    const name = (ref: ContentRef): string => this.#record(ref)?.header.path.toString('utf8') ?? '';
     const patchedFiles = planned.flatMap(({ layer, plan }) => plan.content.flatMap((content, entry): FileReport[] => {
       const header = plan.meta.entries.at(entry)?.header;
       if (content.kind !== 'patch' || header === undefined) return [];

@@ -1,9 +1,12 @@
 import { throwIfAborted } from '../../core/interruption.js';
 import { serverAddon, type NativeContent } from '../../core/native.js';
 import type { Basis, BasisContent } from '../basis.js';
+import type { ChecksumList } from '../checksum-list.js';
 import type { Expansion } from '../expansion.js';
 import type { ContentRef } from '../plan.js';
 import { nativeContent } from '../segments.js';
+import { scratchContent } from '../inflated-content.js';
+import { plannedText } from './checksum-lists.js';
 import { expand } from './expander.js';
 import { returnFreeMemory } from './free-memory.js';
 
@@ -15,6 +18,7 @@ export interface MatchTask {
   readonly sizeBytes: number;
   readonly sources: readonly ContentRef[];
   readonly expansion: Expansion | null;
+  readonly checksums: ChecksumList | null;
 }
 
 /** A file whose matches are known. Its contents stay open until `close()`. */
@@ -141,6 +145,10 @@ export class MatchQueue {
       const contents = [...opened];
       let target = await this.options.target.openContent(task.layer, task.entry);
       opened.push(target);
+      if (task.checksums !== null) {
+        contents[0] = await scratchContent(plannedText(task.checksums), this.options.scratchDir);
+        opened.push(contents[0]);
+      }
       if (task.expansion !== null) {
         const expanded = await expand(target, contents, task.expansion, this.options.scratchDir);
         target = expanded.target;

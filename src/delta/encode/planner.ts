@@ -1,13 +1,14 @@
 import { throwIfAborted } from '../../core/interruption.js';
 import { serverAddon, type BlockIndex, type NativeContent } from '../../core/native.js';
 import type { LayerEntry, LayerMeta } from '../../tar/types.js';
-import type { Basis, BasisEntry } from '../basis.js';
+import type { Basis, BasisContent, BasisEntry } from '../basis.js';
 import type { Expansion } from '../expansion.js';
 import type { DeltaProfile } from '../index-blob.js';
 import { deltaLimits } from '../limits.js';
 import type { ContentPlan, ContentRef, LayerPlan } from '../plan.js';
 import { nativeContent } from '../segments.js';
 import { BrotliAhead, isBrotliName } from './brotli-ahead.js';
+import { ChecksumLists } from './checksum-lists.js';
 import { ContentIndex } from './content-index.js';
 import { ExpandableFile } from './expander.js';
 import { HeaderBases } from './header-bases.js';
@@ -37,6 +38,12 @@ export interface PlannedLayer {
   readonly layer: number;
   readonly plan: LayerPlan;
   readonly bases: readonly (ContentRef | null)[];
+}
+
+/** A file of the target whose turn it is, and what is known of the lists of checksums in its layer. */
+interface PlannedFile extends BasisEntry {
+  readonly record: LayerEntry;
+  readonly lists: ChecksumLists;
 }
 
 /** What to difference a file against is decided by these. */
@@ -93,9 +100,10 @@ export class Planner {
   async #layer(layer: number, meta: LayerMeta): Promise<PlannedLayer> {
     const content: ContentPlan[] = [];
     const bases: (ContentRef | null)[] = [];
+    const lists = new ChecksumLists(this.options.target, layer, content);
     for (const [entry, record] of meta.entries.entries()) {
       throwIfAborted(this.options.signal);
-      const plan = await this.#content(layer, entry, record);
+      const plan = await this.#content({ layer, entry, record, lists });
       content.push(plan);
       if (plan.kind === 'patch') this.options.onPatch?.(layer, entry, plan);
       bases.push(this.#bases.choose(record, plan));
@@ -104,43 +112,46 @@ export class Planner {
     return { layer, plan: { meta, content }, bases };
   }
 
-  async #content(layer: number, entry: number, record: LayerEntry): Promise<ContentPlan> {
+  async #content(file: PlannedFile): Promise<ContentPlan> {
+    const { record } = file;
     if (record.digest === null) return { kind: 'none' };
     const equal = this.#bases.nearest(this.#basisIndex.withDigest(record.digest), record.header.path) ?? this.#targetIndex.withDigest(record.digest).at(-1);
     if (equal !== undefined) return { kind: 'copy', origin: equal };
-    return this.#patch(layer, entry, record);
+    return this.#patch(file);
   }
 
-  async #patch(layer: number, entry: number, record: LayerEntry): Promise<ContentPlan> {
-    const target = await this.options.target.openContent(layer, entry);
+  async #patch(file: PlannedFile): Promise<ContentPlan> {
+    const target = await this.options.target.openContent(file.layer, file.entry);
     try {
-      const file = new ExpandableFile(target);
-      return (await this.#packed({ layer, entry }, record, file)) ?? (await this.#differenced(layer, entry, record, file));
+      const expandable = new ExpandableFile(target);
+      return (await this.#packed(file, expandable)) ?? (await this.#differenced(file, target, expandable));
     } finally {
       await target.close();
     }
   }
 
-  async #differenced(layer: number, entry: number, record: LayerEntry, file: ExpandableFile): Promise<ContentPlan> {
+  async #differenced({ layer, entry, record, lists }: PlannedFile, target: BasisContent, file: ExpandableFile): Promise<ContentPlan> {
     const sources = await this.#sources(layer, entry, record);
     const first = sources[0];
     const source = first === undefined ? undefined : await this.options.basis.openContent(first.layer, first.entry, { callerVerifies: true });
     try {
-      return { kind: 'patch', sources, expansion: file.expansion(source) };
+      const expansion = file.expansion(source);
+      const checksums = expansion !== null || source === undefined ? null : await lists.plan(entry, source, target);
+      return { kind: 'patch', sources, expansion, checksums };
     } finally {
       await source?.close();
     }
   }
 
   /** A compressed file beside the file that it holds is made of that. */
-  async #packed(at: BasisEntry, record: LayerEntry, file: ExpandableFile): Promise<ContentPlan | null> {
-    const packed = isBrotliName(record) ? await this.#brotli?.take(at) : file.packed();
+  async #packed({ layer, entry, record }: PlannedFile, file: ExpandableFile): Promise<ContentPlan | null> {
+    const packed = isBrotliName(record) ? await this.#brotli?.take({ layer, entry }) : file.packed();
     if (packed === null || packed === undefined) return null;
     const plain = this.#bases.nearest(this.#basisIndex.withDigest(packed.plainDigest), record.header.path) ?? this.#targetIndex.withDigest(packed.plainDigest).at(-1);
     const expansion = plain === undefined ? null : await packed.expansion();
     if (plain === undefined || expansion === null) return null;
     if (!this.#mayPack('brotli', deltaLimits.brotliTotalBytes, expansion) || !this.#mayPack('decisions', deltaLimits.decidedTotalBytes, expansion)) return null;
-    return { kind: 'patch', sources: [plain], expansion };
+    return { kind: 'patch', sources: [plain], expansion, checksums: null };
   }
 
   /** Counts what streams of this kind hold; false when it would be more than all of them may. */

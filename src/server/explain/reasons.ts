@@ -20,7 +20,7 @@ export function whyContent(record: LayerEntry, plan: ContentPlan, sources: reado
   const inside = plan.expansion === null ? '' : whyExpanded(plan.expansion.deflated.length, plan.expansion.inflated.length);
   if (first === undefined) return `nothing like it in the basis: written out in full${inside}`;
   const more = others.length === 0 ? '' : `, and ${others.length === 1 ? 'another file' : `${String(others.length)} files`} that shares content`;
-  return `${likeness(record, first)}${more}${inside}`;
+  return `${likeness(record, first)}${more}${inside}${plan.checksums === null ? '' : '; checksums of files that changed filled in'}`;
 }
 
 function likeness(record: LayerEntry, source: SourceEntry): string {

@@ -1,18 +1,16 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { brotliCompressSync, constants } from 'node:zlib';
 import { crc32 } from '../../support/crc32.js';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { computeDelta } from '../../../src/delta/encode/compute.js';
 import { deflatePacking, findStreams, inflateStream } from '../../../src/delta/encode/streams.js';
 import { deflaterFor } from '../../../src/delta/expansion.js';
 import { GnuDeflate } from '../../../src/delta/gnu-deflate.js';
 import { deltaLimits } from '../../../src/delta/limits.js';
-import { applyDelta, parseDeltaIndex } from '../../../src/delta/index.js';
-import { MemorySink, noise, packTar } from '../../support/delta-images.js';
-import { tarBasis } from '../../support/tar-basis.js';
+import { noise } from '../../support/delta-images.js';
+import { treeDelta, treeOf } from '../../support/tree-delta.js';
 
 let dir = '';
 beforeAll(() => { dir = mkdtempSync(join(tmpdir(), 'expansion-')); });
@@ -63,7 +61,6 @@ const gzip = (content: Buffer, level: number, packed = deflate(content, level)):
 const brotli = (content: Buffer, quality: number): Buffer => brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: quality } });
 
 const words = (seed: number, count: number): Buffer => Buffer.from(noise(seed, count).toString('hex').replaceAll(/[a-f]/g, ' word '));
-const image = { manifestDigest: '', configDigest: `sha256:${'1'.repeat(64)}` };
 
 /** Size of the delta from one version of a file to another, which is applied and compared by its layer's digest. */
 function deltaBytes(old: Buffer | null, now: Buffer): Promise<number> {
@@ -72,22 +69,8 @@ function deltaBytes(old: Buffer | null, now: Buffer): Promise<number> {
 
 /** The same for several files, in the order of their names. */
 async function treeDeltaBytes(old: Record<string, Buffer> | null, now: Record<string, Buffer>, profile: 'small' | 'fast' = 'small', threads = 2): Promise<number> {
-  const files = (tree: Record<string, Buffer>): Parameters<typeof packTar>[0] => Object.entries(tree).map(([path, content]) => ({ path, content, mode: 0o644, mtimeSec: 1 }));
-  const basis = tarBasis(dir, old === null ? [] : [await packTar(files(old))]);
-  const target = tarBasis(dir, [await packTar(files(now))]);
-  const dataPath = join(dir, 'data');
-  const delta = await computeDelta({ basis, target, basisImage: image, targetImage: image, profile, dataPath, threads });
-  const sink = new MemorySink();
-  sink.openTarget = (layer, entry) => target.openContent(layer, entry);
-  const data = (async function* (): AsyncGenerator<Buffer> { yield await Promise.resolve(readFileSync(dataPath)); })();
-  await applyDelta({ index: parseDeltaIndex(delta.index), data, basis, sink, scratchDir: dir });
-  for (const [entry, content] of Object.values(now).entries()) {
-    const written = sink.written.get(`0/${String(entry)}`);
-    if (written !== undefined) expect(Buffer.concat(written).equals(content)).toBe(true);
-  }
-  expect(sink.layers.size).toBe(1);
-  basis.close();
-  target.close();
+  const delta = await treeDelta(dir, old === null ? null : treeOf(old), treeOf(now), { profile, threads });
+  delta.close();
   return delta.dataSizeBytes;
 }
 
