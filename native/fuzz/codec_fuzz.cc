@@ -1,9 +1,7 @@
 // Fuzzing of the codec with sanitizers. The input's first bytes choose profile, sizes and sources; the rest is the
 // segment. Built with -fsanitize=fuzzer it is a libFuzzer target; with -DWHITTLE_FUZZ_MAIN a program that mutates
-// segments which the encoder makes of the files given, old and new by turns:
-//   g++ -std=c++17 -g -O1 -fsanitize=address,undefined -DWHITTLE_FUZZ_MAIN -I native native/fuzz/codec_fuzz.cc \
-//     native/codec/{encode,decode,mixing,old_content,elf_image,references}.cc native/common/content.cc -o codec_fuzz
-//   ./codec_fuzz 10000 old new [old new ...]
+// segments which the encoder makes of the files given, old and new by turns (`npm run fuzz` builds it so and runs it):
+//   WHITTLE_SEED=1 codec_fuzz ROUNDS OLD NEW [OLD NEW ...]
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>

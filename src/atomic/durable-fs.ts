@@ -160,7 +160,7 @@ export interface DurableFs {
   /** Drops clean cached pages of the file, so that the next read comes from the disk. Best effort. */
   dropCache(path: FsPath): Promise<void>;
   space(): Promise<FsSpace>;
-  /** Locks the file `path` (made when absent), exclusive between processes and between holders in this one. Undefined when another holder has it. */
+  /** Locks the file `path` (made when absent), exclusive between processes and between holders in this one. Undefined when another holder has it. A holder may unlink the file; who has it open still has nothing then. */
   tryLock(path: FsPath, mode: 'shared' | 'exclusive'): Promise<FsLock | undefined>;
   /** Closes the root. Open files stay open. */
   close(): Promise<void>;

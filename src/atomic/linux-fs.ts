@@ -342,15 +342,19 @@ export class LinuxFs implements DurableFs {
   }
 
   async tryLock(path: FsPath, mode: 'shared' | 'exclusive'): Promise<FsLock | undefined> {
-    const payload = await this.#one(this.#encoder().u8(step.open).bytes(path).u8(openHow.openOrCreate).u32(0o600), 'open', path);
-    const file = new LinuxFile(payload.readInt32LE(0), path);
-    let taken = false;
-    try {
-      taken = this.addon.flock(file.fd, mode === 'exclusive');
-    } finally {
-      if (!taken) await file.close();
+    for (;;) {
+      const payload = await this.#one(this.#encoder().u8(step.open).bytes(path).u8(openHow.openOrCreate).u32(0o600), 'open', path);
+      const file = new LinuxFile(payload.readInt32LE(0), path);
+      let state: 'mine' | 'held' | 'gone' = 'held';
+      try {
+        // Whoever held it may have taken its name away since it was opened: the next one makes another file, and that counts.
+        if (this.addon.flock(file.fd, mode === 'exclusive')) state = fstatSync(file.fd).nlink > 0 ? 'mine' : 'gone';
+      } finally {
+        if (state !== 'mine') await file.close();
+      }
+      if (state === 'mine') return { release: () => file.close() };
+      if (state === 'held') return undefined;
     }
-    return taken ? { release: () => file.close() } : undefined;
   }
 
   async close(): Promise<void> {

@@ -29,12 +29,14 @@ function bases(extra: readonly number[], first: number): number[] {
 const lengthBase = [...bases(lengthExtra.slice(0, 28), 0), 255];
 const distanceBase = bases(distanceExtra, 1);
 
-/** Code for each length less 3. */
-const lengthCodes = Uint8Array.from({ length: 256 }, (_, length) => lengthBase.findLastIndex((base) => base <= length));
+/** Code for each length less 3. Every start of the device makes these tables: each code fills all behind its base, and the next what is its own. */
+const lengthCodes = new Uint8Array(256);
+lengthBase.forEach((base, code) => lengthCodes.fill(code, base));
 /** Codes of distances to 256, then of those above by their 128s. */
-const distanceCodesOf = Uint8Array.from({ length: 512 }, (_, at) => {
-  const distance = at < 256 ? at + 1 : (at - 256) * 128 + 1;
-  return distanceBase.findLastIndex((base) => base <= distance);
+const distanceCodesOf = new Uint8Array(512);
+distanceBase.forEach((base, code) => {
+  distanceCodesOf.subarray(0, 256).fill(code, base - 1);
+  distanceCodesOf.subarray(256).fill(code, Math.ceil((base - 1) / 128));
 });
 
 /** The code of a distance from 1 to 32768. */
@@ -71,8 +73,16 @@ function prefixCode(lengths: Uint8Array, last: number): PrefixCode {
   return { lengths, bits, last };
 }
 
-const fixedLiterals = prefixCode(Uint8Array.from({ length: 288 }, (_, symbol) => symbol < 144 ? 8 : symbol < 256 ? 9 : symbol < 280 ? 7 : 8), 287);
-const fixedDistances = prefixCode(new Uint8Array(distanceCodes).fill(5), distanceCodes - 1);
+let madeFixedCodes: readonly [literals: PrefixCode, distances: PrefixCode] | undefined;
+
+/** The codes of blocks that send none. Made when they are first needed: most pulls pack nothing, and would begin with this longest of all. */
+function fixedCodes(): readonly [literals: PrefixCode, distances: PrefixCode] {
+  madeFixedCodes ??= [
+    prefixCode(Uint8Array.from({ length: 288 }, (_, symbol) => symbol < 144 ? 8 : symbol < 256 ? 9 : symbol < 280 ? 7 : 8), 287),
+    prefixCode(new Uint8Array(distanceCodes).fill(5), distanceCodes - 1),
+  ];
+  return madeFixedCodes;
+}
 
 /**
  * Huffman's tree over `frequencies`, as zlib and gzip build it: a heap by frequency, then by depth. A tree has two symbols
@@ -236,6 +246,7 @@ export class BlockWriter {
     let sent = lengthOrder.length;
     while (sent > 4 && lengths.lengths[lengthOrder[sent - 1]!] === 0) sent--;
     const coded = 14 + 3 * sent + cost(runCounts, lengths, (symbol) => runExtra[symbol]!) + contentBits(literalCounts, distanceCounts, literals, distances);
+    const [fixedLiterals, fixedDistances] = fixedCodes();
     const fixed = contentBits(literalCounts, distanceCounts, fixedLiterals, fixedDistances);
     const [codedBytes, fixedBytes] = [(coded + 10) >> 3, (fixed + 10) >> 3];
     if (plain !== null && plainBytes + 4 <= Math.min(codedBytes, fixedBytes)) {

@@ -1,4 +1,4 @@
-import { acquireLock, discardTree, isSystemError } from '../../atomic/index.js';
+import { acquireLock, discardTree } from '../../atomic/index.js';
 import { WhittleError } from '../../core/errors.js';
 import { throwIfAborted } from '../../core/interruption.js';
 import type { StoreContext } from './context.js';
@@ -6,7 +6,7 @@ import { hexName, imagePath, layout, stageLockPath } from './layout.js';
 import { staleStageMs } from './limits.js';
 import { liveMounts } from './mounts.js';
 import { namedImages, readImages, References, withoutRecord, type ImageRecord } from './records.js';
-import { discardStage } from './stage-directory.js';
+import { discardStage, forgetStageLock } from './stage-directory.js';
 import type { GcReport } from './types.js';
 import { freedWith } from './usage.js';
 
@@ -84,7 +84,7 @@ async function removeLayers(context: StoreContext, { kept, isWhole }: Inventory,
   return { removed, freedBytes };
 }
 
-/** Nobody holds a stage now: holders hold the use lock too. */
+/** Nobody works in a stage now: who does holds the use lock too. */
 async function removeStages(context: StoreContext, maxAgeMs: number): Promise<{ readonly removed: number; readonly freedBytes: number }> {
   const { fs } = context;
   let [removed, freedBytes] = [0, 0];
@@ -92,18 +92,25 @@ async function removeStages(context: StoreContext, maxAgeMs: number): Promise<{ 
     const name = entry.name.toString('latin1');
     const stat = await fs.stat(`${layout.stages}/${name}/spool`) ?? await fs.stat(`${layout.stages}/${name}`);
     if (stat === undefined || (hexName.test(name) && Date.now() - stat.mtimeSec * 1000 < maxAgeMs)) continue;
+    const manifestDigest = `sha256:${name}`;
+    const lock = hexName.test(name) ? await fs.tryLock(stageLockPath(manifestDigest), 'exclusive') : null;
+    // Somebody is about to work in it, and waits for this collection to end.
+    if (lock === undefined) continue;
     freedBytes += await freedWith(fs, `${layout.stages}/${name}`);
     await discardStage(fs, `${layout.stages}/${name}`);
     removed++;
-    if (hexName.test(name)) await unlinkIfThere(context, stageLockPath(`sha256:${name}`));
+    if (lock !== null) await forgetStageLock(fs, manifestDigest, lock);
   }
+  await removeStageLocks(context);
   return { removed, freedBytes };
 }
 
-async function unlinkIfThere(context: StoreContext, path: string): Promise<void> {
-  try {
-    await context.fs.unlink(path);
-  } catch (error) {
-    if (!isSystemError(error, 'ENOENT')) throw error;
+/** Locks of stages that are no more: a killed pull leaves one. */
+async function removeStageLocks({ fs }: StoreContext): Promise<void> {
+  for (const entry of await fs.readdir(layout.locks)) {
+    const hex = /^stage-([0-9a-f]{64})$/.exec(entry.name.toString('latin1'))?.[1];
+    if (hex === undefined || (await fs.stat(`${layout.stages}/${hex}`)) !== undefined) continue;
+    const lock = await fs.tryLock(stageLockPath(`sha256:${hex}`), 'exclusive');
+    if (lock !== undefined) await forgetStageLock(fs, `sha256:${hex}`, lock);
   }
 }

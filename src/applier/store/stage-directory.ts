@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { discardTree, isSystemError, makeDirectoryDurably, readRecord, removeTree, writeRecord, type DurableFs } from '../../atomic/index.js';
+import { discardTree, isSystemError, makeDirectoryDurably, readRecord, removeTree, writeRecord, type DurableFs, type FsLock } from '../../atomic/index.js';
 import type { StoreContext } from './context.js';
-import { layout } from './layout.js';
+import { layout, stageLockPath } from './layout.js';
 
 /** What a stage's record says of its target. */
 interface TargetName {
@@ -39,6 +39,16 @@ export async function discardStage(fs: DurableFs, path: string): Promise<void> {
     for (const name of ['layers', 'spool']) await removeTree(fs, `${path}/${name}`);
     await discardTree(fs, path, layout.trash);
   }
+}
+
+/**
+ * Lets go of the lock of a stage that is gone, and takes the file away first: a device that follows a tag would gather
+ * one for each version that it ever had. Whoever waits for it gets another.
+ */
+export async function forgetStageLock(fs: DurableFs, manifestDigest: string, lock: FsLock): Promise<void> {
+  // One empty file more does no harm.
+  await fs.unlink(stageLockPath(manifestDigest)).catch(() => undefined);
+  await lock.release();
 }
 
 /** Makes or takes over the stage's directory; whether something usable was there. */

@@ -11,7 +11,7 @@ import type { StoreContext } from './context.js';
 import { Layer } from './layer.js';
 import { LayerBuilder } from './layer-builder.js';
 import { hexOf, layerPath, stageLockPath, stagePath } from './layout.js';
-import { discardStage, mayMakeDevices, prepareStage } from './stage-directory.js';
+import { discardStage, forgetStageLock, mayMakeDevices, prepareStage } from './stage-directory.js';
 import type { Target } from './target.js';
 import type { CommitOptions, Stage, StageOptions, StoreBasis, StoredImage } from './types.js';
 
@@ -24,7 +24,7 @@ export class DiskStage extends BuildingSink implements Stage {
 
   private constructor(
     private readonly context: StoreContext, private readonly target: Target, private readonly options: StageOptions,
-    private readonly locks: readonly FsLock[], readonly resumed: boolean, private readonly privileged: boolean,
+    private readonly locks: { readonly stage: FsLock; readonly use: FsLock }, readonly resumed: boolean, private readonly privileged: boolean,
   ) {
     super();
     this.builder = new LayerBuilder({
@@ -42,14 +42,15 @@ export class DiskStage extends BuildingSink implements Stage {
     const lock = await acquireLock(fs, stageLockPath(target.manifestDigest), {
       mode: 'exclusive', waitMs: options.waitMs ?? 0, signal: options.signal, what: `the stage of ${target.manifestDigest}`,
     });
-    const locks = [lock];
+    let use: FsLock | undefined;
     try {
-      locks.push(await context.use());
+      use = await context.use();
       const privileged = context.privileged && (await mayMakeDevices(context));
       const resumed = await prepareStage(context, path, target, privileged);
-      return new DiskStage(context, target, options, locks, resumed, privileged);
+      return new DiskStage(context, target, options, { stage: lock, use }, resumed, privileged);
     } catch (error) {
-      for (const each of locks) await each.release();
+      await lock.release();
+      await use?.release();
       throw error;
     }
   }
@@ -192,10 +193,12 @@ export class DiskStage extends BuildingSink implements Stage {
   }
 
   async #drop(): Promise<void> {
+    let gone = false;
     try {
       await discardStage(this.context.fs, this.#path);
+      gone = true;
     } finally {
-      await this.#release();
+      await this.#release(gone);
     }
   }
 
@@ -204,11 +207,14 @@ export class DiskStage extends BuildingSink implements Stage {
     await this.builder.abandon();
     // What a failing disk may have swallowed must be written anew, to new inodes.
     if (this.failed) await discardStage(this.context.fs, this.#path).catch(() => undefined);
-    await this.#release();
+    await this.#release(false);
   }
 
-  async #release(): Promise<void> {
+  /** `gone`: the stage is no more, and neither shall its lock be. */
+  async #release(gone: boolean): Promise<void> {
     this.closed = true;
-    for (const lock of this.locks) await lock.release();
+    const { stage, use } = this.locks;
+    await (gone ? forgetStageLock(this.context.fs, this.target.manifestDigest, stage) : stage.release());
+    await use.release();
   }
 }

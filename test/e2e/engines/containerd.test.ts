@@ -2,17 +2,16 @@ import { execFileSync } from 'node:child_process';
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect } from '@jest/globals';
+import { afterAll, beforeAll, expect } from '@jest/globals';
 import { program, run, runOk } from '../../../bench/process.js';
 import { GrpcConnection } from '../../../src/applier/engines/containerd/grpc.js';
 import { MessageType, nested, text, texts } from '../../../src/applier/engines/containerd/wire.js';
-import { LayersBasis } from '../../../src/applier/store/basis.js';
 import { openStore } from '../../../src/applier/store/open.js';
 import { pullDefaults } from '../../../src/applier/pull/options.js';
 import type { PullEvent } from '../../../src/applier/pull/events.js';
-import { basisConformance, type InstalledImage } from '../../support/basis-conformance.js';
 import { startBareRegistry, type BareRegistry } from '../../support/engines/bare-registry.js';
 import { startContainerd, type TestContainerd } from '../../support/engines/containerd.js';
+import { fileOf } from '../../support/engines/containerd-files.js';
 import { changedBytes, makeEngineWorld, pullToEngine, type EnginePull, type EngineWorld } from '../../support/engines/containerd-world.js';
 import { writtenBytes } from '../../support/engines/daemon.js';
 import { openCuttingSocket } from '../../support/engines/cutting-socket.js';
@@ -81,14 +80,9 @@ class Device {
     expect(listed.sort()).toEqual(versions.map((version) => `${world.image(version)} ${type} ${world.version(version).manifestDigest}`).sort());
   }
 
-  /** Makes containerd collect its garbage, and waits for it. */
-  collect(): void {
-    for (const words of [['create', '--id', 'now'], ['delete', '--sync', 'now']]) execFileSync('ctr', ['-a', containerd.socket, '-n', this.namespace, 'leases', ...words], { stdio: 'ignore' });
-  }
-
   async expectNothingLeft(): Promise<void> {
     expect(await this.ctr('leases', 'ls', '-q')).toBe('');
-    this.collect();
+    containerd.collect(this.namespace);
     expect((await this.ctr('snapshots', 'ls')).split('\n').filter((line) => line.includes('whittle') || line.includes('Active') || line.includes('View'))).toEqual([]);
     expect((await readdir(join(this.root, 'engines')).catch(() => [])).filter((name) => name.endsWith('.lock'))).toEqual([]);
   }
@@ -138,7 +132,7 @@ test('manifest and config are byte for byte the published ones, and containerd k
     const listed = await device.ctr('content', 'ls', '-q');
     expect(listed.trim().split('\n').sort()).toEqual([manifestDigest, configDigest].sort());
     expect((await device.ctr('snapshots', 'ls')).trim().split('\n').slice(1)).toHaveLength(layers.length);
-    device.collect();
+    containerd.collect(device.namespace);
   }
   // Without layers' blobs the check says incomplete, as after any unpacking that discards them; unpacked it is.
   expect(await device.ctr('images', 'check')).toMatch(/incomplete \(1\/4\).*true/);
@@ -252,7 +246,7 @@ test('garbage is collected in the middle, and the basis loses its name: what is 
       return basis;
     };
     return engine;
-  }, world.image(2), { onEvent: () => { device.collect(); } });
+  }, world.image(2), { onEvent: () => { containerd.collect(device.namespace); } });
   expect(removed).toBe(true);
   succeeded(pulled, 'delta', 2);
   await device.expectRuns(2);
@@ -421,7 +415,7 @@ test('an image that was pulled by an index is found by the index\'s digest, and 
   succeeded(await device.pullBare(bare.image(1)), 'layers', 1);
   succeeded(await device.pullBare(pinned), 'delta', 2);
   expect((await device.pullBare(pinned)).result?.outcome).toBe('current');
-  device.collect();
+  containerd.collect(device.namespace);
   expect(await device.ctr('images', 'ls')).toMatch(new RegExp(`${pinned} +application/vnd.oci.image.index.v1\\+json +${index} `));
   expect(await containerd.runContainer(device.namespace, pinned, 'pinned', '/bin/print', '/app/version')).toBe('version 2\n');
   // The tag follows when the index changes, though this platform's image is the same.
@@ -431,81 +425,4 @@ test('an image that was pulled by an index is found by the index\'s digest, and 
   succeeded(await device.pullBare(`${bare.repository}:multi`), 'nothing', 2);
   expect(await device.ctr('images', 'ls', `name==${bare.repository}:multi`)).toContain(changed);
   await device.expectNothingLeft();
-});
-
-function fileOf(basis: unknown, layer: number, path: string): string {
-  if (!(basis instanceof LayersBasis)) throw new Error('no layers');
-  const found = basis.storeLayers[layer];
-  for (const [entry, { header }] of found?.meta.entries.entries() ?? []) {
-    if (found !== undefined && header.path.toString() === path) return `${found.fs.root}/${found.place(entry).path.toString()}`;
-  }
-  throw new Error(`no ${path}`);
-}
-
-/** Installs an image by what `put` does, for the suite that every basis is held to. */
-async function install(tars: readonly Buffer[], put: (device: Device, image: MadeImage) => Promise<string>): Promise<InstalledImage> {
-  const device = await Device.make();
-  const image = await makeImage(join(await world.folder('conformance'), 'layout'), 'c', tars, {});
-  const name = await put(device, image);
-  const open: (() => Promise<void>)[] = [];
-  const basis = async (): ReturnType<InstalledImage['basis']> => {
-    const store = await openStore(device.root, { create: true });
-    const engine = await containerd.engine(store, device.namespace);
-    open.push(async () => { await engine.close(); await store.close(); });
-    return engine.basis((await engine.images())[0]!);
-  };
-  const withBasis = async (use: (file: (layer: number, path: string) => string) => void): Promise<void> => {
-    const opened = await basis();
-    use((layer, path) => fileOf(opened, layer, path));
-    await opened.close();
-  };
-  return {
-    basis,
-    fileOf: async (layer, path) => {
-      let file = '';
-      await withBasis((find) => { file = find(layer, path); });
-      return file;
-    },
-    removeLayer: async () => {
-      let file = '';
-      await withBasis((find) => { file = find(1, 'data/blob'); });
-      await runOk(['rm', '-r', file.slice(0, -'/data/blob'.length)]);
-    },
-    collect: async () => {
-      await device.ctr('images', 'rm', '--sync', name);
-      device.collect();
-      return 'held';
-    },
-    close: async () => {
-      for (const close of open) await close();
-      await device.ctr('images', 'rm', '--sync', name);
-    },
-  };
-}
-
-async function putByUs(device: Device, image: MadeImage): Promise<string> {
-  const store = await openStore(device.root, { create: true });
-  const engine = await containerd.engine(store, device.namespace);
-  try {
-    const sink = await engine.begin({ manifest: image.manifest, manifestMediaType: 'application/vnd.oci.image.manifest.v1+json', config: image.config }, { scratchDirectory: device.root, replaceLayers: [], onNote: () => undefined });
-    for (const [layer, { tar }] of image.layers.entries()) await sink.writeLayerTar(layer, (async function* () { await Promise.resolve(); yield tar; })());
-    await sink.commit({ name: 'conformance:1', source: '' });
-    await sink.close();
-  } finally {
-    await engine.close();
-    await store.close();
-  }
-  return 'conformance:1';
-}
-
-async function putByCtr(device: Device, image: MadeImage): Promise<string> {
-  const archive = join(image.dir, '..', 'image.tar');
-  await runOk(['tar', '-C', image.dir, '-cf', archive, '.']);
-  await device.ctr('images', 'import', '--base-name', 'conformance', archive);
-  return 'conformance:c';
-}
-
-describe('conformance', () => {
-  basisConformance('containerd, of an image put there by Whittle', { install: (tars) => install(tars, putByUs), test });
-  basisConformance('containerd, of an image put there by ctr', { install: (tars) => install(tars, putByCtr), test });
 });

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -20,6 +20,8 @@ export interface TestContainerd {
   ctr(...words: string[]): Promise<string>;
   /** Runs a container of an image, and gives what it printed. */
   runContainer(namespace: string, image: string, id: string, ...command: string[]): Promise<string>;
+  /** Makes it collect its garbage, and waits for that: nothing else happens in this process meanwhile. */
+  collect(namespace: string): void;
   /** Opens it as an engine of the device whose store is given; the caller closes it. `address`: of a socket before it. */
   engine(store: Store, namespace?: string, address?: string): Promise<Engine>;
   /** kill -9; containers' shims are not touched. */
@@ -92,6 +94,10 @@ class Daemon implements TestContainerd {
     } finally {
       await rm(log, { force: true });
     }
+  }
+
+  collect(namespace: string): void {
+    for (const words of [['create', '--id', 'now'], ['delete', '--sync', 'now']]) execFileSync('ctr', ['-a', this.socket, '-n', namespace, 'leases', ...words], { stdio: 'ignore' });
   }
 
   engine(store: Store, namespace?: string, address = this.socket): Promise<Engine> {

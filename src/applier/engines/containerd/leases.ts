@@ -1,5 +1,6 @@
 import type { DurableFs } from '../../../atomic/index.js';
 import { hexOf, stageLockPath, stagePath } from '../../store/layout.js';
+import { forgetStageLock } from '../../store/stage-directory.js';
 import { OwnerLocks, rootMark } from '../owner-locks.js';
 import type { ContainerdApi } from './api.js';
 import { containerdLimits } from './limits.js';
@@ -55,11 +56,13 @@ export class Leases {
     const digest = `sha256:${hex}`;
     const lock = await this.fs.tryLock(stageLockPath(digest), 'exclusive');
     if (lock === undefined) return false;
+    let gone = false;
     try {
-      return (await this.fs.stat(stagePath(digest))) === undefined;
+      gone = (await this.fs.stat(stagePath(digest))) === undefined;
     } finally {
-      await lock.release();
+      await (gone ? forgetStageLock(this.fs, digest, lock) : lock.release());
     }
+    return gone;
   }
 
   /** Lets go of this process's lock. */

@@ -74,6 +74,46 @@ test('gc says what went with what it removed: files that other layers have too s
   });
 });
 
+test('a stage and its lock go together; who waits for the lock gets one that counts', async () => {
+  const root = temporaryDirectory();
+  const locks = (): string[] => readdirSync(join(root, 'locks')).filter((name) => name.startsWith('stage-'));
+  await withStore(root, async (store) => {
+    await install(store, [base], 'n');
+    expect(locks()).toEqual([]);
+    // A pull that is cut off keeps it, for the next one; gc takes both, and what earlier versions left.
+    await (await store.stage(target([oldApp]))).close();
+    writeFileSync(join(root, 'locks', `stage-${'a'.repeat(64)}`), '');
+    expect(locks()).toHaveLength(2);
+    await store.gc();
+    expect(locks()).toHaveLength(1);
+    expect((await store.gc({ stageMaxAgeMs: 0 })).removedStages).toBe(1);
+    expect(locks()).toEqual([]);
+    // Gone between opening and locking: two would hold it, if each believed in its own file.
+    const path = 'locks/stage-x';
+    const { addon } = store.fs as unknown as { addon: { flock(fd: number, exclusive: boolean): boolean } };
+    const flock = jest.spyOn(addon, 'flock').mockImplementationOnce((fd, exclusive) => {
+      rmSync(join(root, path));
+      flock.mockRestore();
+      return addon.flock(fd, exclusive);
+    });
+    const held = await store.fs.tryLock(path, 'exclusive');
+    expect(await store.fs.tryLock(path, 'exclusive')).toBeUndefined();
+    await held?.release();
+  });
+});
+
+test('gc leaves a stage alone that somebody has the lock of and waits to work in', async () => {
+  const root = temporaryDirectory();
+  await withStore(root, async (store) => {
+    await (await store.stage(target([oldApp]))).close();
+    const [stage = ''] = readdirSync(join(root, 'stages'));
+    const held = await store.fs.tryLock(`locks/stage-${stage}`, 'exclusive');
+    expect((await store.gc({ stageMaxAgeMs: 0 })).removedStages).toBe(0);
+    await held?.release();
+    expect(readdirSync(join(root, 'stages'))).toEqual([stage]);
+  });
+});
+
 test('a store opens again with what it had; other directories and newer formats are refused', async () => {
   const root = temporaryDirectory();
   await withStore(root, (store) => install(store, [base], 'n'));
