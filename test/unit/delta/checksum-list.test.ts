@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { checksumListKind, checksumListKinds, updateChecksums, type ChecksumListKind, type FileChecksums } from '../../../src/delta/checksum-list.js';
 import { deltaLimits } from '../../../src/delta/limits.js';
 import { noise, type TestFile } from '../../support/delta-images.js';
-import { treeDelta, type TreeDelta } from '../../support/tree-delta.js';
+import { ImageDelta, layerDeltaBytes } from '../../support/image-delta.js';
 
 let dir = '';
 beforeAll(() => { dir = mkdtempSync(join(tmpdir(), 'checksums-')); });
@@ -70,10 +70,8 @@ function versions(kind: ChecksumListKind, path: string, name: (index: number) =>
   return { old: old ?? [], now: now ?? [] };
 }
 
-async function deltaBytes({ old, now }: { old: readonly TestFile[]; now: readonly TestFile[] }, profile: 'small' | 'fast' = 'small'): Promise<number> {
-  const delta = await treeDelta(dir, old, now, { profile });
-  delta.close();
-  return delta.dataSizeBytes;
+function deltaBytes({ old, now }: { old: readonly TestFile[]; now: readonly TestFile[] }, profile: 'small' | 'fast' = 'small'): Promise<number> {
+  return layerDeltaBytes(dir, old, now, { profile });
 }
 
 /** What the list adds to the delta, in bytes for each line. */
@@ -105,16 +103,18 @@ test('a hard link to a file that changed is known, a list before its files is no
 });
 
 test('a list is made only with the memory that the delta declares, and none that is too large is read as one', async () => {
-  const made = async (padding: number): Promise<TreeDelta> => {
+  const made = async (padding: number): Promise<ImageDelta> => {
     const { old, now } = versions('md5', 'var/app.md5sums', named);
     const tail = Buffer.alloc(padding, 'some other text\n');
     const longer = (files: readonly TestFile[]): TestFile[] => files.map((each) => (each.path === 'var/app.md5sums' ? { ...each, content: Buffer.concat([each.content, tail]) } : each));
-    return treeDelta(dir, longer(old), longer(now));
+    return ImageDelta.make(dir, [longer(old)], [longer(now)]);
   };
   const delta = await made(2 ** 20);
-  await expect(delta.apply({ memoryBytes: delta.index.memoryBytes - 3 * 2 ** 20 })).rejects.toMatchObject({ code: 'DELTA_CORRUPT' });
+  delta.expectSame(await delta.apply());
+  await expect(delta.apply({ index: { ...delta.index, memoryBytes: delta.index.memoryBytes - 3 * 2 ** 20 } })).rejects.toMatchObject({ code: 'DELTA_CORRUPT' });
   delta.close();
   const tooLarge = await made(deltaLimits.checksumListBytes);
-  expect(tooLarge.dataSizeBytes - delta.dataSizeBytes).toBeGreaterThan(15 * changed);
+  tooLarge.expectSame(await tooLarge.apply());
+  expect(tooLarge.data.length - delta.data.length).toBeGreaterThan(15 * changed);
   tooLarge.close();
 });

@@ -10,7 +10,7 @@ import { deflaterFor } from '../../../src/delta/expansion.js';
 import { GnuDeflate } from '../../../src/delta/gnu-deflate.js';
 import { deltaLimits } from '../../../src/delta/limits.js';
 import { noise } from '../../support/delta-images.js';
-import { treeDelta, treeOf } from '../../support/tree-delta.js';
+import { layerDeltaBytes, treeOf } from '../../support/image-delta.js';
 
 let dir = '';
 beforeAll(() => { dir = mkdtempSync(join(tmpdir(), 'expansion-')); });
@@ -68,10 +68,8 @@ function deltaBytes(old: Buffer | null, now: Buffer): Promise<number> {
 }
 
 /** The same for several files, in the order of their names. */
-async function treeDeltaBytes(old: Record<string, Buffer> | null, now: Record<string, Buffer>, profile: 'small' | 'fast' = 'small', threads = 2): Promise<number> {
-  const delta = await treeDelta(dir, old === null ? null : treeOf(old), treeOf(now), { profile, threads });
-  delta.close();
-  return delta.dataSizeBytes;
+function treeDeltaBytes(old: Record<string, Buffer> | null, now: Record<string, Buffer>, profile: 'small' | 'fast' = 'small', threads = 2): Promise<number> {
+  return layerDeltaBytes(dir, old === null ? null : treeOf(old), treeOf(now), { profile, threads });
 }
 
 test('a changed member of a zip costs what changed in it, at every level', async () => {
