@@ -36,8 +36,9 @@ export const deltaLimits = {
   /** Size, before it is compressed, of one brotli stream that is made of its encoder's decisions, and of all such streams. */
   decidedBytes: 2 ** 23,
   decidedTotalBytes: 2 ** 27,
-  /** Size of a list of checksums that is read brought up to date. */
+  /** Size of a list of checksums that is read brought up to date, and of all that a delta says to be read so. */
   checksumListBytes: 2 ** 22,
+  checksumListTotalBytes: 2 ** 27,
   /** Coded size of one segment. */
   segmentBytes: 24 * 2 ** 20,
   /** Files or parts of files in one segment. */

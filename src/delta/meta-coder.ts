@@ -73,6 +73,7 @@ export class MetaCoder {
   #timeHistory = 0;
   #contentHistory = 0;
   #textBytes = 0;
+  #checksumListBytes = 0;
 
   constructor(basis: readonly LayerMeta[]) {
     basis.forEach((meta, layer) => { this.#basis.add(layer, meta); });
@@ -290,7 +291,9 @@ export class MetaCoder {
     const number = this.#models.checksumList.code(port, wanted === null ? 0 : checksumListKinds.indexOf(wanted.kind) + 1);
     const kind = checksumListKinds[number - 1];
     if (kind === undefined) return null;
-    return sourceBytes <= deltaLimits.checksumListBytes ? { kind } : fail('a list of checksums is too large');
+    this.#checksumListBytes += sourceBytes;
+    const isTooMuch = sourceBytes > deltaLimits.checksumListBytes || this.#checksumListBytes > deltaLimits.checksumListTotalBytes;
+    return isTooMuch ? fail('lists of checksums are too large') : { kind };
   }
 
   #chooseContent(input: EntryInput, base: number): number {

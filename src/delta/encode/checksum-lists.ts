@@ -25,9 +25,9 @@ export class ChecksumLists {
     this.#files = new PatchedFiles(target.layers[layer]?.entries ?? [], content);
   }
 
-  /** Whether the file at `entry` is a list of which more is known when that which it is differenced against, `source`, is brought up to date. */
+  /** Whether the file at `entry` is a list of which more is known when that which it is differenced against, `source`, no larger than a list may be, is brought up to date. */
   async plan(entry: number, source: BasisContent, file: BasisContent): Promise<ChecksumList | null> {
-    if (source.sizeBytes > deltaLimits.checksumListBytes || file.sizeBytes > deltaLimits.checksumListBytes) return null;
+    if (file.sizeBytes > deltaLimits.checksumListBytes) return null;
     const kind = checksumListKind(firstOf(source, tooShort, telltaleBytes));
     if (kind === null) return null;
     const text = firstOf(source, tooShort);

@@ -68,6 +68,7 @@ export class Planner {
   readonly #targetIndex = new ContentIndex('target');
   readonly #bases: HeaderBases;
   readonly #packedBytes = { brotli: 0, decisions: 0 };
+  #checksumListBytes = 0;
   /** Null in the fast profile: making a brotli stream again takes a device more time than that has for all else. */
   readonly #brotli: BrotliAhead | null;
   #blocks: { readonly index: BlockIndex; readonly refs: ContentRef[] } | null = null;
@@ -136,7 +137,8 @@ export class Planner {
     const source = first === undefined ? undefined : await this.options.basis.openContent(first.layer, first.entry, { callerVerifies: true });
     try {
       const expansion = file.expansion(source);
-      const checksums = expansion !== null || source === undefined ? null : await lists.plan(entry, source, target);
+      const checksums = expansion !== null || source === undefined || !this.#mayList(source.sizeBytes) ? null : await lists.plan(entry, source, target);
+      if (checksums !== null) this.#checksumListBytes += source?.sizeBytes ?? 0;
       return { kind: 'patch', sources, expansion, checksums };
     } finally {
       await source?.close();
@@ -152,6 +154,10 @@ export class Planner {
     if (plain === undefined || expansion === null) return null;
     if (!this.#mayPack('brotli', deltaLimits.brotliTotalBytes, expansion) || !this.#mayPack('decisions', deltaLimits.decidedTotalBytes, expansion)) return null;
     return { kind: 'patch', sources: [plain], expansion, checksums: null };
+  }
+
+  #mayList(sizeBytes: number): boolean {
+    return sizeBytes <= deltaLimits.checksumListBytes && this.#checksumListBytes + sizeBytes <= deltaLimits.checksumListTotalBytes;
   }
 
   /** Counts what streams of this kind hold; false when it would be more than all of them may. */

@@ -4,8 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
+import { BitDecoder } from '../../../src/delta/bits.js';
 import { checksumListKind, checksumListKinds, updateChecksums, type ChecksumListKind, type FileChecksums } from '../../../src/delta/checksum-list.js';
+import { BitEncoder } from '../../../src/delta/encode/bit-encoder.js';
 import { deltaLimits } from '../../../src/delta/limits.js';
+import { MetaCoder } from '../../../src/delta/meta-coder.js';
+import type { ContentPlan } from '../../../src/delta/plan.js';
+import type { LayerEntry, TarHeader } from '../../../src/tar/types.js';
 import { noise, type TestFile } from '../../support/delta-images.js';
 import { ImageDelta, layerDeltaBytes } from '../../support/image-delta.js';
 
@@ -117,4 +122,26 @@ test('a list is made only with the memory that the delta declares, and none that
   tooLarge.expectSame(await tooLarge.apply());
   expect(tooLarge.data.length - delta.data.length).toBeGreaterThan(15 * changed);
   tooLarge.close();
+});
+
+const none = Buffer.alloc(0);
+const header: TarHeader = {
+  path: none, linkPath: none, typeflag: 0x30, mode: 0o644, uid: 0, gid: 0, sizeBytes: 0, mtimeSec: 0, mtimeNsec: 0, uname: none, gname: none,
+  devMajor: 0, devMinor: 0, pax: [], style: none, residue: none,
+};
+
+test('a delta says of no more that it is a list than the limit allows', () => {
+  const mebibytes = 2 ** 20;
+  const entries = (count: number): LayerEntry[] => Array.from({ length: count }, (_, index) => ({
+    header: { ...header, path: Buffer.from(`f${String(index)}`), sizeBytes: 4 * mebibytes }, digest: Buffer.alloc(32), padding: null,
+  }));
+  const coded = (count: number): number => {
+    const layer = { diffId: `sha256:${'0'.repeat(64)}`, sizeBytes: 0, entries: entries(count), trailerZeroBytes: 0, trailer: null };
+    const content = entries(count).map((_, entry): ContentPlan => ({ kind: 'patch', sources: [{ from: 'basis', layer: 0, entry }], expansion: null, checksums: { kind: 'md5' } }));
+    const bits = new BitEncoder();
+    new MetaCoder([layer]).layer(bits, 0, layer.diffId, { plan: { meta: layer, content }, bases: Int32Array.from(content.keys()) });
+    return new MetaCoder([layer]).layer(new BitDecoder(bits.finish()), 0, layer.diffId).content.filter((plan) => plan.kind === 'patch' && plan.checksums?.kind === 'md5').length;
+  };
+  expect(coded(32)).toBe(32);
+  expect(() => coded(33)).toThrow(expect.objectContaining({ code: 'DELTA_CORRUPT' }));
 });
