@@ -1,5 +1,5 @@
 import type { Attributes, Xattr } from '../../atomic/index.js';
-import type { TarHeader } from '../../tar/index.js';
+import { typeflags, type TarHeader } from '../../tar/index.js';
 
 const xattrPrefix = Buffer.from('SCHILY.xattr.');
 const largestXattrName = 255;
@@ -34,7 +34,7 @@ export function hasForbiddenXattr(header: TarHeader): boolean {
 export function impossibleAttribute({ typeflag, uid, gid, devMajor, devMinor }: TarHeader): string | undefined {
   const within = (number: number, largest: number): boolean => number >= 0 && number <= largest;
   if (!within(uid, longestUid) || !within(gid, longestUid)) return `has an owner that no file can have: ${String(uid)}:${String(gid)}`;
-  const isDevice = typeflag === 0x33 || typeflag === 0x34;
+  const isDevice = typeflag === typeflags.characterDevice || typeflag === typeflags.blockDevice;
   if (!isDevice || within(devMajor, largestDeviceMajor) && within(devMinor, largestDeviceMinor)) return undefined;
   return `has a number that no device can have: ${String(devMajor)}:${String(devMinor)}`;
 }

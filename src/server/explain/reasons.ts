@@ -1,5 +1,6 @@
 import { baseName, pathShape } from '../../delta/encode/content-index.js';
 import type { ContentPlan } from '../../delta/plan.js';
+import { typeflags } from '../../tar/index.js';
 import type { LayerEntry } from '../../tar/types.js';
 
 /** An entry that content is copied from or compared with. */
@@ -11,7 +12,7 @@ export interface SourceEntry {
 /** Why the content of an entry comes from where it does, in words. */
 export function whyContent(record: LayerEntry, plan: ContentPlan, sources: readonly SourceEntry[]): string {
   const [first, ...others] = sources;
-  if (plan.kind === 'none') return record.header.typeflag === 0x31 ? 'a hard link: no content of its own' : 'no content';
+  if (plan.kind === 'none') return record.header.typeflag === typeflags.hardLink ? 'a hard link: no content of its own' : 'no content';
   if (plan.kind === 'copy') {
     if (first === undefined) return 'the same content';
     if (first.from === 'target') return 'the same content as an earlier file of this image';
