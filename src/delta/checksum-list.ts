@@ -68,18 +68,31 @@ export class PatchedFiles {
   constructor(private readonly entries: EntryList, private readonly content: readonly ContentPlan[]) {}
 
   /**
-   * The entry of the patched file that the list at entry `list` calls `name`, among those before it: counted from the root, from the
-   * list's directory, or from the one above that, whichever is first to have it. A hard link to such a file counts as it.
+   * Gives the entries of patched files by the names that the list at entry `list` has for them, among those before it: counted from the
+   * root, from the list's directory, or from the one above that, whichever is first to have it. A hard link to such a file counts as it.
    */
-  find(list: number, name: string): number | undefined {
+  named(list: number): (name: string) => number | undefined {
     this.#add(list);
     const directory = posix.dirname(absolute(this.entries.at(list)?.header.path ?? Buffer.alloc(0)));
-    const starts = name.startsWith('/') ? ['/'] : ['/', directory, posix.dirname(directory)];
-    for (const start of starts) {
-      const entry = this.#byPath.get(posix.join(start, name));
-      if (entry !== undefined) return entry;
-    }
-    return undefined;
+    const starts = ['/', directory, posix.dirname(directory)];
+    return (name) => {
+      for (const start of name.startsWith('/') ? ['/'] : starts) {
+        const entry = this.#byPath.get(posix.join(start, name));
+        if (entry !== undefined) return entry;
+      }
+      return undefined;
+    };
+  }
+
+  /** What that list is to say of each of them, once their entries have digests. `md5Of` knows the md5 of an entry, or null. */
+  checksums(list: number, md5Of: (entry: number) => Buffer | null): (name: string) => FileChecksums | undefined {
+    const named = this.named(list);
+    return (name) => {
+      const entry = named(name);
+      const file = entry === undefined ? undefined : this.entries.at(entry);
+      if (entry === undefined || file === undefined || file.digest === null) return undefined;
+      return { sizeBytes: file.header.sizeBytes, sha256: file.digest, md5: md5Of(entry) };
+    };
   }
 
   #add(end: number): void {
@@ -87,7 +100,8 @@ export class PatchedFiles {
       if (this.content[this.#seen]?.kind === 'copy') continue;
       const header = this.entries.at(this.#seen)?.header;
       if (header === undefined) return;
-      const entry = header.typeflag === typeflags.hardLink ? this.#byPath.get(absolute(header.linkPath)) : this.content[this.#seen]?.kind === 'patch' ? this.#seen : undefined;
+      const own = this.content[this.#seen]?.kind === 'patch' ? this.#seen : undefined;
+      const entry = header.typeflag === typeflags.hardLink ? this.#byPath.get(absolute(header.linkPath)) : own;
       if (entry !== undefined) this.#byPath.set(absolute(header.path), entry);
     }
   }

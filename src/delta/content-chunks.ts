@@ -19,10 +19,14 @@ export function* chunksOf(content: BasisContent, buffer: Buffer, tooShort: () =>
 /** The first `sizeBytes` of a content (default: all of it), or what there is. Throws what `tooShort` makes, as `chunksOf` does. */
 export function firstOf(content: BasisContent, tooShort: () => Error, sizeBytes = content.sizeBytes): Buffer {
   const out = Buffer.allocUnsafeSlow(Math.min(sizeBytes, content.sizeBytes));
-  let at = 0;
-  for (const chunk of chunksOf(content, Buffer.allocUnsafeSlow(Math.min(out.length, 64 * 1024)), tooShort)) {
-    at += chunk.copy(out, at);
-    if (at === out.length) break;
+  let done = 0;
+  for (const extent of content.extents) {
+    for (let at = 0; at < extent.lengthBytes && done < out.length; ) {
+      const got = readSync(content.fd, out, done, Math.min(extent.lengthBytes - at, out.length - done), extent.offset + at);
+      if (got === 0) throw tooShort();
+      at += got;
+      done += got;
+    }
   }
   return out;
 }

@@ -21,6 +21,11 @@ export async function scratchFile(directory: string): Promise<FileHandle> {
 
 const readBytes = 256 * 1024;
 
+/** The error for content of the basis that is shorter than it says. */
+export function basisTooShort(): WhittleError {
+  return new WhittleError('BASIS_DAMAGED', 'content of the basis ends too early');
+}
+
 /** A stretch of a content, piece by piece. */
 async function* stretch(content: BasisContent, offset: number, lengthBytes: number): AsyncGenerator<Buffer> {
   let at = 0;
@@ -29,7 +34,7 @@ async function* stretch(content: BasisContent, offset: number, lengthBytes: numb
     const to = Math.min(offset + lengthBytes, at + extent.lengthBytes);
     while (from < to) {
       const { bytesRead, buffer } = await readAsync(content.fd, Buffer.allocUnsafe(readBytes), 0, Math.min(readBytes, to - from), extent.offset + from - at);
-      if (bytesRead === 0) throw new WhittleError('BASIS_DAMAGED', 'content of the basis ends too early');
+      if (bytesRead === 0) throw basisTooShort();
       yield buffer.subarray(0, bytesRead);
       from += bytesRead;
     }

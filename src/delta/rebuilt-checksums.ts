@@ -1,8 +1,7 @@
-import { WhittleError } from '../core/errors.js';
 import type { BasisContent } from './basis.js';
 import { PatchedFiles, updateChecksums, type ChecksumList } from './checksum-list.js';
 import { firstOf } from './content-chunks.js';
-import { scratchContent } from './inflated-content.js';
+import { basisTooShort, scratchContent } from './inflated-content.js';
 import type { LayerPlan } from './plan.js';
 
 /** Checksums of the files of one layer that are rebuilt, for its lists of them. */
@@ -12,7 +11,7 @@ export class RebuiltChecksums {
   readonly #lastMd5List: number;
 
   /** `plan`'s entries are to have the digest of each patched file before a list after it is asked for. */
-  constructor(private readonly plan: LayerPlan) {
+  constructor(plan: LayerPlan) {
     this.#files = new PatchedFiles(plan.meta.entries, plan.content);
     this.#lastMd5List = plan.content.findLastIndex((content) => content.kind === 'patch' && content.checksums?.kind === 'md5');
   }
@@ -32,13 +31,8 @@ export class RebuiltChecksums {
    * goes with `close()`. Throws BASIS_DAMAGED when the source ends too early.
    */
   updated(entry: number, { kind }: ChecksumList, source: BasisContent, directory: string): Promise<BasisContent> {
-    const text = firstOf(source, () => new WhittleError('BASIS_DAMAGED', 'content of the basis ends too early'));
-    const list = updateChecksums(kind, text, (name) => {
-      const found = this.#files.find(entry, name);
-      const file = found === undefined ? undefined : this.plan.meta.entries.at(found);
-      if (found === undefined || file === undefined || file.digest === null) return undefined;
-      return { sizeBytes: file.header.sizeBytes, sha256: file.digest, md5: this.#md5.get(found) ?? null };
-    });
+    const text = firstOf(source, basisTooShort);
+    const list = updateChecksums(kind, text, this.#files.checksums(entry, (found) => this.#md5.get(found) ?? null));
     return scratchContent(list, directory);
   }
 }

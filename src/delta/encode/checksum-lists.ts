@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto';
-import { WhittleError } from '../../core/errors.js';
 import type { Basis, BasisContent } from '../basis.js';
-import { checksumListKind, PatchedFiles, telltaleBytes, updateChecksums, type ChecksumList, type FileChecksums } from '../checksum-list.js';
-import { chunksOf, firstOf } from '../content-chunks.js';
+import { checksumListKind, PatchedFiles, telltaleBytes, updateChecksums, type ChecksumList } from '../checksum-list.js';
+import { chunksOf } from '../content-chunks.js';
 import { deltaLimits } from '../limits.js';
 import type { ContentPlan } from '../plan.js';
+import { imageTooShort, readContent } from './image-content.js';
+
+const chunkBytes = 64 * 1024;
 
 /** The texts that stand for the first sources of lists that were planned, which is where all of them come from. */
 const plannedTexts = new WeakMap<ChecksumList, Buffer>();
@@ -17,8 +19,7 @@ export function plannedText(list: ChecksumList): Buffer {
 /** Finds the lists of checksums among the files of one target layer. Nothing in such a list foretells a checksum but the file itself. */
 export class ChecksumLists {
   readonly #files: PatchedFiles;
-  readonly #checksums = new Map<number, FileChecksums>();
-  readonly #buffer = Buffer.allocUnsafeSlow(64 * 1024);
+  readonly #md5 = new Map<number, Buffer>();
 
   /** `content` is the layer's plan, and grows as it is made. */
   constructor(private readonly target: Basis, private readonly layer: number, content: readonly ContentPlan[]) {
@@ -28,34 +29,35 @@ export class ChecksumLists {
   /** Whether the file at `entry` is a list of which more is known when that which it is differenced against, `source`, no larger than a list may be, is brought up to date. */
   async plan(entry: number, source: BasisContent, file: BasisContent): Promise<ChecksumList | null> {
     if (file.sizeBytes > deltaLimits.checksumListBytes) return null;
-    const kind = checksumListKind(firstOf(source, tooShort, telltaleBytes));
+    const kind = checksumListKind(readContent(source, telltaleBytes));
     if (kind === null) return null;
-    const text = firstOf(source, tooShort);
-    await this.#gather(entry, (note) => { updateChecksums(kind, text, note); });
-    const updated = updateChecksums(kind, text, (name) => this.#checksums.get(this.#files.find(entry, name) ?? -1));
-    if (!isNearer(firstOf(file, tooShort), text, updated)) return null;
+    const text = readContent(source);
+    if (kind === 'md5') await this.#hashNamed(entry, text);
+    const updated = updateChecksums(kind, text, this.#files.checksums(entry, (found) => this.#md5.get(found) ?? null));
+    if (!isNearer(readContent(file), text, updated)) return null;
     const list = { kind };
     plannedTexts.set(list, updated);
     return list;
   }
 
-  /** Finds the checksums of the files that a list names. `forEachName` calls what it is given with each name. */
-  async #gather(entry: number, forEachName: (note: (name: string) => undefined) => void): Promise<void> {
-    const named = new Set<number>();
-    forEachName((name) => {
-      const found = this.#files.find(entry, name);
-      if (found !== undefined && !this.#checksums.has(found)) named.add(found);
+  /** Finds the md5 of the files that a list names. What else lists say is known of every file. */
+  async #hashNamed(entry: number, text: Buffer): Promise<void> {
+    const named = this.#files.named(entry);
+    const wanted = new Set<number>();
+    updateChecksums('md5', text, (name) => {
+      const found = named(name);
+      if (found !== undefined && !this.#md5.has(found)) wanted.add(found);
       return undefined;
     });
-    for (const found of named) this.#checksums.set(found, await this.#of(found));
+    for (const found of wanted) this.#md5.set(found, await this.#md5Of(found));
   }
 
-  async #of(entry: number): Promise<FileChecksums> {
+  async #md5Of(entry: number): Promise<Buffer> {
     const content = await this.target.openContent(this.layer, entry, { callerVerifies: true });
     try {
-      const [sha256, md5] = [createHash('sha256'), createHash('md5')];
-      for (const chunk of chunksOf(content, this.#buffer, tooShort)) for (const hash of [sha256, md5]) hash.update(chunk);
-      return { sizeBytes: content.sizeBytes, sha256: sha256.digest(), md5: md5.digest() };
+      const md5 = createHash('md5');
+      for (const chunk of chunksOf(content, Buffer.allocUnsafeSlow(Math.min(content.sizeBytes, chunkBytes)), imageTooShort)) md5.update(chunk);
+      return md5.digest();
     } finally {
       await content.close();
     }
@@ -72,8 +74,4 @@ function isNearer(file: Buffer, old: Buffer, updated: Buffer): boolean {
 
 function linesOf(text: Buffer): string[] {
   return text.toString('latin1').split('\n');
-}
-
-function tooShort(): WhittleError {
-  return new WhittleError('BASIS_DAMAGED', 'content of an image ends too early');
 }

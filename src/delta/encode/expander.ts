@@ -1,8 +1,8 @@
-import { readSync } from 'node:fs';
 import type { BasisContent } from '../basis.js';
 import { rebuildBrotli, type DeflatedRange, type Expansion, type InflatedRange, type Packing } from '../expansion.js';
 import { deltaLimits } from '../limits.js';
 import { inflatedContent, scratchFile, wholeFile } from '../inflated-content.js';
+import { readContent } from './image-content.js';
 import { brotliPacking, decisionsOf, deflatePacking, digestOf, findStreams, inflateStream, mayHoldStreams, unpackBrotli, type FoundStream } from './streams.js';
 
 /** Larger files are differenced as they are: both versions are held in memory while they are looked at. */
@@ -41,7 +41,7 @@ export class ExpandableFile {
   expansion(source: BasisContent | undefined): Expansion | null {
     if (!this.#mayHoldStreams()) return null;
     const file = this.#content();
-    const old = source === undefined || source.sizeBytes > largestFileBytes ? undefined : readContent(source, source.sizeBytes);
+    const old = source === undefined || source.sizeBytes > largestFileBytes ? undefined : readContent(source);
     const oldStreams = new Map((old === undefined ? [] : findStreams(old)).map((stream) => [stream.name, stream]));
     const deflated: DeflatedRange[] = [];
     const partners: FoundStream[] = [];
@@ -80,7 +80,7 @@ export class ExpandableFile {
   }
 
   #content(): Buffer {
-    this.#bytes ??= readContent(this.target, this.target.sizeBytes);
+    this.#bytes ??= readContent(this.target);
     return this.#bytes;
   }
 
@@ -100,7 +100,7 @@ export class ExpandableFile {
 /** A file as one brotli stream, which nothing but its name tells; null when it is none. */
 export async function packedBrotli(content: BasisContent): Promise<PackedFile | null> {
   if (content.sizeBytes > deltaLimits.decidedBytes) return null;
-  const file = readContent(content, content.sizeBytes);
+  const file = readContent(content);
   const plain = await unpackBrotli(file);
   if (plain === null || plain.length === 0) return null;
   return {
@@ -144,21 +144,6 @@ function inflatedRanges(streams: FoundStream[], file: Buffer): InflatedRange[] {
   });
 }
 
-/** The first `sizeBytes` of a content. */
-function readContent(content: BasisContent, sizeBytes: number): Buffer {
-  const out = Buffer.alloc(Math.min(sizeBytes, content.sizeBytes));
-  let done = 0;
-  for (const extent of content.extents) {
-    for (let at = 0; at < extent.lengthBytes && done < out.length; ) {
-      const got = readSync(content.fd, out, done, Math.min(extent.lengthBytes - at, out.length - done), extent.offset + at);
-      if (got === 0) return out.subarray(0, done);
-      at += got;
-      done += got;
-    }
-  }
-  return out.subarray(0, done);
-}
-
 function isBrotli(packing: Packing): boolean {
   return packing.kind === 'brotli' || packing.kind === 'decisions';
 }
@@ -167,7 +152,7 @@ function isBrotli(packing: Packing): boolean {
 export async function expand(target: BasisContent, sources: readonly BasisContent[], expansion: Expansion, directory: string): Promise<{ target: BasisContent; inflated: BasisContent | null }> {
   const inflated = expansion.inflated.length === 0 ? null : await inflatedContent(expansion.inflated, sources, directory);
   const file = await scratchFile(directory);
-  const bytes = readContent(target, target.sizeBytes);
+  const bytes = readContent(target);
   let at = 0;
   let written = 0;
   const put = async (chunk: Buffer): Promise<void> => { written += (await file.write(chunk)).bytesWritten; };

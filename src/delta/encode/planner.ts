@@ -2,6 +2,7 @@ import { throwIfAborted } from '../../core/interruption.js';
 import { serverAddon, type BlockIndex, type NativeContent } from '../../core/native.js';
 import type { LayerEntry, LayerMeta } from '../../tar/types.js';
 import type { Basis, BasisContent, BasisEntry } from '../basis.js';
+import type { ChecksumList } from '../checksum-list.js';
 import type { Expansion } from '../expansion.js';
 import type { DeltaProfile } from '../index-blob.js';
 import { deltaLimits } from '../limits.js';
@@ -137,8 +138,7 @@ export class Planner {
     const source = first === undefined ? undefined : await this.options.basis.openContent(first.layer, first.entry, { callerVerifies: true });
     try {
       const expansion = file.expansion(source);
-      const checksums = expansion !== null || source === undefined || !this.#mayList(source.sizeBytes) ? null : await lists.plan(entry, source, target);
-      if (checksums !== null) this.#checksumListBytes += source?.sizeBytes ?? 0;
+      const checksums = expansion !== null || source === undefined ? null : await this.#checksums(lists, entry, source, target);
       return { kind: 'patch', sources, expansion, checksums };
     } finally {
       await source?.close();
@@ -156,8 +156,12 @@ export class Planner {
     return { kind: 'patch', sources: [plain], expansion, checksums: null };
   }
 
-  #mayList(sizeBytes: number): boolean {
-    return sizeBytes <= deltaLimits.checksumListBytes && this.#checksumListBytes + sizeBytes <= deltaLimits.checksumListTotalBytes;
+  async #checksums(lists: ChecksumLists, entry: number, source: BasisContent, target: BasisContent): Promise<ChecksumList | null> {
+    const { sizeBytes } = source;
+    if (sizeBytes > deltaLimits.checksumListBytes || this.#checksumListBytes + sizeBytes > deltaLimits.checksumListTotalBytes) return null;
+    const list = await lists.plan(entry, source, target);
+    if (list !== null) this.#checksumListBytes += sizeBytes;
+    return list;
   }
 
   /** Counts what streams of this kind hold; false when it would be more than all of them may. */
