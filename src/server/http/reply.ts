@@ -1,6 +1,8 @@
+import { setMaxListeners } from 'node:events';
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import type { BlobPlace } from '../catalog.js';
 import { decideRange, etagListHas, ifRangeAllows } from '../range.js';
@@ -101,10 +103,25 @@ export async function sendBlob(request: IncomingMessage, response: ServerRespons
       ...(range.kind === 'part' ? { 'Content-Range': `bytes ${String(first)}-${String(last)}/${String(sizeBytes)}` } : {}),
     });
     if (request.method === 'HEAD' || last < first) response.end();
-    else await pipeline(createReadStream('', { fd: file, start: first, end: last, autoClose: false, highWaterMark: 1 << 17 }), response);
+    else await pipeline(createReadStream('', { fd: file, start: first, end: last, autoClose: false, highWaterMark: 1 << 17 }), response, { signal: whenGone(request) });
   } finally {
     await file.close();
   }
+}
+
+const connections = new WeakMap<Socket, AbortSignal>();
+
+/** Aborts with the connection. An answer that waits behind another one of it (pipelining) has no socket yet that could tell it, and would keep its file open. */
+function whenGone({ socket }: IncomingMessage): AbortSignal {
+  const known = connections.get(socket);
+  if (known !== undefined) return known;
+  const gone = new AbortController();
+  // Every answer under way listens to it; Node would take more than ten for a leak.
+  setMaxListeners(0, gone.signal);
+  connections.set(socket, gone.signal);
+  if (socket.destroyed) gone.abort();
+  else socket.once('close', () => { gone.abort(); });
+  return gone.signal;
 }
 
 async function openWhole(place: BlobPlace): Promise<Awaited<ReturnType<typeof open>> | null> {

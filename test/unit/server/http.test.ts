@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { once } from 'node:events';
-import { mkdtemp, rm, truncate } from 'node:fs/promises';
+import { mkdtemp, readdir, readlink, rm, truncate } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import type { DeltaServer } from '../../../src/server/serve.js';
 import { ask, json, startTestServer } from '../../support/delta-server.js';
 import { digestOf, makeImage, noise, type MadeImage } from '../../support/images.js';
+import { until } from '../../support/until.js';
 
 let folder: string;
 let image: MadeImage;
@@ -34,6 +35,13 @@ afterAll(async () => {
   await server.close();
   await rm(folder, { recursive: true, force: true });
 });
+
+/** How often this process has a blob's file open. */
+async function openCount(digest: string): Promise<number> {
+  const fds = await readdir('/proc/self/fd');
+  const targets = await Promise.all(fds.map((fd) => readlink(join('/proc/self/fd', fd)).catch(() => '')));
+  return targets.filter((target) => target.endsWith(digest.slice(7))).length;
+}
 
 const codeOf = (answer: Awaited<ReturnType<typeof ask>>): string | undefined => (json(answer) as { errors: { code: string }[] }).errors[0]?.code;
 
@@ -173,6 +181,21 @@ describe('what is not there, and what is not allowed', () => {
     socket.write('GET /v2/ HTTP/1.1\r\nHost: x\r\nX-Slow: ');
     await once(socket, 'close');
     expect(Buffer.concat(chunks).toString()).toMatch(/^HTTP\/1\.1 408/);
+  });
+
+  test('answers that wait behind another one end with their connection, and their files are closed', async () => {
+    const { hostname, port } = new URL(url);
+    const digest = image.layers[0]!.digest;
+    const socket = connect(Number(port), hostname).on('error', () => undefined);
+    await once(socket, 'connect');
+    // Nobody reads, so the first answers fill the connection, and those after them wait.
+    socket.pause().write(`GET /v2/app/blobs/${digest} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(400));
+    await until(async () => await openCount(digest) > 1);
+    socket.resetAndDestroy();
+    const goneMs = performance.now();
+    await until(async () => await openCount(digest) === 0);
+    // What nobody closes is closed in the end, when its memory is collected.
+    expect(performance.now() - goneMs).toBeLessThan(20_000);
   });
 
   test('garbage on the wire gets a 400 and nothing else', async () => {
