@@ -4,6 +4,8 @@ import { isLoopbackHost } from './endpoint.js';
 
 /** A proxy that requests go through. */
 export interface Proxy {
+  /** The variable of the environment that names it. */
+  readonly variable: string;
   /** Without user and password. */
   readonly url: URL;
   /** The Proxy-Authorization header, where its URL names a login. */
@@ -17,11 +19,15 @@ const defaultPorts: Readonly<Record<string, string>> = { 'http:': '80', 'https:'
 
 /**
  * Proxies as the environment names them, by the rules of Docker and Podman: `HTTPS_PROXY` for https, `HTTP_PROXY` for http, `NO_PROXY`
- * for what is reached directly, each in capitals or not. What is on this machine is never asked of a proxy. Undefined where none is named.
+ * for what is reached directly, each in capitals or not; and as curl reads them, `ALL_PROXY` where the one for the protocol is not set. What is on this machine is never asked of a proxy. Undefined where none is named.
  */
 export function environmentProxies(env: NodeJS.ProcessEnv): ProxyFinder | undefined {
   const named = (name: string): string => (env[name.toLowerCase()] ?? env[name] ?? '').trim();
-  const proxies = new Map([['http:', 'HTTP_PROXY'], ['https:', 'HTTPS_PROXY']].map(([protocol = '', name = '']) => [protocol, { name, text: named(name) }]));
+  const firstSet = (...names: readonly string[]): { name: string; text: string } => {
+    const name = names.find((each) => named(each) !== '') ?? '';
+    return { name, text: named(name) };
+  };
+  const proxies = new Map([['http:', firstSet('HTTP_PROXY', 'ALL_PROXY')], ['https:', firstSet('HTTPS_PROXY', 'ALL_PROXY')]]);
   if ([...proxies.values()].every(({ text }) => text === '')) return undefined;
   const isExempt = exemptions(named('NO_PROXY'));
   return (target) => {
@@ -35,13 +41,13 @@ function parseProxy(text: string, name: string): Proxy {
   const url = URL.canParse(full) ? new URL(full) : undefined;
   // The value is not repeated: it may hold a password.
   if (url === undefined || !['http:', 'https:'].includes(url.protocol) || url.hostname === '') {
-    throw new WhittleError('USAGE', `${name} names no proxy that can be used`, { hint: `Write ${name}=http://[USER:PASSWORD@]HOST:PORT. Other kinds, such as socks5, are not spoken.` });
+    throw new WhittleError('USAGE', `${name} names no proxy that can be used`, { hint: `Write ${name}=http://[USER:PASSWORD@]HOST:PORT. Other kinds, such as socks5, are not spoken; what is to be reached without it goes into NO_PROXY.` });
   }
   const { username, password } = url;
   url.username = '';
   url.password = '';
   const login = (part: string): string => decodeURIComponent(part.replace(/%(?![0-9a-fA-F]{2})/g, '%25'));
-  return { url, authorization: username === '' ? undefined : `Basic ${Buffer.from(`${login(username)}:${login(password)}`).toString('base64')}` };
+  return { variable: name, url, authorization: username === '' ? undefined : `Basic ${Buffer.from(`${login(username)}:${login(password)}`).toString('base64')}` };
 }
 
 /** Reads `NO_PROXY`: hosts with all below them, with a port or without; addresses, networks as 10.0.0.0/8, or `*` for everything. */

@@ -41,7 +41,7 @@ async function openTunnel(proxy: Proxy, target: URL, timeoutMs: number): Promise
     const failed = (problem: string, retryable: boolean, cause?: unknown): void => {
       clearTimeout(timer);
       asked.destroy();
-      reject(new WhittleError('REGISTRY_UNREACHABLE', `${target.host}: the proxy ${proxy.url.host} ${problem}`, { cause, retryable, hint: 'Check HTTPS_PROXY; what is to be reached without it goes into NO_PROXY.' }));
+      reject(new WhittleError('REGISTRY_UNREACHABLE', `${target.host}: the proxy ${proxy.url.host} ${problem}`, { cause, retryable, hint: `Check ${proxy.variable}; what is to be reached without it goes into NO_PROXY.` }));
     };
     const timer = setTimeout(() => { failed('gives no connection within the time allowed', true); }, timeoutMs);
     asked.on('error', (error) => { failed(`cannot be reached (${systemErrorCode(error) ?? error.message})`, true, error); });

@@ -80,6 +80,20 @@ describe('a registry behind a proxy', () => {
   });
 });
 
+test('ALL_PROXY stands in for the variable of the protocol that is not set, and one that cannot be used is not gone round', async () => {
+  const found = (env: NodeJS.ProcessEnv, url: string): string | undefined => environmentProxies(env)?.(new URL(url))?.url.host;
+  for (const url of ['https://a.example', 'http://a.example']) {
+    expect(found({ ALL_PROXY: 'http://p:1' }, url)).toBe('p:1');
+    expect(found({ all_proxy: 'p:1', HTTP_PROXY: '', HTTPS_PROXY: '' }, url)).toBe('p:1');
+    expect(found({ ALL_PROXY: 'socks5://p:1', HTTP_PROXY: 'q:2', HTTPS_PROXY: 'q:2' }, url)).toBe('q:2');
+    expect(found({ ALL_PROXY: 'socks5://p:1', NO_PROXY: 'a.example' }, url)).toBeUndefined();
+  }
+  expect(found({ ALL_PROXY: 'p:1', HTTPS_PROXY: 'q:2' }, 'http://a.example')).toBe('p:1');
+  const error = await expectCode(open('registry.test', { ALL_PROXY: 'socks5h://me:secret@host:1' }).listTags('app'), 'USAGE');
+  expect([error.message, error.hint]).toEqual(['ALL_PROXY names no proxy that can be used', expect.stringMatching(/^Write ALL_PROXY=http:.*socks5.*NO_PROXY/)]);
+  expect((await expectCode(open('registry.test', { ALL_PROXY: 'http://127.0.0.1:1' }).listTags('app'), 'REGISTRY_UNREACHABLE')).hint).toMatch(/^Check ALL_PROXY;/);
+});
+
 describe('NO_PROXY', () => {
   const goesDirect = (noProxy: string, url: string): boolean => environmentProxies({ HTTPS_PROXY: 'p:1', HTTP_PROXY: 'p:1', NO_PROXY: noProxy })?.(new URL(url)) === undefined;
 
