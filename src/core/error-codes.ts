@@ -55,7 +55,7 @@ export const errorCodes = {
   FETCH_FAILED: { exitCode: exitCodes.network, retryable: true, summary: 'A download made no progress in several attempts.', hint: 'Check the network; the next pull continues where this one stopped.' },
   FETCH_CORRUPT: { exitCode: exitCodes.network, retryable: true, summary: 'A server or something on the way sent bytes that do not have their digest.', hint: 'Pull again, or from another place with --from; report it to whoever runs the registry.' },
 
-  STORAGE_FULL: { exitCode: exitCodes.storage, retryable: true, summary: 'The filesystem of the store is full, or a quota is.', hint: 'Free some space there (on a device: device gc, and device gc --unfinished 0 for what cut pulls left); where df shows space, it has no inodes for more files (df -i).' },
+  STORAGE_FULL: { exitCode: exitCodes.storage, retryable: false, summary: 'The filesystem of the store is full, or a quota is.', hint: 'Free some space there (on a device: device gc, and device gc --unfinished 0 for what cut pulls left); where df shows space, it has no inodes for more files (df -i).' },
   STORAGE_IO: { exitCode: exitCodes.storage, retryable: false, summary: 'The disk reported an error; nothing was committed.', hint: 'Check the disk and the kernel log, then run: device verify' },
   STORAGE_PERMISSION: { exitCode: exitCodes.denied, retryable: false, summary: 'The store may not be read or written by this user.', hint: 'Run as the user who owns the store, or choose another with --root DIR.' },
   STORAGE_READ_ONLY: { exitCode: exitCodes.storage, retryable: false, summary: 'The filesystem of the store is mounted read-only.', hint: 'Remount it writable, or choose another with --root DIR.' },

@@ -134,8 +134,8 @@ class TransferRun {
     } catch (error) {
       throwIfAborted(this.o.signal);
       if (isWhittleError(error) && error.code === 'FETCH_CORRUPT') return { reason: error.message, retryAfterMs: null, wrongFrame: true, cause: error };
-      // What the disk refuses, it refuses whatever the network brings next; a spool that failed to write takes nothing more.
-      if (isWhittleError(error) && (!error.retryable || error.code.startsWith('STORAGE_'))) throw error;
+      // Also what the disk refuses: it refuses that whatever the network brings next.
+      if (isWhittleError(error) && !error.retryable) throw error;
       return { reason: guard.reason ?? messageOf(error), retryAfterMs: isWhittleError(error) ? retryAfterOf(error) ?? null : null, cause: error };
     } finally {
       guard.stop();

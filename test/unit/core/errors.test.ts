@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import { expect, test } from '@jest/globals';
 import { storageError } from '../../../src/atomic/storage-error.js';
+import { errorCodes, exitCodes } from '../../../src/core/error-codes.js';
 import { errnoName, systemErrorCode } from '../../../src/core/errors.js';
 
 test('every errno has the name that Linux gives it, those that Node does not know too', () => {
@@ -24,4 +25,9 @@ test('a filesystem that makes no symbolic links is told as such, not as one of s
   const system = (code: string, syscall: string): Error => Object.assign(new Error(`${code}: ${syscall} 'fs/bin/sh'`), { code, syscall, path: 'fs/bin/sh' });
   for (const code of ['EPERM', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS']) expect(storageError(system(code, 'symlink'), 'extracting a layer')).toMatchObject({ code: 'STORAGE_UNSUPPORTED', exitCode: 7 });
   expect(storageError(system('EPERM', 'open'), 'extracting a layer')).toMatchObject({ code: 'STORAGE_PERMISSION' });
+});
+
+test('the same call is not said to succeed later where somebody has to free, mount, allow or mend something first', () => {
+  const again = Object.entries(errorCodes).filter(([, facts]) => facts.retryable).map(([, facts]) => facts.exitCode);
+  expect([exitCodes.usage, exitCodes.notFound, exitCodes.denied, exitCodes.badInput, exitCodes.storage].filter((code) => again.includes(code))).toEqual([]);
 });
