@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
+import type { Writable } from 'node:stream';
 import { WhittleError } from '../core/errors.js';
 import { formatBytes, formatDuration, formatExact, formatMemory, formatRatio, parseBytes, shortDigest } from '../core/format.js';
 import { peakRssBytes } from '../core/memory.js';
@@ -47,13 +48,25 @@ export function parseThreads(text: string | undefined): number {
   return text === undefined ? Math.min(mostThreads, availableParallelism()) : parseCount(text, '--threads', 64);
 }
 
+/** Where `-o` leads: a file, standard output for `-`, or nowhere. Throws USAGE, and what `checkPlace` throws. */
+async function placeOf(name: string | undefined, output: Output): Promise<string | Writable | null> {
+  if (name === '-') {
+    if (output.options.json === true) throw new WhittleError('USAGE', '-o - and --json both want standard output', { hint: 'Name a file for the delta: -o FILE.' });
+    if (process.stdout.isTTY) throw new WhittleError('USAGE', '-o -: a delta is not written to a terminal', { hint: 'Lead standard output into a file or another program, or name a file: -o FILE.' });
+    return process.stdout;
+  }
+  if (name === undefined) return null;
+  const path = resolve(name);
+  await checkPlace(path);
+  return path;
+}
+
 /** `delta-server compute`: makes one delta, proves it, writes it when asked to and says what it saves. */
 export async function runCompute(basisName: string, targetName: string, flags: ComputeFlags, output: Output, signal: AbortSignal): Promise<void> {
   const startedMs = performance.now();
   const memoryLimitBytes = parseMemory(flags.memory);
   const threads = parseThreads(flags.threads);
-  const path = flags.output === undefined ? null : resolve(flags.output);
-  if (path !== null) await checkPlace(path);
+  const place = await placeOf(flags.output, output);
   const progress = createProgress({ quiet: output.options.quiet === true || output.options.json === true });
   const open = { platform: flags.platform, creds: flags.creds, signal };
   const basis = await openImage(basisName, open);
@@ -65,10 +78,11 @@ export async function runCompute(basisName: string, targetName: string, flags: C
           basis: basis.input, target: target.input, directory, profile: flags.profile, memoryLimitBytes, threads, signal, onProgress: showPhases(progress),
         });
         progress.stop();
-        const archiveBytes = path === null ? null : await writeDeltaArchive(path, artifact, target, signal);
-        const outcome = { basisName, targetName, basis, target, artifact, path, archiveBytes, totalMs: Math.round(performance.now() - startedMs) };
+        const archiveBytes = place === null ? null : await writeDeltaArchive(place, artifact, target, signal);
+        const outcome = { basisName, targetName, basis, target, artifact, path: typeof place === 'string' ? place : null, archiveBytes, totalMs: Math.round(performance.now() - startedMs) };
         output.json(jsonOf(outcome, { profile: flags.profile, memoryLimitBytes, threads }));
-        output.print(tableOf(outcome));
+        if (place === null || typeof place === 'string') output.print(tableOf(outcome));
+        else output.note(tableOf(outcome));
       });
     } finally {
       await target.close();

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { WhittleError } from '../core/errors.js';
 import { formatBytes, formatExact, shortDigest } from '../core/format.js';
 import { bufferBlob } from '../registry/blob-input.js';
 import { checkPlace, replaceFile } from '../registry/new-file.js';
@@ -23,6 +24,7 @@ export interface ExplainFlags {
 /** `delta-server explain`: tells where the bytes of a `.delta` file go, as a table, as JSON and as a page. */
 export async function runExplain(file: string, flags: ExplainFlags, output: Output, signal: AbortSignal): Promise<void> {
   const top = parseCount(flags.top, '--top', 999_999);
+  if (flags.html === '-') throw new WhittleError('USAGE', '--html -: standard output has the table', { hint: 'Name a file for the page: --html PAGE.' });
   const page = flags.html === undefined ? null : resolve(flags.html);
   if (page !== null) await checkPlace(page);
   const delta = await openDeltaFile(file);

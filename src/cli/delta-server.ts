@@ -97,7 +97,7 @@ function addCompute(program: Command, output: Output, signal: AbortSignal): void
     .description('Makes the delta that turns <basis> into <target>, applies it once to prove it, and says what it saves.')
     .argument('<basis>', 'the image that devices have')
     .argument('<target>', 'the image that they shall have')
-    .option('-o, --output <file>', 'write the delta as an OCI archive; without it only the numbers are printed')
+    .option('-o, --output <file>', 'write the delta as an OCI archive, - to standard output; without it only the numbers are printed')
     .addOption(profileOption('small')).addOption(memoryOption()).addOption(threadsOption()).addOption(platformOption()).addOption(credsOption())
     .option('--json', 'print one JSON object').option('-q, --quiet', 'no progress').option('--debug', 'details with errors')
     .addHelpText('after', computeExamples)

@@ -1,6 +1,7 @@
+import type { Writable } from 'node:stream';
 import { parseDigest } from '../oci/digest.js';
 import { layoutIndex, layoutMarker, type LayoutContents } from './blob-input.js';
-import { replaceFile } from './new-file.js';
+import { replaceFile, writeInto } from './new-file.js';
 import { verifiedBytes } from './verify.js';
 
 const blockBytes = 512;
@@ -81,10 +82,10 @@ async function* archiveBytes(contents: LayoutContents): AsyncGenerator<Buffer, v
 
 /**
  * Writes an OCI archive (a `.delta` file is one). When it returns, the file is whole and durable under `path`; on an
- * error nothing of it remains and a file that stood there still stands. Returns the file's size in bytes. Throws DIGEST_MISMATCH, STORAGE_*, USAGE, and
- * what the blobs' readers throw.
+ * error nothing of it remains and a file that stood there still stands. Into a stream (standard output) it is written as it comes. Returns its size in
+ * bytes. Throws DIGEST_MISMATCH, STORAGE_*, USAGE, and what the blobs' readers throw.
  */
-export async function writeArchive(path: string, contents: LayoutContents): Promise<number> {
+export async function writeArchive(place: string | Writable, contents: LayoutContents): Promise<number> {
   let sizeBytes = 0;
   async function* counted(): AsyncGenerator<Buffer, void, void> {
     for await (const chunk of archiveBytes(contents)) {
@@ -92,6 +93,7 @@ export async function writeArchive(path: string, contents: LayoutContents): Prom
       yield chunk;
     }
   }
-  await replaceFile(path, counted());
+  if (typeof place === 'string') await replaceFile(place, counted());
+  else await writeInto(place, counted(), 'standard output');
   return sizeBytes;
 }

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { access, constants, open, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import type { Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
 
 /** A name beside `path` that nothing has yet. */
@@ -90,6 +92,15 @@ export async function replaceFile(path: string, chunks: AsyncIterable<Buffer>): 
     else await replaceWhole(await placeOf(path), chunks);
   } catch (error) {
     throw writeError(error, path);
+  }
+}
+
+/** Writes everything into a stream that is open already, such as standard output, and leaves it open. Throws STORAGE_*, and what `chunks` throws. */
+export async function writeInto(stream: Writable, chunks: AsyncIterable<Buffer>, name: string): Promise<void> {
+  try {
+    await pipeline(chunks, stream, { end: false });
+  } catch (error) {
+    throw writeError(error, name);
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Writable } from 'node:stream';
 import { throwIfAborted } from '../core/interruption.js';
 import { deltaMediaTypes } from '../delta/index.js';
 import { mediaTypes, type Descriptor } from '../oci/index.js';
@@ -12,10 +13,10 @@ const deltaArchiveTag = 'delta';
 
 /**
  * Writes a `.delta` file: an OCI archive with the delta's artifact (its `index.json` entry is tagged `delta`) and the
- * target's manifest and config. The file appears under its name only when it is whole and on disk. The same delta
+ * target's manifest and config. A file appears under its name only when it is whole and on disk. The same delta
  * gives the same bytes. Returns its size. Throws STORAGE_*, USAGE, INTERRUPTED.
  */
-export async function writeDeltaArchive(path: string, artifact: ComputedArtifact, target: OpenedImage, signal?: AbortSignal): Promise<number> {
+export async function writeDeltaArchive(place: string | Writable, artifact: ComputedArtifact, target: OpenedImage, signal?: AbortSignal): Promise<number> {
   const { mediaType, digest, bytes, annotations } = artifact.manifest;
   const { manifest, config } = target.source;
   const targetManifest = bufferBlob(manifest.descriptor.mediaType, manifest.bytes);
@@ -29,7 +30,7 @@ export async function writeDeltaArchive(path: string, artifact: ComputedArtifact
     bufferBlob(mediaType, bytes), bufferBlob(mediaTypes.ociEmpty, emptyConfig), targetManifest, bufferBlob(config.descriptor.mediaType, config.bytes),
     bufferBlob(deltaMediaTypes.index, artifact.index), fileBlob(data, artifact.dataPath),
   ];
-  return writeArchive(path, { manifests, blobs: untilAborted(blobs, signal) });
+  return writeArchive(place, { manifests, blobs: untilAborted(blobs, signal) });
 }
 
 function* untilAborted(blobs: readonly BlobInput[], signal: AbortSignal | undefined): Generator<BlobInput> {

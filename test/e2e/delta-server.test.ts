@@ -114,6 +114,7 @@ describe('delta-server compute', () => {
     ['a source of no kind', ['compute', 'floppy:a', 'oci:b'], 2, /not an image source/],
     ['a bad address', ['serve', '--images', 'oci:a', '--listen', 'nowhere'], 2, /--listen/],
     ['a layout that is not there', ['compute', 'oci:/nonexistent:1', 'oci:b:1'], 3, /nonexistent/],
+    ['a page to standard output', ['explain', 'x.delta', '--html', '-'], 2, /--html -: standard output has the table/],
     ['an empty flag', ['serve', '--images', 'oci:a', '--root', ''], 2, /--root is empty/],
     ['an empty flag, of several', ['compute', 'oci:a', 'oci:b', '--output='], 2, /--output is empty/],
     ['a bad repository name', ['serve', '--images', 'Bad=oci:/nonexistent:1'], 2, /not a repository name/],
@@ -205,6 +206,30 @@ async function suggested(listen: string): Promise<string[]> {
   });
   return [...stderr.matchAll(/^ {2}(device pull .*)$/gm)].map(([, line]) => (line ?? '').replace(/\S+:\d+\//, 'HOST/'));
 }
+
+describe('delta-server compute -o -', () => {
+  const words = (): string => compute(source('1.0'), source('1.1'), '-o', '-').map((word) => `'${word}'`).join(' ');
+  const shell = (command: string): Promise<Outcome> => run(['sh', '-c', command], { cwd: folder });
+
+  plainTest('gives the file that -o FILE gives, and the numbers on the other stream', async () => {
+    await runOk(compute(source('1.0'), source('1.1'), '-o', join(folder, 'named.delta')));
+    const { exitCode, stdout, stderr } = await shell(`${words()} > piped.delta`);
+    expect([exitCode, stdout]).toEqual([0, '']);
+    expect(stderr).toMatch(/^delta {8}[\d,]+ bytes/m);
+    expect((await readFile(join(folder, 'piped.delta'))).equals(await readFile(join(folder, 'named.delta')))).toBe(true);
+    expect(await readdir(folder)).not.toContain('-');
+    expect((await shell(`${words()} --quiet | cat > quiet.delta`)).stderr).toBe('');
+    expect((await readFile(join(folder, 'quiet.delta'))).equals(await readFile(join(folder, 'named.delta')))).toBe(true);
+  });
+
+  plainTest('a reader that leaves, a full disk and --json are told in one line', async () => {
+    // The reader is gone before the delta is there.
+    const left = await shell(`{ ${words()} --quiet; echo $? >&2; } | true`);
+    expect(left.stderr).toMatch(/^delta-server: standard output: cannot be written \(EPIPE\)\n {2}[^\n]+\n7\n$/);
+    expectOneLineError(await shell(`${words()} --quiet > /dev/full`), 7, /standard output: no space left/);
+    expect((await shell(`${words()} --json`)).stdout).toMatch(/^\{"error":\{"code":"USAGE"/);
+  });
+});
 
 describe('delta-server serve', () => {
   plainTest('what it says to try works on the device: where that is another machine, plain http has to be asked for', async () => {
