@@ -19,13 +19,13 @@ struct Layout {
   int word;  // bytes of an address
   int ph_offset, sh_offset, ph_entry, ph_count, sh_entry, sh_count, names_index;
   int segment_flags, segment_offset, segment_address, segment_file_size, segment_memory_size, segment_bytes;
-  int section_flags, section_address, section_offset, section_size, section_link, section_bytes;
+  int section_flags, section_address, section_offset, section_size, section_link, section_info, section_bytes;
 };
-constexpr Layout kElf64 = {8, 32, 40, 54, 56, 58, 60, 62, 4, 8, 16, 32, 40, 56, 8, 16, 24, 32, 40, 64};
-constexpr Layout kElf32 = {4, 28, 32, 42, 44, 46, 48, 50, 24, 4, 8, 16, 20, 32, 8, 12, 16, 20, 24, 40};
+constexpr Layout kElf64 = {8, 32, 40, 54, 56, 58, 60, 62, 4, 8, 16, 32, 40, 56, 8, 16, 24, 32, 40, 44, 64};
+constexpr Layout kElf32 = {4, 28, 32, 42, 44, 46, 48, 50, 24, 4, 8, 16, 20, 32, 8, 12, 16, 20, 24, 28, 40};
 
 struct Section {
-  uint32_t name = 0, type = 0, link = 0;
+  uint32_t name = 0, type = 0, link = 0, info = 0;
   uint64_t flags = 0, offset = 0, size = 0;
 };
 
@@ -46,11 +46,14 @@ class Parser {
     }
     constexpr uint32_t kRelativeX86 = 8, kRelativeArm64 = 1027;
     if (image_.is_64) image_.relative_type = code_ == ReferenceKind::kArm64Code ? kRelativeArm64 : kRelativeX86;
-    ReadSegments();
+    constexpr uint64_t kObject = 1;
+    image_.is_object = Number(header_ + 16, 2) == kObject && content_.size() < kNoOffset;
+    if (image_.is_object) image_.segments.push_back({0, 0, content_.size(), content_.size(), true});
+    else ReadSegments();
     ReadSections();
-    if (image_.regions.empty()) RegionsFromSegments();
+    if (image_.regions.empty() && !image_.is_object) RegionsFromSegments();
     Tidy();
-    if (with_tables) FindTables();
+    if (with_tables && !image_.is_object) FindTables();
     return !image_.segments.empty();
   }
 
@@ -94,9 +97,11 @@ class Parser {
       section.offset = Address(bytes + layout_.section_offset);
       section.size = Address(bytes + layout_.section_size);
       section.link = static_cast<uint32_t>(Number(bytes + layout_.section_link, 4));
+      section.info = static_cast<uint32_t>(Number(bytes + layout_.section_info, 4));
       sections.push_back(section);
     }
     ReadNames(sections, Number(header_ + layout_.names_index, 2));
+    if (image_.is_object) return AddObjectSections(sections);
     GoHints hints;
     hints.word = layout_.word;
     for (const Section& section : sections) {
@@ -109,12 +114,53 @@ class Parser {
     if (hints.section_size == 0 || !ParseGoTables(content_, hints, image_.go)) image_.go = GoTables();
   }
 
+  /** Code, symbols and relocations of an object file; where its data refers to something, relocations say. */
+  void AddObjectSections(const std::vector<Section>& sections) {
+    constexpr uint32_t kNoBits = 8, kSymbols = 2;
+    const uint32_t relocations = image_.is_64 ? 4 : 9;
+    constexpr uint64_t kExecutable = 4;
+    for (const Section& section : sections) {
+      const bool has_content = section.type != kNoBits && section.offset != 0 && Fits(section.offset, section.size);
+      image_.section_offsets.push_back(has_content ? static_cast<uint32_t>(section.offset) : kNoOffset);
+    }
+    for (size_t index = 0; index < sections.size(); index++) {
+      const Section& section = sections[index];
+      if (image_.section_offsets[index] == kNoOffset || section.size == 0) continue;
+      if (section.type == kSymbols) {
+        AddRegion(section.offset, section.size, ReferenceKind::kPointers);
+        if (section.link < sections.size()) NameSymbols(section, sections[section.link]);
+        image_.symbols = {section.offset, section.offset + section.size};
+      } else if (section.type == relocations && section.info < sections.size() && image_.section_offsets[section.info] != kNoOffset) {
+        AddRegion(section.offset, section.size, ReferenceKind::kSectionRelocations);
+        image_.regions.back().base = image_.section_offsets[section.info];
+      } else if (section.flags & kExecutable) {
+        AddRegion(section.offset, section.size, code_);
+      }
+    }
+    if (image_.is_64) FindSymbols();
+  }
+
+  /** Where what each symbol of an object file names is in the file. */
+  void FindSymbols() {
+    constexpr uint64_t kEntry = 24, kMostSymbols = uint64_t{1} << 16, kAtOnce = 1024;
+    const uint64_t count = std::min((image_.symbols.end - image_.symbols.start) / kEntry, kMostSymbols);
+    std::vector<uint8_t> entries(kEntry * kAtOnce);
+    image_.symbol_offsets.reserve(static_cast<size_t>(count));
+    for (uint64_t index = 0; index < count; index++) {
+      if (index % kAtOnce == 0) content_.Fetch(static_cast<int64_t>(image_.symbols.start + index * kEntry), static_cast<size_t>(std::min(kAtOnce, count - index) * kEntry), entries.data());
+      const uint8_t* const entry = entries.data() + index % kAtOnce * kEntry;
+      const uint64_t section = Number(entry + 6, 2), value = Number(entry + 8, 8);
+      const uint32_t base = section < image_.section_offsets.size() ? image_.section_offsets[static_cast<size_t>(section)] : kNoOffset;
+      image_.symbol_offsets.push_back(base != kNoOffset && value < content_.size() - base ? static_cast<uint32_t>(base + value) : kNoOffset);
+    }
+  }
+
   /** Says of the region that was just made of a symbol table where its names are. */
   void NameSymbols(const Section& symbols, const Section& names) {
     Region& region = image_.regions.back();
     if (region.start != symbols.offset || region.kind != ReferenceKind::kPointers || !Fits(names.offset, names.size)) return;
     region.kind = ReferenceKind::kSymbols;
-    region.strings = names.offset;
+    region.base = names.offset;
   }
 
   /** Where a Go program keeps its tables. */

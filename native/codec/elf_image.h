@@ -20,16 +20,18 @@ struct Segment {
 };
 
 /** What kind of references a stretch of a file holds. */
-enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kPointers, kSymbols, kFrames, kFrameTable, kGoFunctions, kReadOnlyData, kGoOffsets, kRelocations, kFunctionIndex, kExceptions };
+enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kPointers, kSymbols, kFrames, kFrameTable, kGoFunctions, kReadOnlyData, kGoOffsets, kRelocations, kSectionRelocations, kFunctionIndex, kExceptions };
 
-/** A stretch of file offsets [start, end). `shift` is address minus offset; 0 for what is not loaded. */
+/** A stretch of file offsets [start, end). */
 struct Region {
   uint64_t start = 0, end = 0;
   ReferenceKind kind = ReferenceKind::kPointers;
   size_t segment = 0;  // index, or kNoSegment
-  uint64_t strings = 0;  // of symbols: the file offset of their names
+  uint64_t base = 0;  // of symbols the file offset of their names, of an object file's relocations that of the section they are for
 };
 constexpr size_t kNoSegment = ~size_t{0};
+/** What stands for the file offset of a section that has no content, or of what a symbol that has none names. */
+constexpr uint32_t kNoOffset = ~uint32_t{0};
 
 /** File offsets [start, end) of a table; nothing when the file has none. */
 struct Table {
@@ -42,6 +44,11 @@ struct ElfImage {
   Table relocations, frames, frame_table;
   std::vector<Segment> segments;
   std::vector<Region> regions;  // ascending, not overlapping
+  // Of an object file, whose addresses count from their sections. It is taken as one segment, in which an address is a file offset.
+  bool is_object = false;
+  Table symbols;
+  std::vector<uint32_t> section_offsets;  // by section number
+  std::vector<uint32_t> symbol_offsets;   // by symbol number: the file offset of what it names
   GoTables go;
   std::vector<JumpTable> jump_tables;  // ascending, not overlapping
   std::vector<CallSites> call_sites;   // so too

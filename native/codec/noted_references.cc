@@ -51,8 +51,8 @@ void ReferenceRewriter::Write(const Noted& noted) {
     case Field::kArm: return Put(noted.index, WithArmDistance(word, distance));
     case Field::kOffset: return Put(noted.index, static_cast<uint32_t>((target - noted.from) / noted.scale));
     case Field::kPointer: case Field::kPlace:
-      Put(noted.index, static_cast<uint32_t>(target));
-      Put(noted.index + 4, static_cast<uint32_t>(target >> 32));
+      Put(noted.index, distance);
+      Put(noted.index + 4, static_cast<uint32_t>((target - noted.from) >> 32));
   }
 }
 
@@ -65,7 +65,7 @@ bool ReferenceRewriter::ReadTarget(const Noted& noted, const uint8_t* bytes, uin
     case Field::kThumb: target = noted.from + static_cast<uint64_t>(ThumbDistance(word)); return IsThumbCall(word);
     case Field::kArm: target = noted.from + static_cast<uint64_t>(ArmDistance(word)); return IsArmBranch(word);
     case Field::kOffset: target = noted.from + uint64_t{word} * noted.scale; return true;
-    case Field::kPointer: case Field::kPlace: target = word | uint64_t{Load(bytes + noted.index + 4)} << 32; return true;
+    case Field::kPointer: case Field::kPlace: target = noted.from + (word | uint64_t{Load(bytes + noted.index + 4)} << 32); return true;
     case Field::kLow: {
       if (noted.page < 0) return false;
       const Noted& setter = noted_[static_cast<size_t>(noted.page)];

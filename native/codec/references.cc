@@ -124,7 +124,8 @@ void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset
     const bool loaded = region->segment != kNoSegment;
     if (region->kind == ReferenceKind::kPointers) Pointers(part, region->start - old_offset);
     else if (region->kind == ReferenceKind::kRelocations) Relocations(part, region->start - old_offset);
-    else if (region->kind == ReferenceKind::kSymbols) Symbols(part, region->start - old_offset, region->strings);
+    else if (region->kind == ReferenceKind::kSectionRelocations) SectionRelocations(part, region->start - old_offset, region->base);
+    else if (region->kind == ReferenceKind::kSymbols) Symbols(part, region->start - old_offset, region->base);
     else if (loaded && region->kind == ReferenceKind::kX86Code) X86(part);
     else if (loaded && region->kind == ReferenceKind::kArm64Code) Arm64(part);
     else if (loaded && region->kind == ReferenceKind::kArm32Code) Arm32(part, old_offset);
@@ -143,6 +144,8 @@ bool ReferenceRewriter::X86Relative(const Part& part, int64_t field, bool code_o
   if (field + 4 > part.to) return false;
   const uint64_t place = part.old_base + static_cast<uint64_t>(field) + 4;
   const int64_t distance = static_cast<int32_t>(Load(bytes_ + field));
+  // A relocation will fill it in.
+  if (distance == 0 && map_.image().is_object) return false;
   const uint64_t target = place + static_cast<uint64_t>(distance);
   uint64_t mapped;
   if (code_only) {
@@ -234,6 +237,7 @@ void ReferenceRewriter::Arm64(const Part& part) {
     const uint32_t word = Load(bytes_ + index);
     int scale;
     if (IsPage(word)) {
+      if (map_.image().is_object) continue;
       pages[word & 31] = ((part.old_base + static_cast<uint64_t>(index)) & ~uint64_t{0xfff}) +
                          static_cast<uint64_t>(PageDistance(word));
       set_at[word & 31] = index;

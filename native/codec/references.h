@@ -195,11 +195,15 @@ class ReferenceRewriter {
   bool PoolReference(int64_t index, const PoolWord& word);
   void Pointers(const Part& part, uint64_t region_start);
   void Symbols(const Part& part, uint64_t region_start, uint64_t strings);
+  bool SectionBase(uint32_t section, uint64_t& base, uint64_t& new_base);
   void Frames(const Part& part);
   void Frame(const Part& part, int64_t index, uint64_t start, uint64_t mapped);
   void FrameTable(const Part& part);
   void JumpTables(const Part& part, uint64_t old_offset);
   void Relocations(const Part& part, uint64_t region_start);
+  void SectionRelocations(const Part& part, uint64_t region_start, uint64_t base);
+  void SectionAddend(int64_t index);
+  uint32_t NewSymbol(uint32_t symbol);
   void FunctionIndex(const Part& part, uint64_t region_start);
   void Exceptions(const Part& part, uint64_t old_offset);
   int64_t CallSite(int64_t index, int64_t limit, uint64_t function, uint64_t mapped);

@@ -53,6 +53,45 @@ void ReferenceRewriter::Relocations(const Part& part, uint64_t region_start) {
   }
 }
 
+/**
+ * Relocations of object files: a place, counted from the section that begins at `base`; what to do, and the number of a symbol; and in 64-bit
+ * files an addend to where that is. What x86 code counts from its own place counts from its end.
+ */
+void ReferenceRewriter::SectionRelocations(const Part& part, uint64_t region_start, uint64_t base) {
+  const bool is_64 = map_.image().is_64;
+  const int64_t entry = is_64 ? 24 : 8, word = is_64 ? 8 : 4;
+  const int64_t end = std::min(part.to - entry + 1, size_);
+  uint64_t new_base, mapped;
+  if (!map_.Map(base, new_base)) return;
+  for (int64_t index = FirstEntry(part.from, static_cast<int64_t>(region_start), entry); index < end; index += entry) {
+    const uint64_t place = base + Number(bytes_ + index, static_cast<int>(word));
+    if (map_.Map(place, mapped)) {
+      if (is_64) Note({static_cast<int32_t>(index), Field::kPlace, 0, kPointer, -1, place, mapped, From(new_base)});
+      else Store(index, static_cast<uint32_t>(mapped - From(new_base)), kPointer);
+    }
+    if (is_64) SectionAddend(index);
+    else Store(index + 4, NewSymbol(Load(bytes_ + index + 4) >> 8) << 8 | bytes_[index + 4], kOffset);
+  }
+}
+
+/** The symbol and the addend of the relocation at `index`. */
+void ReferenceRewriter::SectionAddend(int64_t index) {
+  constexpr uint32_t kX86Distance = 2, kX86Call = 4;
+  const std::vector<uint32_t>& symbols = map_.image().symbol_offsets;
+  const uint32_t type = Load(bytes_ + index + 8), symbol = Load(bytes_ + index + 12);
+  const uint64_t ahead = type == kX86Distance || type == kX86Call ? 4 : 0, addend = Number(bytes_ + index + 16, 8) + ahead;
+  uint64_t from, mapped;
+  if (symbol != 0) Store(index + 12, NewSymbol(symbol), kOffset);
+  if (addend == 0 || symbol >= symbols.size() || symbols[symbol] == kNoOffset || !map_.Map(symbols[symbol], from)) return;
+  if (map_.Map(symbols[symbol] + addend, mapped)) StorePointer(index + 16, true, mapped - From(from + ahead));
+}
+
+/** The new number of a symbol: its entry moves as file offsets do. */
+uint32_t ReferenceRewriter::NewSymbol(uint32_t symbol) {
+  const uint64_t start = map_.image().symbols.start, entry = map_.image().is_64 ? 24 : 16;
+  return static_cast<uint32_t>((map_.MapOffset(start + symbol * entry) - map_.MapOffset(start)) / entry);
+}
+
 /** Of each function an address, then what to do when it is unwound: an address too, unless that is said in the word itself. Both in 31 bits. */
 void ReferenceRewriter::FunctionIndex(const Part& part, uint64_t region_start) {
   constexpr uint32_t kInline = 0x80000000, kCannot = 1;
@@ -119,11 +158,20 @@ void ReferenceRewriter::Symbols(const Part& part, uint64_t region_start, uint64_
     const uint32_t name = Load(bytes_ + index), size = Load(bytes_ + index + size_at);
     if (name != 0) Store(index, static_cast<uint32_t>(map_.MapOffset(strings + name) - new_strings), kOffset);
     const uint64_t value = Number(bytes_ + index + value_at, is_64 ? 8 : 4);
-    uint64_t mapped, last;
-    if (value < kLeastAddress || !map_.Map(value, mapped)) continue;
-    StorePointer(index + value_at, is_64, mapped);
-    if (size != 0 && map_.Map(value + size - 1, last)) Store(index + size_at, static_cast<uint32_t>(last + 1 - mapped), kOffset);
+    uint64_t base = 0, new_base = 0, mapped, last;
+    if (map_.image().is_object ? !SectionBase(Load(bytes_ + index + (is_64 ? 6 : 14)) & 0xffff, base, new_base) : value < kLeastAddress) continue;
+    if (!map_.Map(base + value, mapped)) continue;
+    StorePointer(index + value_at, is_64, mapped - From(new_base));
+    if (size != 0 && map_.Map(base + value + size - 1, last)) Store(index + size_at, static_cast<uint32_t>(last + 1 - mapped), kOffset);
   }
+}
+
+/** Where a section of an object file begins, and where that is in the new file; false when it has no content. */
+bool ReferenceRewriter::SectionBase(uint32_t section, uint64_t& base, uint64_t& new_base) {
+  const std::vector<uint32_t>& offsets = map_.image().section_offsets;
+  if (section >= offsets.size() || offsets[section] == kNoOffset) return false;
+  base = offsets[section];
+  return map_.Map(base, new_base);
 }
 
 void ReferenceRewriter::JumpTables(const Part& part, uint64_t old_offset) {
