@@ -1,7 +1,7 @@
 import { homedir, hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { WhittleError } from '../core/errors.js';
-import { formatBytes, formatCount, formatDuration, formatRatio, shortDigest } from '../core/format.js';
+import { formatBytes, formatCount, formatDuration, formatList, formatRatio, shortDigest } from '../core/format.js';
 import type { DeltaProfile } from '../delta/index.js';
 import { isLoopbackHost } from '../registry/endpoint.js';
 import type { Catalog } from '../server/catalog.js';
@@ -98,7 +98,7 @@ function makeLog(output: Output, verbose: boolean): (event: ServerEvent) => void
     }
     output.json({ time: new Date().toISOString(), ...event });
     const line = describeEvent(event);
-    if (event.event === 'failed' || (event.event === 'store' && event.dropped.length > 0)) output.warn(line ?? '');
+    if (event.event === 'failed' || event.event === 'unread' || (event.event === 'store' && event.dropped.length > 0)) output.warn(line ?? '');
     else if (line !== null) output.note(oneLine(line));
   };
 }
@@ -108,6 +108,8 @@ function describeEvent(event: Exclude<ServerEvent, { event: 'error' }>): string 
     case 'request': return `${event.remote} ${event.method} ${event.url.slice(0, 300)} ${String(event.status)} ${formatBytes(event.sentBytes)} ${formatDuration(event.durationMs)}${event.aborted ? ' (client left)' : ''}`;
     case 'loading': return `reading ${event.source}`;
     case 'store': return event.dropped.length === 0 ? null : `dropped damaged deltas, they will be made again: ${event.dropped.join('; ')}`;
+    case 'images': return `${event.source} has changed${listed('; now: ', event.added)}${listed('; gone: ', event.removed)}`;
+    case 'unread': return `${event.source} has changed and cannot be read, so it is served as it was: ${event.code}: ${event.message}`;
     case 'queued': return `delta ${pairName(event)}: waiting`;
     case 'started': return `delta ${pairName(event)}: computing`;
     case 'failed': return `delta ${pairName(event)}: ${event.code}: ${event.message}`;
@@ -117,6 +119,10 @@ function describeEvent(event: Exclude<ServerEvent, { event: 'error' }>): string 
       return `delta ${pairName(event)}: ${outcome}, in ${formatDuration(event.totalMs)}`;
     }
   }
+}
+
+function listed(before: string, names: readonly string[]): string {
+  return names.length === 0 ? '' : before + formatList(names, '');
 }
 
 /** By their image IDs, as everything else names them. */

@@ -27,6 +27,9 @@ const serveExamples = `${sourceHelp}
 A source becomes the repository NAME, by default the last part of the directory's, file's or repository's name, under
 its own tag. A delta is made when a device first asks for it, and kept in --root.
 
+What is pushed into an oci:DIR while it is served is there a few seconds later: every tag of an oci:DIR that is named without
+one, new images of a tag that is named. All other sources are read at the start alone; a restart is safe at any time.
+
 Examples:
   delta-server serve --images oci:app:1.0 oci:app:1.1
   delta-server serve --images fleet/app=oci:app:1.0 fleet/app=oci:app:1.1 --listen 0.0.0.0:8080 --root /var/lib/whittle-server

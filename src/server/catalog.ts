@@ -44,7 +44,13 @@ interface Repository {
   readonly blobs: Map<string, BlobPlace>;
 }
 
-/** The images that a server knows, by repository. Filled at start, then only read; deltas live elsewhere. */
+/** Names of images (`repository:tag`) that mean something else than before, and those that mean nothing any more. */
+export interface CatalogChanges {
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
+}
+
+/** The images that a server knows, by repository. Filled at start, and brought up to date when a layout has other images; deltas live elsewhere. */
 export class Catalog {
   readonly #repositories = new Map<string, Repository>();
   readonly #byManifest = new Map<string, ServedImage>();
@@ -72,6 +78,32 @@ export class Catalog {
       repository.blobs.set(digest, place);
       this.#blobs.set(digest, place);
     }
+  }
+
+  /**
+   * Makes the tags those that `sources` bring. What was known before stays known by its digest: devices may be in the middle of
+   * reading it, and have it as the basis of the next delta. Throws USAGE as `add` does; then nothing has changed.
+   */
+  update(sources: readonly SourceContent[]): CatalogChanges {
+    const fresh = new Catalog();
+    for (const source of sources) fresh.add(source);
+    const [before, now] = [this.#names(), fresh.#names()];
+    for (const [name, { tags, manifests, blobs }] of fresh.#repositories) {
+      const known = this.#repositories.get(name);
+      this.#repositories.set(name, { tags, manifests: new Map([...known?.manifests ?? [], ...manifests]), blobs: new Map([...known?.blobs ?? [], ...blobs]) });
+    }
+    for (const [digest, image] of fresh.#byManifest) this.#byManifest.set(digest, image);
+    for (const [digest, image] of fresh.#byConfig) this.#byConfig.set(digest, image);
+    for (const [digest, place] of fresh.#blobs) this.#blobs.set(digest, place);
+    return {
+      added: [...now].filter(([name, digest]) => before.get(name) !== digest).map(([name]) => name),
+      removed: [...before.keys()].filter((name) => !now.has(name)),
+    };
+  }
+
+  /** What each name means. */
+  #names(): Map<string, string> {
+    return new Map([...this.#repositories].flatMap(([name, { tags }]) => [...tags].map(([tag, digest]): [string, string] => [`${name}:${tag}`, digest])));
   }
 
   /** Names of all repositories, sorted. */

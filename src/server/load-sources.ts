@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { maxConfigBytes, maxIndexDepth } from '../core/limits.js';
 import { isWhittleError, WhittleError } from '../core/errors.js';
@@ -31,23 +31,53 @@ function splitNamed(text: string): { readonly name: string | null; readonly sour
   return { name: null, source: text };
 }
 
+/** A source as it was read. */
+export interface LoadedSource {
+  /** As it was named. */
+  readonly text: string;
+  readonly contents: readonly SourceContent[];
+  /** The `index.json` of a layout that is served where it is, which may come to name other images; null for a source that is read once. */
+  readonly indexPath: string | null;
+  /** What that file was like before it was read. */
+  readonly stamp: string;
+}
+
+/** What tells one state of a file from another without reading it; empty where there is none. Taken before the file is read, so that no later change is missed. */
+export async function fileStamp(path: string): Promise<string> {
+  const facts = await stat(path, { bigint: true }).catch(() => null);
+  return facts === null ? '' : [facts.dev, facts.ino, facts.size, facts.mtimeNs, facts.ctimeNs].join(':');
+}
+
 /**
  * Reads every source: what its tag names, the images below that, and where each blob lies. The blobs of OCI layout
  * directories are served where they are; all others are copied into `copies` first, durably and verified, unless an
  * earlier run did. Copies that no source needs any more are removed at the end. Throws what reading the sources throws.
  */
-export async function* loadSources(images: readonly string[], copies: string, options: LoadOptions): AsyncGenerator<SourceContent> {
+export async function loadSources(images: readonly string[], copies: string, options: LoadOptions): Promise<readonly LoadedSource[]> {
   await makeDirectory(copies);
   const used = new Set<string>();
+  const loaded: LoadedSource[] = [];
   for (const text of images) {
     throwIfAborted(options.signal);
-    const { name, source } = splitNamed(text);
+    const { source } = splitNamed(text);
     options.log({ event: 'loading', source });
     const spec = parseSourceSpec(source);
-    if (spec.transport === 'oci' || spec.transport === 'oci-archive') yield* loadLayout(spec, name, copies, used, options);
-    else yield await loadSingle(source, spec, name, copies, used, options);
+    const indexPath = spec.transport === 'oci' ? join(resolve(spec.path), 'index.json') : null;
+    const stamp = indexPath === null ? '' : await fileStamp(indexPath);
+    loaded.push({ text, contents: await readSource(text, copies, used, options), indexPath, stamp });
   }
   for (const file of await readdir(copies)) if (!used.has(file)) await removeIfThere(join(copies, file));
+  return loaded;
+}
+
+/** Reads the images of one source; the names of files that it needs below `copies` go into `used`. */
+export async function readSource(text: string, copies: string, used: Set<string>, options: LoadOptions): Promise<readonly SourceContent[]> {
+  const { name, source } = splitNamed(text);
+  const spec = parseSourceSpec(source);
+  if (spec.transport === 'docker' || spec.transport === 'docker-archive') return [await loadSingle(source, spec, name, copies, used, options)];
+  const contents: SourceContent[] = [];
+  for await (const content of loadLayout(spec, name, copies, used, options)) contents.push(content);
+  return contents;
 }
 
 async function* loadLayout(spec: Extract<SourceSpec, { path: string }>, name: string | null, copies: string, used: Set<string>, options: LoadOptions): AsyncGenerator<SourceContent> {

@@ -5,7 +5,8 @@ import { DeltaStore, type StoreReport } from './delta-store.js';
 import { makeDirectory } from './durable.js';
 import { listen, type HttpService, type ListenOptions, type RequestEvent } from './http/listen.js';
 import { DeltaJobs, type JobEvent, type JobRunner } from './jobs.js';
-import { loadSources, type SourceOptions } from './load-sources.js';
+import { LayoutWatch, type WatchEvent } from './layout-watch.js';
+import { loadSources, readSource, type SourceOptions } from './load-sources.js';
 import { lockRoot } from './root-lock.js';
 import { workerRunner } from './worker-host.js';
 
@@ -13,6 +14,7 @@ import { workerRunner } from './worker-host.js';
 export type ServerEvent =
   | RequestEvent
   | JobEvent
+  | WatchEvent
   | ({ readonly event: 'store' } & StoreReport)
   | { readonly event: 'loading'; readonly source: string }
   | { readonly event: 'error'; readonly message: string; readonly error: unknown };
@@ -36,6 +38,8 @@ export interface ServeOptions extends SourceOptions {
   readonly run?: JobRunner;
   /** Where the worker's program is, when it is not beside this module. */
   readonly workerPath?: string;
+  /** See `LayoutWatchOptions`. */
+  readonly watchIntervalMs?: number;
   /** See `DeltaJobsOptions`. */
   readonly failureMemoryMs?: number;
   readonly httpLimits?: ListenOptions['limits'];
@@ -67,7 +71,9 @@ export async function startServer(options: ServeOptions): Promise<DeltaServer> {
     const { store, report } = await DeltaStore.open(options.root);
     options.log({ event: 'store', ...report });
     const catalog = new Catalog();
-    for await (const content of loadSources(options.images, join(options.root, 'images'), options)) catalog.add(content);
+    const copies = join(options.root, 'images');
+    const sources = await loadSources(options.images, copies, options);
+    for (const content of sources.flatMap(({ contents }) => contents)) catalog.add(content);
     const jobs = new DeltaJobs({
       store, concurrency: options.jobs, log: options.log, run: options.run ?? workerRunner({ ...options, catalog }),
       ...(options.failureMemoryMs !== undefined && { failureMemoryMs: options.failureMemoryMs }),
@@ -78,6 +84,8 @@ export async function startServer(options: ServeOptions): Promise<DeltaServer> {
       onError: (error) => { options.log({ event: 'error', message: error instanceof Error ? error.message : String(error), error }); },
     });
     closers.push(() => service.close());
+    const watch = new LayoutWatch({ catalog, sources, reload: (text) => readSource(text, copies, new Set(), options), log: options.log, intervalMs: options.watchIntervalMs });
+    closers.push(() => watch.close());
     return { service, catalog, store, close };
   } catch (error) {
     await close();
