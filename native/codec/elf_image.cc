@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "codec/kernel_image.h"
 #include "codec/number.h"
 
 namespace whittle::codec {
@@ -35,6 +36,10 @@ class Parser {
 
   bool Parse(bool with_tables) {
     content_.Fetch(0, sizeof header_, header_);
+    if (IsKernelImage(header_)) {
+      ParseKernelImage(content_, header_, image_);
+      return true;
+    }
     if (std::memcmp(header_, "\x7f" "ELF", 4) != 0 || header_[5] != 1 || (header_[4] != 1 && header_[4] != 2)) return false;
     image_.is_64 = header_[4] == 2;
     layout_ = image_.is_64 ? kElf64 : kElf32;
@@ -280,7 +285,7 @@ class Parser {
   ElfImage& image_;
   Layout layout_ = kElf64;
   ReferenceKind code_ = ReferenceKind::kX86Code;
-  uint8_t header_[64] = {};
+  uint8_t header_[kKernelHeaderBytes] = {};
   std::vector<uint8_t> names_;
 };
 

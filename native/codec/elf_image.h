@@ -61,7 +61,7 @@ struct ElfImage {
 };
 
 /**
- * Parses the content; false when it is no little-endian ELF file of a known machine. Jump tables take a look at all of the
+ * Parses the content; false when it is no little-endian ELF file of a known machine, and no kernel. Jump tables take a look at all of the
  * code, and call sites at all frames: without `with_tables` there are none.
  */
 bool ParseElf(OldContent& content, ElfImage& image, bool with_tables = true);

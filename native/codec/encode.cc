@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "codec/file_walker.h"
+#include "codec/kernel_image.h"
 #include "codec/range_coder.h"
 #include "codec/segment_shifts.h"
 
@@ -24,6 +25,7 @@ uint32_t SniffKind(const uint8_t* bytes, size_t size) {
       default: return kBinary;
     }
   }
+  if (size >= kKernelHeaderBytes && IsKernelImage(bytes)) return kArm64;
   if (size >= 16 && bytes[2] == '\r' && bytes[3] == '\n' && bytes[1] < 32) return kPyc;
   size_t strange = 0;
   for (size_t index = 0; index < size; index++) strange += bytes[index] < 9 || (bytes[index] > 13 && bytes[index] < 32);

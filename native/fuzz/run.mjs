@@ -43,20 +43,20 @@ const brotli = build('brotli_fuzz', [...sourcesOf('brotli'), join('native', 'cod
 
 /** Modules of the tests that make small programs, whole other than the pieces of large ones. */
 async function smallPrograms() {
-  const modules = ['elf-parts', 'tiny-go', 'tiny-exceptions', 'tiny-arm', 'tiny-object'];
+  const modules = ['elf-parts', 'tiny-go', 'tiny-exceptions', 'tiny-arm', 'tiny-object', 'tiny-elf', 'tiny-kernel'];
   for (const name of modules) {
     const { code } = transformSync(readFileSync(join(root, 'test', 'support', `${name}.ts`), 'utf8'), { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'es6' } });
     writeFileSync(join(output, `${name}.js`), code);
   }
   // The programs import each other as modules do.
   writeFileSync(join(output, 'package.json'), '{"type":"module"}\n');
-  const [, go, exceptions, arm, object] = await Promise.all(modules.map((name) => import(pathToFileURL(join(output, `${name}.js`)).href)));
-  return { ...go, ...exceptions, ...arm, ...object };
+  const [, go, exceptions, arm, object, , kernel] = await Promise.all(modules.map((name) => import(pathToFileURL(join(output, `${name}.js`)).href)));
+  return { ...go, ...exceptions, ...arm, ...object, ...kernel };
 }
 
 /** Two versions of each small program, written below `output`. */
 async function smallPairs() {
-  const { tinyGo, tinyExceptions, tinyArm, tinyObject } = await smallPrograms();
+  const { tinyGo, tinyExceptions, tinyArm, tinyObject, tinyKernel } = await smallPrograms();
   const made = (name, shift, file) => {
     const path = join(output, `${name}-${String(shift)}`);
     writeFileSync(path, file);
@@ -68,6 +68,7 @@ async function smallPairs() {
     made('exceptions', shift, tinyExceptions(each(30 + shift, (at) => ({ calls: 5 + ((at + shift) % 40), gapBytes: 16 * ((at * 7 + shift) % 30) }))).file),
     ...[false, true].map((isThumb) => made(isThumb ? 'thumb' : 'arm', shift, tinyArm({ sizes: each(100 + shift, (at) => 64 + 16 * ((at * 7 + shift) % 9)), isThumb, addsDistances: true, hasIndex: true }).file)),
     ...['x86-64', 'aarch64', 'i386', 'arm'].map((machine) => made(`object-${machine}`, shift, tinyObject(machine, each(60 + shift, (at) => 64 + 16 * ((at * 7 + shift) % 9)), 1 + shift).file)),
+    made('kernel', shift, tinyKernel(each(60 + shift, (at) => 64 + 16 * ((at * 7 + shift) % 9)))),
   ]);
   return versions[0].flatMap((path, at) => [path, versions[1][at]]);
 }
