@@ -13,9 +13,17 @@
 #include "brotli/matches.h"
 #include "brotli/prefix_code.h"
 #include "codec/mixing.h"
-#include "codec/range_coder.h"
+#include "streams/choices.h"
 
 namespace whittle::brotli {
+
+using streams::BitLength;
+using streams::CodeBits;
+using streams::MixedBit;
+using streams::Near;
+using streams::Step;
+using streams::StreamError;
+using streams::Symbol;
 
 /** The last four distances. */
 struct Ring {
@@ -54,70 +62,6 @@ struct Surroundings {
 
   uint32_t Farthest(size_t at) const { return static_cast<uint32_t>(std::min<size_t>(at, window)); }
 };
-
-/** A bit that several contexts foretell. */
-class MixedBit {
- public:
-  static constexpr int kSets = 64;
-
-  template <class Coder, size_t count>
-  int Code(Coder& coder, int bit, const std::array<uint32_t, count>& contexts, size_t set) {
-    static_assert(count <= codec::Mixer::kInputs);
-    codec::Mixer::Inputs inputs;
-    codec::AdaptiveBit* states[count];
-    for (size_t index = 0; index < count; index++) {
-      states[index] = &states_[codec::Hash(contexts[index], static_cast<uint32_t>(index)) >> (32 - kBits)];
-      inputs.values[index] = static_cast<int16_t>(codec::Stretch(states[index]->probability()));
-    }
-    codec::Mixer::Inputs& weights = mixer_.Weights(set);
-    const int mixed = codec::Mixer::Mix(inputs, weights);
-    bit = coder.Code(bit, codec::Squash(mixed));
-    codec::Mixer::Update(inputs, weights, mixed, bit, 2);
-    for (codec::AdaptiveBit* state : states) state->Update(bit, 250);
-    return bit;
-  }
-
- private:
-  static constexpr int kBits = 15;
-
-  std::vector<codec::AdaptiveBit> states_ = std::vector<codec::AdaptiveBit>(size_t{1} << kBits);
-  codec::Mixer mixer_{kSets, codec::Mixer::kInputs, 5734};
-};
-
-/** A symbol of a few bits, whose bits each have a probability of their own. */
-template <int bits>
-class Symbol {
- public:
-  template <class Coder>
-  int Code(Coder& coder, int symbol) {
-    int node = 1;
-    for (int bit = bits - 1; bit >= 0; bit--) node = node << 1 | codec::CodeAdaptive(coder, states_[node], symbol >> bit & 1, 250);
-    return node - (1 << bits);
-  }
-
- private:
-  codec::AdaptiveBit states_[size_t{1} << bits];
-};
-
-/** `count` bits of which nothing is known. */
-template <class Coder>
-uint32_t CodeBits(Coder& coder, uint32_t bits, int count) {
-  uint32_t result = 0;
-  for (int done = 0; done < count; done += 8) {
-    const int some = std::min(8, count - done);
-    result |= coder.CodeEven(bits >> done & ((1u << some) - 1), some) << done;
-  }
-  return result;
-}
-
-/** Lengths in eighteen steps, and numbers of bits: what contexts are made of. */
-inline uint32_t Step(int64_t length) {
-  if (length < 12) return static_cast<uint32_t>(std::max<int64_t>(length, 0));
-  return length < 16 ? 12 : length < 24 ? 13 : length < 32 ? 14 : length < 64 ? 15 : length < 128 ? 16 : 17;
-}
-inline uint32_t BitLength(uint32_t number) { return number == 0 ? 0 : 32 - static_cast<uint32_t>(__builtin_clz(number)); }
-/** A small signed number, from 0 to 16. */
-inline uint32_t Near(int64_t number) { return static_cast<uint32_t>(std::clamp<int64_t>(number, -4, 12) + 4); }
 
 /** The choices of one stream, in their order. */
 template <class Coder>

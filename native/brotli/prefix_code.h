@@ -2,15 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <stdexcept>
 #include <vector>
+
+#include "streams/choices.h"
 
 namespace whittle::brotli {
 
-/** What is no brotli stream, or none of the text that it is said to hold. */
-struct StreamError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+using streams::StreamError;
 
 constexpr int kLongestCode = 15;
 
