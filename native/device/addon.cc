@@ -8,7 +8,7 @@
 namespace whittle {
 void RegisterLinux(napi_env env, napi_value exports);
 void RegisterDecoder(napi_env env, napi_value exports);
-void RegisterBrotliRebuilder(napi_env env, napi_value exports);
+void RegisterStreamRebuilders(napi_env env, napi_value exports);
 }  // namespace whittle
 
 NAPI_MODULE_INIT() {
@@ -20,7 +20,7 @@ NAPI_MODULE_INIT() {
 #endif
     whittle::RegisterLinux(env, exports);
     whittle::RegisterDecoder(env, exports);
-    whittle::RegisterBrotliRebuilder(env, exports);
+    whittle::RegisterStreamRebuilders(env, exports);
     return exports;
   });
 }

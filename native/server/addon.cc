@@ -8,7 +8,7 @@
 namespace whittle {
 void RegisterMatcher(napi_env env, napi_value exports);
 void RegisterEncoder(napi_env env, napi_value exports);
-void RegisterBrotliDecisions(napi_env env, napi_value exports);
+void RegisterStreamDecisions(napi_env env, napi_value exports);
 void RegisterMeter(napi_env env, napi_value exports);
 }  // namespace whittle
 
@@ -42,7 +42,7 @@ NAPI_MODULE_INIT() {
     whittle::SetFunction(env, exports, "returnFreeMemory", whittle::ReturnFreeMemory);
     whittle::RegisterMatcher(env, exports);
     whittle::RegisterEncoder(env, exports);
-    whittle::RegisterBrotliDecisions(env, exports);
+    whittle::RegisterStreamDecisions(env, exports);
     whittle::RegisterMeter(env, exports);
     return exports;
   });

@@ -92,6 +92,10 @@ export interface DeviceAddon {
   rebuildBrotli(text: Buffer, decisions: Buffer, out: Buffer): Promise<void>;
   /** Memory that `rebuildBrotli` takes for a text of so many bytes beside its three buffers. */
   rebuildBrotliBytes(textBytes: number): number;
+  /** The same for a raw deflate stream. */
+  rebuildDeflate(text: Buffer, decisions: Buffer, out: Buffer): Promise<void>;
+  /** Memory that `rebuildDeflate` takes for a text of so many bytes beside its three buffers. */
+  rebuildDeflateBytes(textBytes: number): number;
   readonly PatchDecoder: {
     new (options: { readonly profile: CodecProfile }): PatchDecoder;
     /** Memory that a decoder of this profile takes. */
@@ -111,6 +115,8 @@ export interface ServerAddon {
   returnFreeMemory(): void;
   /** What `rebuildBrotli` makes a brotli stream of beside its text; empty when it cannot: another text, or a large window. Deterministic. */
   brotliDecisions(stream: Buffer, text: Buffer): Promise<Buffer>;
+  /** The same for `rebuildDeflate`; empty when it cannot: another text, or more copies in a block than are told. */
+  deflateDecisions(stream: Buffer, text: Buffer): Promise<Buffer>;
   /** Triples (newPos, oldPos, length): newPos ascending, not overlapping; what is not covered is literal. Deterministic. */
   matchFile(options: MatchOptions): Promise<Float64Array>;
   /** `wantedBytes`: the size of all that `want` will be told of. */

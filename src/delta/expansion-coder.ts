@@ -1,6 +1,6 @@
 import { WhittleError } from '../core/errors.js';
 import type { BitPort } from './bits.js';
-import { expandedSize, standInSize, type DeflatedRange, type Expansion, type InflatedRange, type Packing } from './expansion.js';
+import { expandedSize, standInSize, type DecidedFormat, type DeflatedRange, type Expansion, type InflatedRange, type Packing } from './expansion.js';
 import { deltaLimits } from './limits.js';
 import type { MetaModels } from './meta-models.js';
 
@@ -55,32 +55,33 @@ export class ExpansionCoder {
     return { offset, lengthBytes, sizeBytes, packing: this.#packing(port, range?.packing, { sizeBytes, lengthBytes }) };
   }
 
-  /** Two numbers of 4 bits: zlib's levels; GNU gzip's level and 10; 0 and brotli's quality; or 0 and 12, and the size of the decisions. */
+  /** Two numbers of 4 bits: zlib's levels; GNU gzip's level and 10; 0 and brotli's quality; or 0 and 12 (brotli) or 13 (deflate), and the size of the decisions. */
   #packing(port: BitPort, wanted: Packing | undefined, { sizeBytes, lengthBytes }: Pick<DeflatedRange, 'sizeBytes' | 'lengthBytes'>): Packing {
     const [wantedLevel, wantedParameter] = numbersOf(wanted);
     const level = this.models.zlibLevels.code(port, wantedLevel, 0);
     const parameter = this.models.zlibLevels.code(port, wantedParameter, 1);
-    if (level > 9 || parameter > (level === 0 ? decisionsParameter : gnuParameter) || (level > 0 && parameter === 0)) fail('a stream is compressed in an unknown way');
+    if (level > 9 || parameter > (level === 0 ? decisionsParameters.deflate : gnuParameter) || (level > 0 && parameter === 0)) fail('a stream is compressed in an unknown way');
     if (level > 0) return parameter === gnuParameter ? { kind: 'gnu', level } : { kind: 'deflate', level, memLevel: parameter };
-    if (parameter === decisionsParameter) return this.#decisions(port, wanted, sizeBytes, lengthBytes);
+    if (parameter === decisionsParameters.brotli) return this.#decisions(port, wanted, 'brotli', { sizeBytes, lengthBytes });
+    if (parameter === decisionsParameters.deflate) return this.#decisions(port, wanted, 'deflate', { sizeBytes, lengthBytes });
     this.#brotliBytes += sizeBytes;
     if (sizeBytes > deltaLimits.brotliBytes || this.#brotliBytes > deltaLimits.brotliTotalBytes) fail('brotli streams hold too much');
     return { kind: 'brotli', quality: parameter };
   }
 
-  #decisions(port: BitPort, wanted: Packing | undefined, sizeBytes: number, lengthBytes: number): Packing {
+  #decisions(port: BitPort, wanted: Packing | undefined, format: DecidedFormat, { sizeBytes, lengthBytes }: Pick<DeflatedRange, 'sizeBytes' | 'lengthBytes'>): Packing {
     const decisionBytes = this.models.rangeNumbers.code(port, wanted?.kind === 'decisions' ? wanted.decisionBytes : 0, 7);
     this.#decidedBytes += sizeBytes;
-    if (sizeBytes > deltaLimits.decidedBytes || this.#decidedBytes > deltaLimits.decidedTotalBytes) fail('brotli streams hold too much');
-    if (decisionBytes === 0 || decisionBytes > lengthBytes) fail('the decisions of a brotli stream are none, or more than it');
-    return { kind: 'decisions', decisionBytes };
+    if (sizeBytes > deltaLimits.decidedBytes || this.#decidedBytes > deltaLimits.decidedTotalBytes) fail('streams made of decisions hold too much');
+    if (decisionBytes === 0 || decisionBytes > lengthBytes) fail('the decisions of a stream are none, or more than it');
+    return { kind: 'decisions', format, decisionBytes };
   }
 }
 
 /** Stands where zlib's memory level would, which is 9 at most. */
 const gnuParameter = 10;
-/** Stands where brotli's quality would, which is 11 at most. */
-const decisionsParameter = 12;
+/** Stand where brotli's quality would, which is 11 at most. */
+const decisionsParameters = { brotli: 12, deflate: 13 } as const;
 
 function numbersOf(packing: Packing | undefined): [level: number, parameter: number] {
   switch (packing?.kind) {
@@ -88,7 +89,7 @@ function numbersOf(packing: Packing | undefined): [level: number, parameter: num
     case 'deflate': return [packing.level, packing.memLevel];
     case 'gnu': return [packing.level, gnuParameter];
     case 'brotli': return [0, packing.quality];
-    case 'decisions': return [0, decisionsParameter];
+    case 'decisions': return [0, decisionsParameters[packing.format]];
   }
 }
 

@@ -17,14 +17,17 @@ export interface InflatedRange {
 
 /**
  * How a compressed stream is made of what it holds: by stock zlib (raw deflate; level and memory level from 1 to 9), by
- * GNU gzip (level from 1 to 9), by brotli (RFC 7932; window 22, no size hint), or by any brotli encoder whose decisions, so
- * many bytes of them, are told.
+ * GNU gzip (level from 1 to 9), by brotli (RFC 7932; window 22, no size hint), or by any encoder of brotli or deflate whose
+ * decisions, so many bytes of them, are told.
  */
 export type Packing =
   | { readonly kind: 'deflate'; readonly level: number; readonly memLevel: number }
   | { readonly kind: 'gnu'; readonly level: number }
   | { readonly kind: 'brotli'; readonly quality: number }
-  | { readonly kind: 'decisions'; readonly decisionBytes: number };
+  | { readonly kind: 'decisions'; readonly format: DecidedFormat; readonly decisionBytes: number };
+
+/** What streams are made again of their encoder's decisions. */
+export type DecidedFormat = 'brotli' | 'deflate';
 
 /** A compressed stream inside the target that is coded inflated. */
 export interface DeflatedRange {
@@ -56,9 +59,9 @@ export function expandedSize(sizeBytes: number, expansion: Expansion | null): nu
   return (expansion?.deflated ?? []).reduce((sum, range) => sum - range.lengthBytes + standInSize(range), sizeBytes);
 }
 
-/** Memory that making the file again takes beside its decoder: what the largest brotli stream needs whose decisions are told. */
+/** Memory that making the file again takes beside its decoder: what the largest stream needs whose decisions are told. */
 export function collapseBytes(expansion: Expansion | null): number {
-  const each = (range: DeflatedRange): number => (range.packing.kind === 'decisions' ? standInSize(range) + range.lengthBytes + deviceAddon().rebuildBrotliBytes(range.sizeBytes) : 0);
+  const each = (range: DeflatedRange): number => (range.packing.kind === 'decisions' ? standInSize(range) + range.lengthBytes + rebuilders[range.packing.format].bytes(range.sizeBytes) : 0);
   return (expansion?.deflated ?? []).reduce((most, range) => Math.max(most, each(range)), 0);
 }
 
@@ -111,22 +114,34 @@ function brotliPacker(quality: number): Packer {
 }
 
 /** Holds the text and the decisions behind it, and with the last of them the stream. */
-function decisionsPacker(range: DeflatedRange): Packer {
+function decisionsPacker(range: DeflatedRange, format: DecidedFormat): Packer {
   const held = Buffer.allocUnsafeSlow(standInSize(range));
   let at = 0;
   return {
     push: async (part, last) => {
       at += part.copy(held, at);
-      return last ? [await rebuildBrotli(held.subarray(0, range.sizeBytes), held.subarray(range.sizeBytes), range.lengthBytes)] : [];
+      return last ? [await rebuildStream(format, held.subarray(0, range.sizeBytes), held.subarray(range.sizeBytes), range.lengthBytes)] : [];
     },
   };
 }
 
-/** Makes the brotli stream of `lengthBytes` of a text and its encoder's decisions. Throws DELTA_CORRUPT when they give none. */
-export async function rebuildBrotli(text: Buffer, decisions: Buffer, lengthBytes: number): Promise<Buffer> {
+/** What the addon has for each. */
+const rebuilders = {
+  brotli: {
+    bytes: (textBytes: number) => deviceAddon().rebuildBrotliBytes(textBytes),
+    rebuild: (text: Buffer, decisions: Buffer, out: Buffer) => deviceAddon().rebuildBrotli(text, decisions, out),
+  },
+  deflate: {
+    bytes: (textBytes: number) => deviceAddon().rebuildDeflateBytes(textBytes),
+    rebuild: (text: Buffer, decisions: Buffer, out: Buffer) => deviceAddon().rebuildDeflate(text, decisions, out),
+  },
+} as const satisfies Record<DecidedFormat, unknown>;
+
+/** Makes the stream of `lengthBytes` of a text and its encoder's decisions. Throws DELTA_CORRUPT when they give none. */
+export async function rebuildStream(format: DecidedFormat, text: Buffer, decisions: Buffer, lengthBytes: number): Promise<Buffer> {
   const out = Buffer.allocUnsafeSlow(lengthBytes);
   try {
-    await deviceAddon().rebuildBrotli(text, decisions, out);
+    await rebuilders[format].rebuild(text, decisions, out);
   } catch (error) {
     if (!isWhittleError(error) && systemErrorCode(error) === 'DELTA_CORRUPT') throw new WhittleError('DELTA_CORRUPT', (error as Error).message, { cause: error });
     throw error;
@@ -137,7 +152,7 @@ export async function rebuildBrotli(text: Buffer, decisions: Buffer, lengthBytes
 function packerFor(range: DeflatedRange): Packer {
   const { packing } = range;
   if (packing.kind === 'brotli') return brotliPacker(packing.quality);
-  if (packing.kind === 'decisions') return decisionsPacker(range);
+  if (packing.kind === 'decisions') return decisionsPacker(range, packing.format);
   const deflater = deflaterFor(packing);
   return { push: (part, last) => Promise.resolve(deflater.push(part, last)) };
 }

@@ -33,7 +33,7 @@ export const deltaLimits = {
   brotliBytes: 2 ** 19,
   /** Size of all such brotli streams of a delta, before they are compressed. */
   brotliTotalBytes: 2 ** 24,
-  /** Size, before it is compressed, of one brotli stream that is made of its encoder's decisions, and of all such streams. */
+  /** Size, before it is compressed, of one stream that is made of its encoder's decisions, and of all such streams. */
   decidedBytes: 2 ** 23,
   decidedTotalBytes: 2 ** 27,
   /** Size of a list of checksums that is read brought up to date, and of all that a delta says to be read so. */

@@ -1,9 +1,10 @@
 import type { BasisContent } from '../basis.js';
-import { rebuildBrotli, type DeflatedRange, type Expansion, type InflatedRange, type Packing } from '../expansion.js';
+import type { DeflatedRange, Expansion, InflatedRange, Packing } from '../expansion.js';
 import { deltaLimits } from '../limits.js';
 import { inflatedContent, scratchFile, wholeFile } from '../inflated-content.js';
+import { decidedPacking, decisionsFor, FormerContent } from './decided.js';
 import { readContent } from './image-content.js';
-import { brotliPacking, decisionsOf, deflatePacking, digestOf, findStreams, inflateStream, mayHoldStreams, unpackBrotli, type FoundStream } from './streams.js';
+import { brotliPacking, deflatePacking, digestOf, findStreams, inflateStream, mayHoldStreams, unpackBrotli, type FoundStream } from './streams.js';
 
 /** Larger files are differenced as they are: both versions are held in memory while they are looked at. */
 const largestFileBytes = 128 * 2 ** 20;
@@ -36,13 +37,16 @@ export class ExpandableFile {
 
   /**
    * Decides which compressed streams of the file are coded inflated: those whose bytes are not also in `source` (the
-   * file's first source, if any) and that stock zlib or GNU gzip gives back bit for bit. Null when there are none.
+   * file's first source, if any) and that stock zlib or GNU gzip gives back bit for bit, or that are told by their encoder's decisions
+   * where that pays; the latter hold `mostDecidedBytes` at most. Null when there are none.
    */
-  expansion(source: BasisContent | undefined): Expansion | null {
+  async expansion(source: BasisContent | undefined, mostDecidedBytes: number): Promise<Expansion | null> {
     if (!this.#mayHoldStreams()) return null;
     const file = this.#content();
     const old = source === undefined || source.sizeBytes > largestFileBytes ? undefined : readContent(source);
     const oldStreams = new Map((old === undefined ? [] : findStreams(old)).map((stream) => [stream.name, stream]));
+    const former = new FormerContent(old ?? Buffer.alloc(0), () => [...oldStreams.values()].map((stream) => inflateStream(bytesOf(old ?? Buffer.alloc(0), stream)) ?? Buffer.alloc(0)));
+    let decidedBytes = 0;
     const deflated: DeflatedRange[] = [];
     const partners: FoundStream[] = [];
     let total = 0;
@@ -50,10 +54,11 @@ export class ExpandableFile {
       const partner = oldStreams.get(stream.name);
       const bytes = bytesOf(file, stream);
       if (old !== undefined && partner !== undefined && bytesOf(old, partner).equals(bytes)) continue;
-      const range = deflatedRange(stream, bytes, this.#inflate(stream));
+      const range = await deflatedRange(stream, bytes, this.#inflate(stream), { former, mostDecidedBytes: mostDecidedBytes - decidedBytes });
       // Half of the limit is the sources'.
       if (range === null || total + range.sizeBytes > deltaLimits.expandedBytes / 2 || deflated.length === deltaLimits.expandedRanges) continue;
       total += range.sizeBytes;
+      if (range.packing.kind === 'decisions') decidedBytes += range.sizeBytes;
       deflated.push(range);
       if (partner !== undefined) partners.push(partner);
     }
@@ -68,9 +73,9 @@ export class ExpandableFile {
     if (plain === null || plain.length === 0 || plain.length > deltaLimits.expandedBytes / 2) return null;
     return {
       plainDigest: digestOf(plain),
-      expansion: () => {
-        const range = deflatedRange(stream, bytesOf(this.#content(), stream), plain);
-        return Promise.resolve(range === null ? null : { inflated: [], deflated: [range] });
+      expansion: async () => {
+        const range = await deflatedRange(stream, bytesOf(this.#content(), stream), plain, { former: null, mostDecidedBytes: deltaLimits.decidedBytes });
+        return range === null ? null : { inflated: [], deflated: [range] };
       },
     };
   }
@@ -106,32 +111,33 @@ export async function packedBrotli(content: BasisContent): Promise<PackedFile | 
   return {
     plainDigest: digestOf(plain),
     expansion: async () => {
-      const packing = (await brotliPacking(file, plain, mostAgainBytes)) ?? (await decidedPacking(file, plain));
+      const packing = (await brotliPacking(file, plain, mostAgainBytes)) ?? (await decidedPacking('brotli', file, plain));
       return packing === null ? null : { inflated: [], deflated: [{ offset: 0, lengthBytes: file.length, sizeBytes: plain.length, packing }] };
     },
   };
-}
-
-/** The decisions of packings that were planned, which is where all of them come from: to find them again takes as long as the first time. */
-const plannedDecisions = new WeakMap<Packing, Buffer>();
-
-async function decidedPacking(file: Buffer, plain: Buffer): Promise<Packing | null> {
-  const decisions = await decisionsOf(file, plain);
-  // The encoder compares every bit that it leaves out. This is the device's own word for it: were they to differ, a file would be larger, where no delta would pass its check.
-  if (decisions === null || !(await rebuildBrotli(plain, decisions, file.length)).equals(file)) return null;
-  const packing = { kind: 'decisions', decisionBytes: decisions.length } as const;
-  plannedDecisions.set(packing, decisions);
-  return packing;
 }
 
 function bytesOf(file: Buffer, stream: FoundStream): Buffer {
   return file.subarray(stream.offset, stream.offset + stream.lengthBytes);
 }
 
-function deflatedRange({ offset, lengthBytes }: FoundStream, bytes: Buffer, inflated: Buffer | null): DeflatedRange | null {
+/** Whether decisions may be told: of how much, and what they must pay against; null when all that the stream holds is there. */
+interface Deciding {
+  readonly former: FormerContent | null;
+  readonly mostDecidedBytes: number;
+}
+
+async function deflatedRange({ offset, lengthBytes }: FoundStream, bytes: Buffer, inflated: Buffer | null, deciding: Deciding): Promise<DeflatedRange | null> {
   if (inflated === null || inflated.length === 0) return null;
-  const packing = deflatePacking(bytes, inflated);
+  const packing = deflatePacking(bytes, inflated) ?? (await decidedDeflate(bytes, inflated, deciding));
   return packing === null ? null : { offset, lengthBytes, sizeBytes: inflated.length, packing };
+}
+
+async function decidedDeflate(bytes: Buffer, inflated: Buffer, { former, mostDecidedBytes }: Deciding): Promise<Packing | null> {
+  // To look for decisions takes longer than to see that none would pay.
+  if (inflated.length > mostDecidedBytes || former?.pays(bytes, inflated, 0) === false) return null;
+  const packing = await decidedPacking('deflate', bytes, inflated);
+  return packing === null || former?.pays(bytes, inflated, packing.decisionBytes) === false ? null : packing;
 }
 
 function inflatedRanges(streams: FoundStream[], file: Buffer): InflatedRange[] {
@@ -145,7 +151,7 @@ function inflatedRanges(streams: FoundStream[], file: Buffer): InflatedRange[] {
 }
 
 function isBrotli(packing: Packing): boolean {
-  return packing.kind === 'brotli' || packing.kind === 'decisions';
+  return packing.kind === 'brotli' || (packing.kind === 'decisions' && packing.format === 'brotli');
 }
 
 /** The expanded form of a target, and the inflated streams of its sources, as contents in scratch files; the caller closes both. */
@@ -162,7 +168,7 @@ export async function expand(target: BasisContent, sources: readonly BasisConten
     const packed = bytes.subarray(range.offset, at);
     const plain = (isBrotli(range.packing) ? await unpackBrotli(packed) : inflateStream(packed)) ?? Buffer.alloc(0);
     await put(plain);
-    if (range.packing.kind === 'decisions') await put(plannedDecisions.get(range.packing) ?? Buffer.alloc(0));
+    if (range.packing.kind === 'decisions') await put(decisionsFor(range.packing));
   }
   await put(bytes.subarray(at));
   return { target: wholeFile(file, written), inflated };

@@ -137,7 +137,8 @@ export class Planner {
     const first = sources[0];
     const source = first === undefined ? undefined : await this.options.basis.openContent(first.layer, first.entry, { callerVerifies: true });
     try {
-      const expansion = file.expansion(source);
+      const expansion = await file.expansion(source, deltaLimits.decidedTotalBytes - this.#packedBytes.decisions);
+      if (expansion !== null) this.#mayPack('decisions', deltaLimits.decidedTotalBytes, expansion);
       const checksums = expansion !== null || source === undefined ? null : await this.#checksums(lists, entry, source, target);
       return { kind: 'patch', sources, expansion, checksums };
     } finally {

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { brotliDecompress, inflateRawSync } from 'node:zlib';
-import { serverAddon } from '../../core/native.js';
 import { deflaterFor, packBrotli, type Deflater, type Packing } from '../expansion.js';
 import { deltaLimits } from '../limits.js';
 
@@ -124,12 +123,6 @@ export async function brotliPacking(bytes: Buffer, plain: Buffer, mostBytes: num
   if (plain.length > mostBytes) return null;
   for (const quality of qualities) if ((await packBrotli(plain, quality)).equals(bytes)) return { kind: 'brotli', quality };
   return null;
-}
-
-/** The decisions of the encoder that made `bytes` of `plain`, of which and of `plain` they can be made again; null when they cannot. */
-export async function decisionsOf(bytes: Buffer, plain: Buffer): Promise<Buffer | null> {
-  const decisions = await serverAddon().brotliDecisions(bytes, plain);
-  return decisions.length === 0 || decisions.length > bytes.length ? null : decisions;
 }
 
 /** sha256 of what a compressed file holds, as the digests of tar entries are. */

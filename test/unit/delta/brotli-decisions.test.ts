@@ -183,7 +183,7 @@ test('text and decisions are taken in pieces of any size, with other bytes aroun
   const text = prose(13, 2000);
   const stream = brotliCompressSync(text, { params: { [window]: 16 } });
   const decisions = await serverAddon().brotliDecisions(stream, text);
-  const range = { offset: 3, lengthBytes: stream.length, sizeBytes: text.length, packing: { kind: 'decisions', decisionBytes: decisions.length } } as const;
+  const range = { offset: 3, lengthBytes: stream.length, sizeBytes: text.length, packing: { kind: 'decisions', format: 'brotli', decisionBytes: decisions.length } } as const;
   const expanded = Buffer.concat([Buffer.from('abc'), text, decisions, Buffer.from('xyz')]);
   for (const chunkBytes of [1, 1000, expanded.length]) {
     expect((await collapsed([range], expanded, chunkBytes)).equals(Buffer.concat([Buffer.from('abc'), stream, Buffer.from('xyz')]))).toBe(true);
@@ -198,7 +198,7 @@ function coded(expansion: Expansion, fileBytes: number): Expansion | null {
 }
 
 test('a delta tells the size of the decisions, and no more than the limits allow', () => {
-  const one = (sizeBytes: number, decisionBytes: number): Expansion => ({ inflated: [], deflated: [{ offset: 0, lengthBytes: 1000, sizeBytes, packing: { kind: 'decisions', decisionBytes } }] });
+  const one = (sizeBytes: number, decisionBytes: number): Expansion => ({ inflated: [], deflated: [{ offset: 0, lengthBytes: 1000, sizeBytes, packing: { kind: 'decisions', format: 'brotli', decisionBytes } }] });
   expect(coded(one(5000, 100), 1000)).toEqual(one(5000, 100));
   expect(coded(one(deltaLimits.decidedBytes, 1000), 1000)).toEqual(one(deltaLimits.decidedBytes, 1000));
   for (const wrong of [one(deltaLimits.decidedBytes + 1, 100), one(5000, 0), one(5000, 1001)]) {

@@ -50,7 +50,7 @@ test.each<[page: string, ...phrases: string[]]>([
   ['format.md', `index ${size(d.indexBytes)}`, `${exact(d.layers)} layers each of basis and target`, `frames of ${size(d.frameBytes)}`, `data ${size(d.dataBytes)}`,
     `declared decoder memory ${size(d.memoryBytes)}`, `metadata block ${size(d.metaBytes)}`, `${exact(d.entries)} entries and ${size(d.metaTextBytes)} of names a layer`,
     `a name ${size(d.stringBytes)}`, `${exact(d.paxRecords)} PAX records`, `${exact(d.sources)} sources a file`, `${exact(d.expandedRanges)} compressed streams and ${size(d.expandedBytes)} of them inflated a file`,
-    `${size(d.brotliBytes)} inflated of one brotli stream that is compressed again and ${size(d.brotliTotalBytes)} of all`, `${size(d.decidedBytes)} of one that is made of decisions and ${size(d.decidedTotalBytes)} of all`,
+    `${size(d.brotliBytes)} inflated of one brotli stream that is compressed again and ${size(d.brotliTotalBytes)} of all`, `${size(d.decidedBytes)} of a stream that is made of decisions and ${size(d.decidedTotalBytes)} of all`,
     `a segment ${size(d.segmentBytes)} and ${exact(d.segmentParts)} parts`, `format version | varint, ${String(deltaFormatVersion)}.`, `\`${deltaMediaTypes.index}\``, `\`${deltaMediaTypes.data}\``],
   ['protocol.md', `${String(s.chainLength)} deltas in a chain, ${String(s.referrersPerImage)} entries and ${size(s.listBytes)} of a list`, `${String(s.idlePages)} pages of it in a row without a delta`,
     `${String(s.directManifests)} manifests of deltas from images that are here and ${String(s.chainManifests)} others, ${String(s.imagesExplored)} images between, ${size(s.chainBytes)}`,
