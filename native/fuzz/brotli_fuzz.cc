@@ -1,74 +1,15 @@
-// Fuzzing of what takes brotli streams apart and makes them again, with sanitizers. The files are brotli streams and what they
-// hold, by turns. Each is taken apart and made again; so are mutants of it, which need not be streams; and the decisions, spoilt
-// or of another text, must give the stream that they are, an error, or another of the same size. native/fuzz/run.mjs builds it.
-//   ./brotli_fuzz 10000 stream text [stream text ...]
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <fstream>
-#include <iterator>
-#include <vector>
-
+// Fuzzing of brotli streams: see stream_fuzz.h.
 #include "brotli/decode_stream.h"
 #include "brotli/encode_stream.h"
-#include "common/content.h"
-#include "fuzz/mutate.h"
+#include "fuzz/stream_fuzz.h"
 
 namespace {
 
-using whittle::fuzz::Mutate;
-using whittle::fuzz::Random;
-using ByteVector = std::vector<uint8_t>;
-
-ByteVector ReadFile(const char* path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) abort();
-  return ByteVector(std::istreambuf_iterator<char>(file), {});
-}
-
-/** True when the decisions gave a stream, which is then in `stream`. */
-bool Rebuild(const ByteVector& text, const ByteVector& decisions, ByteVector& stream) {
-  try {
-    whittle::brotli::RebuildStream(text.data(), text.size(), decisions.data(), decisions.size(), stream.data(), stream.size());
-    return true;
-  } catch (const whittle::CodedError& error) {
-    if (error.code != "DELTA_CORRUPT") abort();
-    return false;
-  }
-}
-
-/** Takes a stream apart; ends the program unless it comes back. False when it is none of this text. */
-bool RoundTrip(const ByteVector& stream, const ByteVector& text, ByteVector& decisions) {
-  decisions = whittle::brotli::FindDecisions(stream.data(), stream.size(), text.data(), text.size());
-  if (decisions.empty()) return false;
-  ByteVector again(stream.size());
-  if (!Rebuild(text, decisions, again) || again != stream) abort();
-  return true;
-}
+struct Brotli {
+  static constexpr auto Find = whittle::brotli::FindDecisions;
+  static constexpr auto Rebuild = whittle::brotli::RebuildStream;
+};
 
 }  // namespace
 
-int main(int count, char** arguments) {
-  if (count < 4) return 2;
-  const int rounds = atoi(arguments[1]);
-  Random random = Random::FromEnvironment();
-  long mutants = 0, streams = 0;
-  for (int round = 0; round < rounds; round++) {
-    const int pair = 2 + 2 * static_cast<int>(random.Next(static_cast<uint32_t>((count - 2) / 2)));
-    const ByteVector stream = ReadFile(arguments[pair]);
-    ByteVector text = ReadFile(arguments[pair + 1]), decisions, unused;
-    if (!RoundTrip(stream, text, decisions)) abort();
-    for (int mutation = 0; mutation < 3; mutation++) {
-      ByteVector mutant = stream;
-      Mutate(mutant, random);
-      mutants += RoundTrip(mutant, text, unused);
-      mutant = decisions;
-      Mutate(mutant, random);
-      if (random.Next(4) == 0) Mutate(text, random);
-      ByteVector out(random.Next(4) == 0 ? random.Next(100000) : stream.size());
-      streams += Rebuild(text, mutant, out);
-    }
-  }
-  std::printf("%d round trips, %d mutants: %ld are streams, %ld give one\n", rounds, rounds * 6, mutants, streams);
-  return 0;
-}
+int main(int count, char** arguments) { return whittle::fuzz::FuzzStreams<Brotli>(count, arguments); }

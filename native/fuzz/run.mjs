@@ -6,7 +6,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
-import { brotliCompressSync, constants } from 'node:zlib';
+import { brotliCompressSync, constants, deflateRawSync } from 'node:zlib';
 import { transformSync } from '@swc/core';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
@@ -39,7 +39,7 @@ function build(name, sources) {
 }
 
 const codec = build('codec_fuzz', sourcesOf('codec'));
-const brotli = build('brotli_fuzz', [...sourcesOf('brotli'), join('native', 'codec', 'mixing.cc')]);
+const [brotli, deflate] = ['brotli', 'deflate'].map((format) => build(`${format}_fuzz`, [...sourcesOf(format), join('native', 'codec', 'mixing.cc')]));
 
 /** Modules of the tests that make small programs, whole other than the pieces of large ones. */
 async function smallPrograms() {
@@ -84,25 +84,39 @@ function forMachine(machine) {
   });
 }
 
-/** Brotli streams of all qualities and their texts, by turns, written below `output`: text, a program, noise, one byte, nothing. */
-function brotliPairs() {
+/** What streams hold: text, a program, noise, one byte, nothing; written below `output`. */
+function plains() {
   const text = readFileSync(join(root, 'docs', 'format.md'));
   const library = readFileSync(join(root, 'native', 'build', 'Release', 'whittle_device.node')).subarray(0, 30_000);
-  const plains = { text: text.subarray(0, 20_000), library, noise: createHash('sha512').update('noise').digest(), zeros: Buffer.alloc(20_000), empty: Buffer.alloc(0) };
-  return Object.entries(plains).flatMap(([name, plain]) => {
+  const contents = { text: text.subarray(0, 20_000), library, noise: createHash('sha512').update('noise').digest(), zeros: Buffer.alloc(20_000), empty: Buffer.alloc(0) };
+  return Object.entries(contents).map(([name, plain]) => {
     const path = join(output, `${name}.plain`);
     writeFileSync(path, plain);
-    return [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11].flatMap((quality) => {
-      const params = { [constants.BROTLI_PARAM_QUALITY]: quality, [constants.BROTLI_PARAM_LGWIN]: 10 + ((quality * 5) % 15), [constants.BROTLI_PARAM_MODE]: quality % 3, [constants.BROTLI_PARAM_NPOSTFIX]: quality % 4 };
-      const stream = join(output, `${name}-${String(quality)}.br`);
-      writeFileSync(stream, brotliCompressSync(plain, { params }));
-      return [stream, path];
-    });
+    return { name, plain, path };
   });
 }
+
+/** Streams and their texts, by turns: one of each text for each of `count` ways to compress it, written below `output`. */
+function streamPairs(extension, count, compress) {
+  return plains().flatMap(({ name, plain, path }) => Array.from({ length: count }, (_, way) => {
+    const stream = join(output, `${name}-${String(way)}.${extension}`);
+    writeFileSync(stream, compress(plain, way));
+    return [stream, path];
+  }).flat());
+}
+
+/** Brotli of all qualities. */
+const brotliPairs = () => streamPairs('br', 12, (plain, quality) => {
+  const params = { [constants.BROTLI_PARAM_QUALITY]: quality, [constants.BROTLI_PARAM_LGWIN]: 10 + ((quality * 5) % 15), [constants.BROTLI_PARAM_MODE]: quality % 3, [constants.BROTLI_PARAM_NPOSTFIX]: quality % 4 };
+  return brotliCompressSync(plain, { params });
+});
+
+/** Deflate of all levels and strategies, with blocks of all sizes. */
+const deflatePairs = () => streamPairs('deflate', 20, (plain, way) => deflateRawSync(plain, { level: way % 10, memLevel: 1 + (way % 9), windowBits: 9 + (way % 7), strategy: way % 5 }));
 
 // Old and new by turns: an executable against another, text against text.
 const pairs = [process.execPath, join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'native', 'build', 'Release', 'whittle_device.node'), join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'docs', 'format.md'), join(root, 'docs', 'format-codec.md'), ...(await smallPairs()), ...forMachine(183), ...forMachine(40)];
 run(codec, [values.rounds, ...pairs], { WHITTLE_SEED: values.seed });
 run(brotli, [values.rounds, ...brotliPairs()], { WHITTLE_SEED: values.seed });
+run(deflate, [values.rounds, ...deflatePairs()], { WHITTLE_SEED: values.seed });
 if (!values['native-only']) run('npm', ['test', '--', 'test/property/fuzz-parsers.test.ts'], { WHITTLE_FUZZ_ROUNDS: values.rounds, WHITTLE_SEED: values.seed });
