@@ -40,7 +40,7 @@ export interface DeflatedRange {
 }
 
 /**
- * How a file that holds compressed streams (zip, jar, apk, gzip) is differenced on what is inside them. What is
+ * How a file that holds compressed streams is differenced on what is inside them. What is
  * coded is the *expanded* target, in which every range of `deflated` stands inflated; its last source is all of
  * `inflated`, one after the other. Both lists ascend and do not overlap.
  */

@@ -29,18 +29,18 @@ export function decisionsFor(packing: Packing): Buffer {
  */
 const newTextShare = { most: 0.95, large: 0.85, largeBytes: 16 * 1024, leastRatio: 1.5 } as const;
 
-/** What a file had before, as it was and inflated: whether streams of the new one are better told by what they hold. */
+/** What the sources of a file have, as they are and inflated: whether streams of the new one are better told by what they hold. */
 export class FormerContent {
   #whole: SharedContent | null = null;
   #plain: SharedContent | null = null;
 
-  /** `plains`: what the streams of `file` held. Both are read when they are first needed. */
-  constructor(private readonly file: Buffer, private readonly plains: () => readonly Buffer[]) {}
+  /** `plains`: what the streams of `files` held. Both are read when they are first needed. */
+  constructor(private readonly files: readonly Buffer[], private readonly plains: () => readonly Buffer[]) {}
 
   /** Whether a stream takes less as a difference of what it holds, with so many bytes of decisions, than as it is. */
   pays(bytes: Buffer, plain: Buffer, decisionBytes: number): boolean {
-    this.#whole ??= sharedOf([this.file]);
-    this.#plain ??= sharedOf([this.file, ...this.plains()]);
+    this.#whole ??= sharedOf(this.files);
+    this.#plain ??= sharedOf([...this.files, ...this.plains()]);
     const asItIs = bytes.length * newPart(this.#whole, bytes);
     const isLarge = bytes.length >= newTextShare.largeBytes && plain.length >= newTextShare.leastRatio * bytes.length;
     return decisionBytes + bytes.length * (isLarge ? newTextShare.large : newTextShare.most) * newPart(this.#plain, plain) < asItIs;

@@ -3,8 +3,10 @@ import type { DeflatedRange, Expansion, InflatedRange, Packing } from '../expans
 import { deltaLimits } from '../limits.js';
 import { inflatedContent, scratchFile, wholeFile } from '../inflated-content.js';
 import { decidedPacking, decisionsFor, FormerContent } from './decided.js';
+import { findStreams, type FoundStream } from './find-streams.js';
 import { readContent } from './image-content.js';
-import { brotliPacking, deflatePacking, digestOf, findStreams, inflateStream, mayHoldStreams, unpackBrotli, type FoundStream } from './streams.js';
+import { SharedContent } from './shared-content.js';
+import { brotliPacking, deflatePacking, digestOf, inflateStream, unpackBrotli } from './streams.js';
 
 /** Larger files are differenced as they are: both versions are held in memory while they are looked at. */
 const largestFileBytes = 128 * 2 ** 20;
@@ -22,66 +24,66 @@ export interface PackedFile {
   expansion(): Promise<Expansion | null>;
 }
 
-/** A target file that may hold compressed streams. It is read, searched and (a lone stream) inflated once, when first asked for; the caller closes the content. */
+interface FoundBytes extends FoundStream {
+  readonly bytes: Buffer;
+}
+
+/** A compressed stream in one of several files. */
+interface SourceStream extends FoundBytes {
+  readonly source: number;
+  /** Equal only for streams of equal bytes. */
+  readonly key: string;
+}
+
+/** A target file that may hold compressed streams. It is read and searched once, when first asked for; the caller closes the content. */
 export class ExpandableFile {
   #bytes: Buffer | null = null;
-  #streams: FoundStream[] | null = null;
-  #inflated: Buffer | null | undefined;
+  #streams: readonly SourceStream[] | null = null;
 
   constructor(private readonly target: BasisContent) {}
 
   /** This file as one gzip stream. What such a stream holds is often there as a file too. Null when it is none. */
   packed(): PackedFile | null {
-    return this.#mayHoldStreams() ? this.#packedGzip() : null;
+    return this.#isSmallEnough() && beginsAsGzip(this.#bytes ?? readContent(this.target, 2)) ? this.#packedGzip() : null;
   }
 
   /**
-   * Decides which compressed streams of the file are coded inflated: those whose bytes are not also in `source` (the
-   * file's first source, if any) and that stock zlib or GNU gzip gives back bit for bit, or that are told by their encoder's decisions
-   * where that pays; the latter hold `mostDecidedBytes` at most. Null when there are none.
+   * Decides which compressed streams of the file are coded inflated: those whose bytes are not also in `sources` and that stock
+   * zlib or GNU gzip gives back bit for bit, or that are told by their encoder's decisions where that pays; the latter hold `mostDecidedBytes` at most.
+   * Such a stream amid other content must also share some with a stream that was there before: of what is all new, the codec makes more than
+   * deflate does in pictures and where long stretches come again. Null when there are none.
    */
-  async expansion(source: BasisContent | undefined, mostDecidedBytes: number): Promise<Expansion | null> {
-    if (!this.#mayHoldStreams()) return null;
-    const file = this.#content();
-    const old = source === undefined || source.sizeBytes > largestFileBytes ? undefined : readContent(source);
-    const oldStreams = new Map((old === undefined ? [] : findStreams(old)).map((stream) => [stream.name, stream]));
-    const former = new FormerContent(old ?? Buffer.alloc(0), () => [...oldStreams.values()].map((stream) => inflateStream(bytesOf(old ?? Buffer.alloc(0), stream)) ?? Buffer.alloc(0)));
-    let decidedBytes = 0;
-    const deflated: DeflatedRange[] = [];
-    const partners: FoundStream[] = [];
-    let total = 0;
-    for (const stream of this.#found()) {
-      const partner = oldStreams.get(stream.name);
-      const bytes = bytesOf(file, stream);
-      if (old !== undefined && partner !== undefined && bytesOf(old, partner).equals(bytes)) continue;
-      const range = await deflatedRange(stream, bytes, this.#inflate(stream), { former, mostDecidedBytes: mostDecidedBytes - decidedBytes });
-      // Half of the limit is the sources'.
-      if (range === null || total + range.sizeBytes > deltaLimits.expandedBytes / 2 || deflated.length === deltaLimits.expandedRanges) continue;
-      total += range.sizeBytes;
-      if (range.packing.kind === 'decisions') decidedBytes += range.sizeBytes;
-      deflated.push(range);
-      if (partner !== undefined) partners.push(partner);
-    }
-    return deflated.length === 0 ? null : { deflated, inflated: old === undefined ? [] : inflatedRanges(partners, old) };
+  async expansion(sources: readonly BasisContent[], mostDecidedBytes: number): Promise<Expansion | null> {
+    if (!this.#isSmallEnough() || this.#found().length === 0) return null;
+    const files = sources.map((source) => (source.sizeBytes > largestFileBytes ? Buffer.alloc(0) : readContent(source)));
+    const before = files.flatMap(streamsOf);
+    const kept = new Set(before.map(({ key }) => key));
+    const changed = this.#found().filter(({ key }) => !kept.has(key));
+    if (changed.length === 0) return null;
+    const has = new Set(this.#found().map(({ key }) => key));
+    const gone = [...new Map(before.filter(({ key }) => !has.has(key)).map((stream) => [stream.key, stream])).values()];
+    const former = new FormerContent(files, () => [...inflatedStreams(before)].map(({ plain }) => plain));
+    const deflated = await deflatedRanges(changed, changed.some(({ isEmbedded }) => isEmbedded) ? sharedContent(gone) : null, { former, mostDecidedBytes });
+    return deflated.length === 0 ? null : { inflated: inflatedFor(deflated, gone), deflated: deflated.map(({ range }) => range) };
   }
 
   #packedGzip(): PackedFile | null {
     const streams = this.#found();
     const [stream] = streams;
-    if (stream === undefined || streams.length !== 1 || stream.name !== '') return null;
-    const plain = this.#inflate(stream);
+    if (stream === undefined || streams.length !== 1 || stream.name !== '' || stream.isEmbedded) return null;
+    const plain = inflated(stream);
     if (plain === null || plain.length === 0 || plain.length > deltaLimits.expandedBytes / 2) return null;
     return {
       plainDigest: digestOf(plain),
       expansion: async () => {
-        const range = await deflatedRange(stream, bytesOf(this.#content(), stream), plain, { former: null, mostDecidedBytes: deltaLimits.decidedBytes });
+        const range = await deflatedRange(stream, plain, { former: null, mostDecidedBytes: deltaLimits.decidedBytes });
         return range === null ? null : { inflated: [], deflated: [range] };
       },
     };
   }
 
-  #mayHoldStreams(): boolean {
-    return this.target.sizeBytes <= largestFileBytes && mayHoldStreams(this.#bytes ?? readContent(this.target, 4));
+  #isSmallEnough(): boolean {
+    return this.target.sizeBytes <= largestFileBytes;
   }
 
   #content(): Buffer {
@@ -89,16 +91,9 @@ export class ExpandableFile {
     return this.#bytes;
   }
 
-  #found(): readonly FoundStream[] {
-    this.#streams ??= findStreams(this.#content());
+  #found(): readonly SourceStream[] {
+    this.#streams ??= streamsOf(this.#content(), 0);
     return this.#streams;
-  }
-
-  /** A lone stream is kept, since it may be asked for twice; those of an archive are not all held at once. */
-  #inflate(stream: FoundStream): Buffer | null {
-    if (this.#found().length > 1) return inflateStream(bytesOf(this.#content(), stream));
-    if (this.#inflated === undefined) this.#inflated = inflateStream(bytesOf(this.#content(), stream));
-    return this.#inflated;
   }
 }
 
@@ -117,8 +112,15 @@ export async function packedBrotli(content: BasisContent): Promise<PackedFile | 
   };
 }
 
-function bytesOf(file: Buffer, stream: FoundStream): Buffer {
-  return file.subarray(stream.offset, stream.offset + stream.lengthBytes);
+function beginsAsGzip(file: Buffer): boolean {
+  return file[0] === 0x1f && file[1] === 0x8b;
+}
+
+function streamsOf(file: Buffer, source: number): SourceStream[] {
+  return findStreams(file).map((stream) => {
+    const bytes = file.subarray(stream.offset, stream.offset + stream.lengthBytes);
+    return { ...stream, source, bytes, key: digestOf(bytes).toString('latin1') };
+  });
 }
 
 /** Whether decisions may be told: of how much, and what they must pay against; null when all that the stream holds is there. */
@@ -127,27 +129,92 @@ interface Deciding {
   readonly mostDecidedBytes: number;
 }
 
-async function deflatedRange({ offset, lengthBytes }: FoundStream, bytes: Buffer, inflated: Buffer | null, deciding: Deciding): Promise<DeflatedRange | null> {
-  if (inflated === null || inflated.length === 0) return null;
-  const packing = deflatePacking(bytes, inflated) ?? (await decidedDeflate(bytes, inflated, deciding));
-  return packing === null ? null : { offset, lengthBytes, sizeBytes: inflated.length, packing };
-}
-
-async function decidedDeflate(bytes: Buffer, inflated: Buffer, { former, mostDecidedBytes }: Deciding): Promise<Packing | null> {
-  // To look for decisions takes longer than to see that none would pay.
-  if (inflated.length > mostDecidedBytes || former?.pays(bytes, inflated, 0) === false) return null;
-  const packing = await decidedPacking('deflate', bytes, inflated);
-  return packing === null || former?.pays(bytes, inflated, packing.decisionBytes) === false ? null : packing;
-}
-
-function inflatedRanges(streams: FoundStream[], file: Buffer): InflatedRange[] {
+async function deflatedRanges(streams: readonly SourceStream[], gone: SharedContent | null, { former, mostDecidedBytes }: Deciding): Promise<ChangedStream[]> {
+  const deflated: ChangedStream[] = [];
   let total = 0;
-  return streams.sort((a, b) => a.offset - b.offset).flatMap((stream): InflatedRange[] => {
-    const sizeBytes = inflateStream(bytesOf(file, stream))?.length ?? 0;
-    if (sizeBytes === 0 || total + sizeBytes > deltaLimits.expandedBytes / 2) return [];
-    total += sizeBytes;
-    return [{ source: 0, offset: stream.offset, lengthBytes: stream.lengthBytes, sizeBytes }];
-  });
+  let decidedBytes = 0;
+  let failures = 0;
+  for (const stream of streams) {
+    if (stream.isEmbedded && failures >= mostFailures) continue;
+    const plain = inflated(stream);
+    // Half of the limit is the sources'.
+    if (plain === null || total + plain.length > deltaLimits.expandedBytes / 2 || deflated.length === deltaLimits.expandedRanges) continue;
+    if (stream.isEmbedded && (gone?.sharedPart(plain) ?? 0) < leastSharedPart) continue;
+    const range = await deflatedRange(stream, plain, { former, mostDecidedBytes: mostDecidedBytes - decidedBytes });
+    failures = range === null ? failures + 1 : 0;
+    if (range === null) continue;
+    total += range.sizeBytes;
+    if (range.packing.kind === 'decisions') decidedBytes += range.sizeBytes;
+    deflated.push({ range, stream });
+  }
+  return deflated;
+}
+
+async function deflatedRange({ offset, lengthBytes, bytes }: FoundBytes, plain: Buffer, deciding: Deciding): Promise<DeflatedRange | null> {
+  if (plain.length === 0) return null;
+  const packing = deflatePacking(bytes, plain) ?? (await decidedDeflate(bytes, plain, deciding));
+  return packing === null ? null : { offset, lengthBytes, sizeBytes: plain.length, packing };
+}
+
+async function decidedDeflate(bytes: Buffer, plain: Buffer, { former, mostDecidedBytes }: Deciding): Promise<Packing | null> {
+  // To look for decisions takes longer than to see that none would pay.
+  if (plain.length > mostDecidedBytes || former?.pays(bytes, plain, 0) === false) return null;
+  const packing = await decidedPacking('deflate', bytes, plain);
+  return packing === null || former?.pays(bytes, plain, packing.decisionBytes) === false ? null : packing;
+}
+
+/** A stream that is coded inflated. */
+interface ChangedStream {
+  readonly range: DeflatedRange;
+  readonly stream: SourceStream;
+}
+
+/**
+ * The part of its content that a stream must share with others to be expanded amid other content, and to be a source. Where a few
+ * stretches of 32 bytes are the same, more are nearly so.
+ */
+const leastSharedPart = 1 / 64;
+
+/** After so many streams in a row that no known compressor gives back, the rest of what a file embeds is taken for the same one's work. */
+const mostFailures = 32;
+
+/** How many times their size streams hold, mostly. */
+const usualRatio = 4;
+
+/** Looks up content in streams, as many of them as may be inflated for one file. */
+function sharedContent(streams: readonly FoundBytes[]): SharedContent {
+  const shared = new SharedContent(streams.reduce((sum, { lengthBytes }) => sum + lengthBytes * usualRatio, 0));
+  for (const { plain } of inflatedStreams(streams)) shared.add(plain);
+  return shared;
+}
+
+/** Of the streams that are gone those to be inflated as sources: of a changed member's name, or with content that what changed has. */
+function inflatedFor(changed: readonly ChangedStream[], gone: readonly SourceStream[]): InflatedRange[] {
+  const names = new Set(changed.filter(({ stream }) => !stream.isEmbedded).map(({ stream }) => stream.name));
+  const ranges: InflatedRange[] = [];
+  const isNamed = (stream: SourceStream): boolean => !stream.isEmbedded && names.has(stream.name);
+  const others = gone.filter((stream) => !isNamed(stream));
+  const shared = others.length === 0 ? null : sharedContent(changed.map(({ stream }) => stream));
+  // Those of a name come first: the others have what is left of the limit.
+  for (const { stream, plain } of inflatedStreams([...gone.filter(isNamed), ...others])) {
+    if (!isNamed(stream) && (shared?.sharedPart(plain) ?? 0) < leastSharedPart) continue;
+    ranges.push({ source: stream.source, offset: stream.offset, lengthBytes: stream.lengthBytes, sizeBytes: plain.length });
+  }
+  return ranges.slice(0, deltaLimits.expandedRanges).sort((a, b) => a.source - b.source || a.offset - b.offset);
+}
+
+function inflated(stream: FoundBytes): Buffer | null {
+  return stream.plain ?? inflateStream(stream.bytes);
+}
+
+function* inflatedStreams<T extends FoundBytes>(streams: readonly T[]): Generator<{ readonly stream: T; readonly plain: Buffer }> {
+  let total = 0;
+  for (const stream of streams) {
+    const plain = inflated(stream);
+    if (plain === null || plain.length === 0 || total + plain.length > deltaLimits.expandedBytes / 2) continue;
+    total += plain.length;
+    yield { stream, plain };
+  }
 }
 
 function isBrotli(packing: Packing): boolean {

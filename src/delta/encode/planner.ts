@@ -134,15 +134,16 @@ export class Planner {
 
   async #differenced({ layer, entry, record, lists }: PlannedFile, target: BasisContent, file: ExpandableFile): Promise<ContentPlan> {
     const sources = await this.#sources(layer, entry, record);
-    const first = sources[0];
-    const source = first === undefined ? undefined : await this.options.basis.openContent(first.layer, first.entry, { callerVerifies: true });
+    const opened: BasisContent[] = [];
     try {
-      const expansion = await file.expansion(source, deltaLimits.decidedTotalBytes - this.#packedBytes.decisions);
+      for (const source of sources) opened.push(await this.options.basis.openContent(source.layer, source.entry, { callerVerifies: true }));
+      const expansion = await file.expansion(opened, deltaLimits.decidedTotalBytes - this.#packedBytes.decisions);
       if (expansion !== null) this.#mayPack('decisions', deltaLimits.decidedTotalBytes, expansion);
-      const checksums = expansion !== null || source === undefined ? null : await this.#checksums(lists, entry, source, target);
+      const [first] = opened;
+      const checksums = expansion !== null || first === undefined ? null : await this.#checksums(lists, entry, first, target);
       return { kind: 'patch', sources, expansion, checksums };
     } finally {
-      await source?.close();
+      for (const source of opened) await source.close();
     }
   }
 

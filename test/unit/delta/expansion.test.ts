@@ -2,13 +2,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { brotliCompressSync, constants } from 'node:zlib';
-import { crc32 } from '../../support/crc32.js';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { deflatePacking, findStreams, inflateStream } from '../../../src/delta/encode/streams.js';
-import { deflaterFor } from '../../../src/delta/expansion.js';
+import { deflatePacking, inflateStream } from '../../../src/delta/encode/streams.js';
 import { GnuDeflate } from '../../../src/delta/gnu-deflate.js';
 import { deltaLimits } from '../../../src/delta/limits.js';
+import { deflate, gzip, words, zip, zlib } from '../../support/compressed.js';
 import { noise } from '../../support/delta-images.js';
 import { layerDeltaBytes, treeOf } from '../../support/image-delta.js';
 
@@ -16,51 +15,7 @@ let dir = '';
 beforeAll(() => { dir = mkdtempSync(join(tmpdir(), 'expansion-')); });
 afterAll(() => { rmSync(dir, { recursive: true, force: true }); });
 
-function deflate(content: Buffer, level: number, memLevel = 8): Buffer {
-  return Buffer.concat(deflaterFor({ kind: 'deflate', level, memLevel }).push(content, true));
-}
-
-/** A zip as archivers write it; level 0 stores. */
-function zip(members: readonly { name: string; content: Buffer; level: number }[]): Buffer {
-  const parts: Buffer[] = [];
-  const central: Buffer[] = [];
-  let at = 0;
-  for (const { name, content, level } of members) {
-    const bytes = level === 0 ? content : deflate(content, level);
-    const common = Buffer.alloc(26);
-    common.writeUInt16LE(20, 0);
-    common.writeUInt16LE(level === 0 ? 0 : 8, 4);
-    common.writeUInt32LE(crc32(content), 10);
-    common.writeUInt32LE(bytes.length, 14);
-    common.writeUInt32LE(content.length, 18);
-    common.writeUInt16LE(name.length, 22);
-    const local = Buffer.concat([Buffer.from('PK\x03\x04', 'latin1'), common, Buffer.from(name)]);
-    const tail = Buffer.alloc(14);
-    tail.writeUInt32LE(at, 10);
-    central.push(Buffer.from('PK\x01\x02', 'latin1'), Buffer.from([20, 0]), common, tail, Buffer.from(name));
-    parts.push(local, bytes);
-    at += local.length + bytes.length;
-  }
-  const directory = Buffer.concat(central);
-  const end = Buffer.alloc(22);
-  end.write('PK\x05\x06', 'latin1');
-  end.writeUInt16LE(members.length, 8);
-  end.writeUInt16LE(members.length, 10);
-  end.writeUInt32LE(directory.length, 12);
-  end.writeUInt32LE(at, 16);
-  return Buffer.concat([...parts, directory, end]);
-}
-
-const gzip = (content: Buffer, level: number, packed = deflate(content, level)): Buffer => {
-  const tail = Buffer.alloc(8);
-  tail.writeUInt32LE(crc32(content), 0);
-  tail.writeUInt32LE(content.length, 4);
-  return Buffer.concat([Buffer.from([0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3]), Buffer.from('name\0'), packed, tail]);
-};
-
 const brotli = (content: Buffer, quality: number): Buffer => brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: quality } });
-
-const words = (seed: number, count: number): Buffer => Buffer.from(noise(seed, count).toString('hex').replaceAll(/[a-f]/g, ' word '));
 
 /** Size of the delta from one version of a file to another, which is applied and compared by its layer's digest. */
 function deltaBytes(old: Buffer | null, now: Buffer): Promise<number> {
@@ -159,16 +114,40 @@ test('parameters are found for what stock zlib wrote, and for nothing that is no
   }), { numRuns: 20 });
 });
 
-test('no file makes the search for streams fail, and streams lie inside the file', () => {
-  const whole = zip([{ name: 'abc', content: words(3, 2000), level: 6 }, { name: 'd', content: words(4, 20), level: 9 }]);
-  fc.assert(fc.property(fc.array(fc.tuple(fc.nat(whole.length - 1), fc.nat(255)), { maxLength: 12 }), fc.nat(whole.length), (edits, length) => {
-    const bytes = Buffer.from(whole);
-    for (const [at, value] of edits) bytes[at] = value;
-    let end = 0;
-    for (const stream of findStreams(bytes.subarray(0, length))) {
-      expect(stream.offset).toBeGreaterThanOrEqual(end);
-      end = stream.offset + stream.lengthBytes;
-      expect(end).toBeLessThanOrEqual(length);
-    }
-  }), { numRuns: 500 });
+/** A file of its own kind that holds streams: what stands before each says how long it is, as formats do. */
+function holding(streams: readonly Buffer[]): Buffer {
+  return Buffer.concat(streams.flatMap((stream, at) => [Buffer.from(`part ${String(at)} of ${String(stream.length)} bytes\n`), stream]));
+}
+
+test('what changed in streams amid other content costs what it does in them, wherever they stand and in whatever order', async () => {
+  const contents = Array.from({ length: 9 }, (_, at) => words(50 + at, 3000));
+  const changed = contents.map((content, at) => (at % 4 === 2 ? Buffer.concat([content.subarray(0, 500), Buffer.from('HELLO'), content.subarray(500)]) : content));
+  for (const pack of [(content: Buffer): Buffer => zlib(content, 9), (content: Buffer): Buffer => gzip(content, 6), (content: Buffer): Buffer => zip([{ name: 'same name', content, level: 6 }])]) {
+    const before = holding(contents.map(pack));
+    expect(await deltaBytes(before, holding(changed.map(pack)))).toBeLessThan(400);
+    expect(await deltaBytes(before, holding([...changed].reverse().map(pack)))).toBeLessThan(600);
+  }
+});
+
+test('a zip behind a prefix costs what changed in it', async () => {
+  const members = Array.from({ length: 6 }, (_, index) => ({ name: `m${String(index)}`, content: words(index, 3000), level: 6 }));
+  const changed = members.map((member, index) => (index === 3 ? { ...member, content: Buffer.concat([member.content, Buffer.from('HELLO')]) } : member));
+  const start = Buffer.from('#!/usr/bin/env python3\n');
+  expect(await deltaBytes(Buffer.concat([start, zip(members)]), Buffer.concat([start, zip(changed)]))).toBeLessThan(300);
+});
+
+test('what is in the second source counts too: a stream that stands there, and one that was changed', async () => {
+  const [first, second, third] = [1, 2, 3].map((seed) => words(60 + seed, 8000)) as [Buffer, Buffer, Buffer];
+  const own = noise(7, 4000);
+  const edited = Buffer.concat([third.subarray(0, 500), Buffer.from('HELLO'), third.subarray(500)]);
+  const now = holding([own, zlib(first, 6), zlib(second, 6), zlib(edited, 6)]);
+  const other = holding([zlib(first, 6), zlib(second, 6), zlib(third, 6)]);
+  expect(await treeDeltaBytes({ 'app.bin': own, 'other.dat': other }, { 'app.bin': now })).toBeLessThan(1000);
+});
+
+test('streams whose content is all new stay as they are, though there were others: what comes again in it costs the codec more than deflate', async () => {
+  const repeated = (seed: number): Buffer => Buffer.concat(Array.from({ length: 300 }, (_, at) => noise(seed + at, 30)).flatMap((stretch) => [stretch, stretch, stretch]));
+  const of = (seed: number): Buffer => holding([0, 1, 2].map((at) => zlib(repeated(seed + at * 1000), 9)));
+  const now = of(10_000);
+  for (const before of [of(20_000), holding([noise(1, 9000)]), Buffer.of()]) expect(await deltaBytes(before, now)).toBeLessThan(now.length * 1.01);
 });
