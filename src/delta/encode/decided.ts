@@ -34,23 +34,39 @@ export class FormerContent {
   #whole: SharedContent | null = null;
   #plain: SharedContent | null = null;
 
-  /** `plains`: what the streams of `files` held. Both are read when they are first needed. */
-  constructor(private readonly files: readonly Buffer[], private readonly plains: () => readonly Buffer[]) {}
+  /** `streams`: those of `files`, of which what they hold is read one after the other when it is first needed. */
+  constructor(private readonly files: readonly Buffer[], private readonly streams: HeldStreams) {}
 
   /** Whether a stream takes less as a difference of what it holds, with so many bytes of decisions, than as it is. */
   pays(bytes: Buffer, plain: Buffer, decisionBytes: number): boolean {
-    this.#whole ??= sharedOf(this.files);
-    this.#plain ??= sharedOf([...this.files, ...this.plains()]);
+    this.#whole ??= sharedOf(this.files, sizeOf(this.files));
+    this.#plain ??= sharedOf(chained(this.files, this.streams.plains()), sizeOf(this.files) + this.streams.sizeBytes);
     const asItIs = bytes.length * newPart(this.#whole, bytes);
     const isLarge = bytes.length >= newTextShare.largeBytes && plain.length >= newTextShare.leastRatio * bytes.length;
     return decisionBytes + bytes.length * (isLarge ? newTextShare.large : newTextShare.most) * newPart(this.#plain, plain) < asItIs;
   }
 }
 
-function sharedOf(contents: readonly Buffer[]): SharedContent {
-  const shared = new SharedContent(contents.reduce((sum, content) => sum + content.length, 0));
+/** Content of compressed streams, which is not all held at once. */
+export interface HeldStreams {
+  /** About how much it is. */
+  readonly sizeBytes: number;
+  plains(): Iterable<Buffer>;
+}
+
+/** `sizeBytes`: about how much `contents` are. */
+export function sharedOf(contents: Iterable<Buffer>, sizeBytes: number): SharedContent {
+  const shared = new SharedContent(sizeBytes);
   for (const content of contents) shared.add(content);
   return shared;
+}
+
+function sizeOf(contents: readonly Buffer[]): number {
+  return contents.reduce((sum, content) => sum + content.length, 0);
+}
+
+function* chained(...parts: readonly Iterable<Buffer>[]): Generator<Buffer> {
+  for (const part of parts) yield* part;
 }
 
 function newPart(former: SharedContent, content: Buffer): number {

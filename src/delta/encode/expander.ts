@@ -2,10 +2,10 @@ import type { BasisContent } from '../basis.js';
 import type { DeflatedRange, Expansion, InflatedRange, Packing } from '../expansion.js';
 import { deltaLimits } from '../limits.js';
 import { inflatedContent, scratchFile, wholeFile } from '../inflated-content.js';
-import { decidedPacking, decisionsFor, FormerContent } from './decided.js';
+import { decidedPacking, decisionsFor, FormerContent, sharedOf, type HeldStreams } from './decided.js';
 import { findStreams, type FoundStream } from './find-streams.js';
 import { readContent } from './image-content.js';
-import { SharedContent } from './shared-content.js';
+import type { SharedContent } from './shared-content.js';
 import { brotliPacking, deflatePacking, digestOf, inflateStream, unpackBrotli } from './streams.js';
 
 /** Larger files are differenced as they are: both versions are held in memory while they are looked at. */
@@ -62,7 +62,7 @@ export class ExpandableFile {
     if (changed.length === 0) return null;
     const has = new Set(this.#found().map(({ key }) => key));
     const gone = [...new Map(before.filter(({ key }) => !has.has(key)).map((stream) => [stream.key, stream])).values()];
-    const former = new FormerContent(files, () => [...inflatedStreams(before)].map(({ plain }) => plain));
+    const former = new FormerContent(files, heldBy(before));
     const deflated = await deflatedRanges(changed, changed.some(({ isEmbedded }) => isEmbedded) ? sharedContent(gone) : null, { former, mostDecidedBytes });
     return deflated.length === 0 ? null : { inflated: inflatedFor(deflated, gone), deflated: deflated.map(({ range }) => range) };
   }
@@ -183,9 +183,17 @@ const usualRatio = 4;
 
 /** Looks up content in streams, as many of them as may be inflated for one file. */
 function sharedContent(streams: readonly FoundBytes[]): SharedContent {
-  const shared = new SharedContent(streams.reduce((sum, { lengthBytes }) => sum + lengthBytes * usualRatio, 0));
-  for (const { plain } of inflatedStreams(streams)) shared.add(plain);
-  return shared;
+  const held = heldBy(streams);
+  return sharedOf(held.plains(), held.sizeBytes);
+}
+
+function heldBy(streams: readonly FoundBytes[]): HeldStreams {
+  return {
+    sizeBytes: streams.reduce((sum, { lengthBytes }) => sum + lengthBytes * usualRatio, 0),
+    *plains(): Generator<Buffer> {
+      for (const { plain } of inflatedStreams(streams)) yield plain;
+    },
+  };
 }
 
 /** Of the streams that are gone those to be inflated as sources: of a changed member's name, or with content that what changed has. */
