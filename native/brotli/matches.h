@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <vector>
+
+#include "streams/common_length.h"
 
 namespace whittle::brotli {
 
@@ -37,12 +38,7 @@ class Matches {
   uint32_t Length(size_t place, uint32_t distance, uint32_t limit) const {
     if (distance == 0 || distance > place || place >= size_) return 0;
     limit = static_cast<uint32_t>(std::min<size_t>(limit, size_ - place));
-    const uint8_t* here = text_ + place;
-    const uint8_t* there = here - distance;
-    uint32_t length = 0;
-    while (length + 8 <= limit && std::memcmp(here + length, there + length, 8) == 0) length += 8;
-    while (length < limit && here[length] == there[length]) length++;
-    return length;
+    return streams::CommonLength(text_ + place, text_ + place - distance, limit);
   }
   /** A quick look; nothing behind the end. */
   const Reach& ReachAt(size_t place);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "streams/canonical_code.h"
 #include "streams/choices.h"
 
 namespace whittle::brotli {
@@ -25,16 +26,7 @@ class PrefixCode {
   template <typename Bits>
   int Read(Bits&& bits) const {
     if (single_ >= 0) return single_;
-    int code = 0, first = 0, index = 0;
-    for (int length = 1; length <= kLongestCode; length++) {
-      code |= static_cast<int>(bits(1));
-      const int count = counts_[length];
-      if (code - first < count) return symbols_[index + code - first];
-      index += count;
-      first = (first + count) << 1;
-      code <<= 1;
-    }
-    throw StreamError("no symbol has this code");
+    return streams::ReadCanonical(counts_, symbols_.data(), kLongestCode, bits);
   }
 
   /** The bits of a symbol, the first lowest, and their number. Throws StreamError when the symbol has no code. */

@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "deflate/format.h"
 #include "deflate/habits.h"
+#include "streams/common_length.h"
 
 namespace whittle::deflate {
 
@@ -50,12 +50,7 @@ class Chains {
   static constexpr uint32_t kShortLook = 4;
 
   uint32_t Length(size_t place, uint32_t distance, uint32_t limit) const {
-    const uint8_t* here = text_ + place;
-    const uint8_t* there = here - distance;
-    uint32_t length = 0;
-    while (length + 8 <= limit && std::memcmp(here + length, there + length, 8) == 0) length += 8;
-    while (length < limit && here[length] == there[length]) length++;
-    return length;
+    return streams::CommonLength(text_ + place, text_ + place - distance, limit);
   }
   uint32_t HashAt(size_t place) const;
   /** Enters all places up to and with this one; false when it is too near to the end for that. */

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "deflate/format.h"
+#include "streams/canonical_code.h"
 #include "streams/choices.h"
 
 namespace whittle::deflate {
@@ -38,16 +39,7 @@ class PrefixReader {
   /** Reads a symbol; `bits(1)` gives the next bit. */
   template <typename Bits>
   int Read(Bits&& bits) const {
-    int code = 0, first = 0, index = 0;
-    for (int length = 1; length <= kLongestCode; length++) {
-      code |= static_cast<int>(bits(1));
-      const int count = counts_[length];
-      if (code - first < count) return symbols_[index + code - first];
-      index += count;
-      first = (first + count) << 1;
-      code <<= 1;
-    }
-    throw StreamError("no symbol has this code");
+    return streams::ReadCanonical(counts_, symbols_, kLongestCode, bits);
   }
 
  private:

@@ -1,30 +1,11 @@
 import { expect, test } from '@jest/globals';
 import { brotliCompressSync, brotliDecompressSync, constants } from 'node:zlib';
 import fc from 'fast-check';
-import { deviceAddon, serverAddon } from '../../../src/core/native.js';
-import { BitDecoder } from '../../../src/delta/bits.js';
-import { BitEncoder } from '../../../src/delta/encode/bit-encoder.js';
-import { ExpansionCoder } from '../../../src/delta/expansion-coder.js';
-import { Collapser, type DeflatedRange, type Expansion } from '../../../src/delta/expansion.js';
 import { deltaLimits } from '../../../src/delta/limits.js';
-import { MetaModels } from '../../../src/delta/meta-models.js';
+import { decisionsOf, mixture, rebuilt, roundTripStream } from '../../support/decided-streams.js';
 import { noise } from '../../support/delta-images.js';
 
 const { BROTLI_PARAM_QUALITY: quality, BROTLI_PARAM_LGWIN: window, BROTLI_PARAM_MODE: mode, BROTLI_PARAM_NPOSTFIX: postfix, BROTLI_PARAM_NDIRECT: direct, BROTLI_PARAM_LARGE_WINDOW: largeWindow } = constants;
-
-async function rebuilt(text: Buffer, decisions: Buffer, bytes: number): Promise<Buffer> {
-  const out = Buffer.alloc(bytes);
-  await deviceAddon().rebuildBrotli(text, decisions, out);
-  return out;
-}
-
-/** Takes a stream apart and makes it again; gives the size of its decisions. */
-async function roundTrip(stream: Buffer, text: Buffer): Promise<number> {
-  const decisions = await serverAddon().brotliDecisions(stream, text);
-  expect(decisions.length).toBeGreaterThan(0);
-  expect((await rebuilt(text, decisions, stream.length)).equals(stream)).toBe(true);
-  return decisions.length;
-}
 
 /** English that the static dictionary has words of, in three spellings: brotli makes copies of them, transformed. */
 const vocabulary = 'time down life left back code data show only site city open just like free work text year over body love form book play live line help home side more word long them view find page days full head term each area from true mark able upon high date land news even next case both post used made hand here what name link blog size base held make main user that some This government information different available university management development'.split(' ');
@@ -38,23 +19,13 @@ function prose(seed: number, words: number): Buffer {
   return Buffer.from(parts.join(''));
 }
 
-/** Stretches of several kinds, so that a stream has several metablocks and types of blocks. */
-function mixture(seed: number, kinds: readonly (readonly [kind: number, bytes: number])[]): Buffer {
-  return Buffer.concat(kinds.map(([kind, bytes], index) => {
-    if (kind === 0) return prose(seed + index, Math.ceil(bytes / 4)).subarray(0, bytes);
-    if (kind === 1) return noise(seed + index, bytes);
-    if (kind === 2) return Buffer.alloc(bytes, seed & 255);
-    return Buffer.alloc(bytes, noise(seed, 1 + (seed % 300)));
-  }));
-}
-
 test('a stream of every quality and window comes back of its text and its decisions', async () => {
-  const text = mixture(1, [[0, 60_000], [1, 5000], [0, 30_000], [2, 3000], [3, 20_000]]);
+  const text = mixture(prose, 1, [[0, 60_000], [1, 5000], [0, 30_000], [2, 3000], [3, 20_000]]);
   for (let level = 0; level <= 11; level++) {
     for (const bits of [10, 16, 18, 22, 24]) {
       const stream = brotliCompressSync(text, { params: { [quality]: level, [window]: bits } });
       const plain = 5000 * (level < 2 ? 2 : 1);
-      expect(await roundTrip(stream, text)).toBeLessThan(plain + (stream.length - plain) * 0.7);
+      expect(await roundTripStream('brotli', stream, text)).toBeLessThan(plain + (stream.length - plain) * 0.7);
     }
   }
 });
@@ -64,9 +35,9 @@ const parameters = fc.record({ level: fc.nat(11), bits: fc.integer({ min: 10, ma
 
 test('whatever the text and the parameters', async () => {
   await fc.assert(fc.asyncProperty(fc.nat(10_000), fc.array(stretch, { minLength: 0, maxLength: 4 }), parameters, async (seed, kinds, { level, bits, kind, low, near }) => {
-    const text = mixture(seed, kinds);
+    const text = mixture(prose, seed, kinds);
     const stream = brotliCompressSync(text, { params: { [quality]: level, [window]: bits, [mode]: kind, [postfix]: low, [direct]: near << low } });
-    await roundTrip(stream, text);
+    await roundTripStream('brotli', stream, text);
   }), { numRuns: 150 });
 });
 
@@ -81,14 +52,14 @@ test('metadata, uncompressed and empty metablocks come back too', async () => {
   const skipped = Buffer.concat([bitsOf(...head), Buffer.from('12345'), bitsOf([0, 1], [0, 2], [3, 16], [1, 1], [0, 4]), Buffer.from('abcd'), bitsOf([3, 2])]);
   const text = brotliDecompressSync(skipped);
   expect(text.toString()).toBe('abcd');
-  await roundTrip(skipped, text);
-  await roundTrip(brotliCompressSync(Buffer.alloc(0)), Buffer.alloc(0));
+  await roundTripStream('brotli', skipped, text);
+  await roundTripStream('brotli', brotliCompressSync(Buffer.alloc(0)), Buffer.alloc(0));
 });
 
 test('words of the static dictionary are told without it', async () => {
   const text = prose(5, 1200);
   const stream = brotliCompressSync(text, { params: { [quality]: 11 } });
-  expect(await roundTrip(stream, text)).toBeLessThan(stream.length * 0.6);
+  expect(await roundTripStream('brotli', stream, text)).toBeLessThan(stream.length * 0.6);
 });
 
 /** A stream of one word of the static dictionary, transformed, and what it says; null when that is nothing. */
@@ -118,90 +89,35 @@ test('every transform of the static dictionary, and every length of its words', 
   for (const [length = 0, transform = 0] of all) {
     const made = word(length, transform);
     if (made === null) continue;
-    await roundTrip(made.stream, made.text);
+    await roundTripStream('brotli', made.stream, made.text);
     told++;
   }
   // Some transforms leave nothing of a word of four letters.
   expect(told).toBeGreaterThan(240);
 });
 
-test('what is no stream of the text is not taken apart', async () => {
+test('what has a larger window than brotli\'s own is not taken apart', async () => {
   const text = prose(7, 3000);
-  const stream = brotliCompressSync(text);
-  const none = async (bytes: Buffer, plain: Buffer): Promise<void> => { expect(await serverAddon().brotliDecisions(bytes, plain)).toHaveLength(0); };
-  await none(stream, prose(8, 3000));
-  await none(stream, text.subarray(1));
-  await none(stream.subarray(0, stream.length - 1), text);
-  await none(Buffer.concat([stream, Buffer.from('x')]), text);
-  await none(noise(3, 2000), text);
-  await none(Buffer.alloc(0), text);
-  await none(brotliCompressSync(text, { params: { [largeWindow]: 1, [window]: 28 } }), text);
-});
-
-test('decisions are the same each time', async () => {
-  const text = prose(9, 4000);
-  const stream = brotliCompressSync(text);
-  const both = await Promise.all([1, 2].map(() => serverAddon().brotliDecisions(stream, text)));
-  expect(both[0]!.equals(both[1]!)).toBe(true);
+  expect(await decisionsOf('brotli', brotliCompressSync(text, { params: { [largeWindow]: 1, [window]: 28 } }), text)).toHaveLength(0);
 });
 
 test('spoilt decisions give an error or a stream of the size that was asked for, soon', async () => {
   const text = prose(11, 5000);
   const stream = brotliCompressSync(text);
-  const decisions = await serverAddon().brotliDecisions(stream, text);
-  const corrupt = async (plain: Buffer, bytes: Buffer, size: number): Promise<void> => { await expect(rebuilt(plain, bytes, size)).rejects.toMatchObject({ code: 'DELTA_CORRUPT' }); };
-  await corrupt(text, decisions, stream.length - 1);
-  await corrupt(text, decisions, stream.length + 1);
-  await corrupt(text, decisions.subarray(0, decisions.length >> 1), stream.length);
-  await corrupt(text, Buffer.alloc(0), stream.length);
-  await corrupt(Buffer.alloc(0), decisions, stream.length);
+  const decisions = await decisionsOf('brotli', stream, text);
+  await expect(rebuilt('brotli', text, decisions.subarray(0, decisions.length >> 1), stream.length)).rejects.toMatchObject({ code: 'DELTA_CORRUPT' });
   for (let seed = 0; seed < 300; seed++) {
     const [a = 0, b = 0, c = 0] = noise(seed, 3);
     const spoilt = Buffer.from(decisions);
     spoilt[((a << 8) | b) % spoilt.length]! ^= 1 << (c & 7);
-    await rebuilt(text, spoilt, stream.length).catch((error: unknown) => { expect(error).toMatchObject({ code: 'DELTA_CORRUPT' }); });
+    await rebuilt('brotli', text, spoilt, stream.length).catch((error: unknown) => { expect(error).toMatchObject({ code: 'DELTA_CORRUPT' }); });
   }
   // The most that a device takes, of what there is most to look at in.
   const large = Buffer.alloc(deltaLimits.decidedBytes, 'ab');
   for (let seed = 0; seed < 3; seed++) {
     const began = process.cpuUsage();
-    await rebuilt(large, noise(seed, 20_000), 1_000_000).catch(() => undefined);
+    await rebuilt('brotli', large, noise(seed, 20_000), 1_000_000).catch(() => undefined);
     const { user } = process.cpuUsage(began);
     expect(user).toBeLessThan(20_000_000);
-  }
-});
-
-/** The target that an expanded one gives. */
-async function collapsed(ranges: readonly DeflatedRange[], expanded: Buffer, chunkBytes: number): Promise<Buffer> {
-  const out: Buffer[] = [];
-  const collapser = new Collapser(ranges, (bytes) => { out.push(Buffer.from(bytes)); return Promise.resolve(); });
-  for (let at = 0; at < expanded.length; at += chunkBytes) await collapser.push(expanded.subarray(at, at + chunkBytes));
-  return Buffer.concat(out);
-}
-
-test('text and decisions are taken in pieces of any size, with other bytes around', async () => {
-  const text = prose(13, 2000);
-  const stream = brotliCompressSync(text, { params: { [window]: 16 } });
-  const decisions = await serverAddon().brotliDecisions(stream, text);
-  const range = { offset: 3, lengthBytes: stream.length, sizeBytes: text.length, packing: { kind: 'decisions', format: 'brotli', decisionBytes: decisions.length } } as const;
-  const expanded = Buffer.concat([Buffer.from('abc'), text, decisions, Buffer.from('xyz')]);
-  for (const chunkBytes of [1, 1000, expanded.length]) {
-    expect((await collapsed([range], expanded, chunkBytes)).equals(Buffer.concat([Buffer.from('abc'), stream, Buffer.from('xyz')]))).toBe(true);
-  }
-  await expect(collapsed([{ ...range, lengthBytes: range.lengthBytes + 1 }], expanded, 1000)).rejects.toMatchObject({ code: 'DELTA_CORRUPT' });
-});
-
-function coded(expansion: Expansion, fileBytes: number): Expansion | null {
-  const encoder = new BitEncoder();
-  new ExpansionCoder(new MetaModels()).code(encoder, expansion, fileBytes, []);
-  return new ExpansionCoder(new MetaModels()).code(new BitDecoder(encoder.finish()), null, fileBytes, []);
-}
-
-test('a delta tells the size of the decisions, and no more than the limits allow', () => {
-  const one = (sizeBytes: number, decisionBytes: number): Expansion => ({ inflated: [], deflated: [{ offset: 0, lengthBytes: 1000, sizeBytes, packing: { kind: 'decisions', format: 'brotli', decisionBytes } }] });
-  expect(coded(one(5000, 100), 1000)).toEqual(one(5000, 100));
-  expect(coded(one(deltaLimits.decidedBytes, 1000), 1000)).toEqual(one(deltaLimits.decidedBytes, 1000));
-  for (const wrong of [one(deltaLimits.decidedBytes + 1, 100), one(5000, 0), one(5000, 1001)]) {
-    expect(() => coded(wrong, 1000)).toThrow(expect.objectContaining({ code: 'DELTA_CORRUPT' }));
   }
 });

@@ -5,51 +5,15 @@ import { constants, deflateRawSync, gzipSync, inflateRawSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { Deflate } from 'pako';
-import { deviceAddon, serverAddon } from '../../../src/core/native.js';
-import { BitDecoder } from '../../../src/delta/bits.js';
-import { BitEncoder } from '../../../src/delta/encode/bit-encoder.js';
-import { ExpansionCoder } from '../../../src/delta/expansion-coder.js';
-import { collapseBytes, Collapser, type DeflatedRange, type Expansion } from '../../../src/delta/expansion.js';
 import { GnuDeflate } from '../../../src/delta/gnu-deflate.js';
 import { deltaLimits } from '../../../src/delta/limits.js';
-import { MetaModels } from '../../../src/delta/meta-models.js';
+import { decisionsOf, mixture, rebuilt, roundTripStream, script } from '../../support/decided-streams.js';
 import { noise } from '../../support/delta-images.js';
 import { layerDeltaBytes, treeOf } from '../../support/image-delta.js';
 
 let dir = '';
 beforeAll(() => { dir = mkdtempSync(join(tmpdir(), 'deflate-decisions-')); });
 afterAll(() => { rmSync(dir, { recursive: true, force: true }); });
-
-async function rebuilt(text: Buffer, decisions: Buffer, bytes: number): Promise<Buffer> {
-  const out = Buffer.alloc(bytes);
-  await deviceAddon().rebuildDeflate(text, decisions, out);
-  return out;
-}
-
-/** Takes a stream apart and makes it again; gives the size of its decisions. */
-async function roundTrip(stream: Buffer, text: Buffer): Promise<number> {
-  const decisions = await serverAddon().deflateDecisions(stream, text);
-  expect(decisions.length).toBeGreaterThan(0);
-  expect((await rebuilt(text, decisions, stream.length)).equals(stream)).toBe(true);
-  return decisions.length;
-}
-
-const vocabulary = 'function return const value length window module exports require default index this undefined string number object create prototype assign'.split(' ');
-/** What looks like a script: words of a few, numbers between them. */
-function script(seed: number, words: number): Buffer {
-  const picks = noise(seed, words * 2);
-  return Buffer.from(Array.from({ length: words }, (_, at) => `${vocabulary[picks[2 * at]! % vocabulary.length]!}${['(', ').', ' = ', `_${String(picks[2 * at + 1]!)};\n`][picks[2 * at + 1]! % 4]!}`).join(''));
-}
-
-/** Stretches of several kinds, so that a stream has blocks of all kinds. */
-function mixture(seed: number, kinds: readonly (readonly [kind: number, bytes: number])[]): Buffer {
-  return Buffer.concat(kinds.map(([kind, bytes], index) => {
-    if (kind === 0) return script(seed + index, Math.ceil(bytes / 4)).subarray(0, bytes);
-    if (kind === 1) return noise(seed + index, bytes);
-    if (kind === 2) return Buffer.alloc(bytes, seed & 255);
-    return Buffer.alloc(bytes, noise(seed, 1 + (seed % 300)));
-  }));
-}
 
 function stock(text: Buffer, options: { level?: number; windowBits?: number; memLevel?: number; strategy?: 0 | 1 | 2 | 3 | 4 }): Buffer {
   const deflate = new Deflate({ raw: true, legacyHash: true, ...options });
@@ -60,13 +24,13 @@ function stock(text: Buffer, options: { level?: number; windowBits?: number; mem
 test('streams of other zlibs, windows, strategies and of GNU gzip are told in next to nothing', async () => {
   const text = Buffer.concat([script(1, 20_000), noise(2, 3000), script(3, 5000)]);
   for (let level = 1; level <= 9; level++) {
-    expect(await roundTrip(deflateRawSync(text, { level }), text)).toBeLessThan(700);
-    expect(await roundTrip(stock(text, { level }), text)).toBeLessThan(60);
-    expect(await roundTrip(new GnuDeflate(level).push(text, true), text)).toBeLessThan(200);
+    expect(await roundTripStream('deflate', deflateRawSync(text, { level }), text)).toBeLessThan(700);
+    expect(await roundTripStream('deflate', stock(text, { level }), text)).toBeLessThan(60);
+    expect(await roundTripStream('deflate', new GnuDeflate(level).push(text, true), text)).toBeLessThan(200);
   }
-  for (const strategy of [1, 2, 3, 4] as const) expect(await roundTrip(stock(text, { strategy }), text)).toBeLessThan(300);
-  for (let windowBits = 9; windowBits <= 14; windowBits++) expect(await roundTrip(stock(text, { windowBits }), text)).toBeLessThan(300);
-  for (let memLevel = 1; memLevel <= 9; memLevel++) expect(await roundTrip(stock(text, { memLevel }), text)).toBeLessThan(1500);
+  for (const strategy of [1, 2, 3, 4] as const) expect(await roundTripStream('deflate', stock(text, { strategy }), text)).toBeLessThan(300);
+  for (let windowBits = 9; windowBits <= 14; windowBits++) expect(await roundTripStream('deflate', stock(text, { windowBits }), text)).toBeLessThan(300);
+  for (let memLevel = 1; memLevel <= 9; memLevel++) expect(await roundTripStream('deflate', stock(text, { memLevel }), text)).toBeLessThan(1500);
 });
 
 const stretch = fc.tuple(fc.nat(3), fc.oneof(fc.integer({ min: 1, max: 60_000 }), fc.constantFrom(1, 2, 3, 4, 257, 258, 259, 32_767, 32_768, 65_535, 65_536, 70_000)));
@@ -74,9 +38,9 @@ const parameters = fc.record({ level: fc.nat(9), windowBits: fc.integer({ min: 9
 
 test('whatever the text and the parameters', async () => {
   await fc.assert(fc.asyncProperty(fc.nat(10_000), fc.array(stretch, { minLength: 0, maxLength: 4 }), parameters, async (seed, kinds, { isStock, ...options }) => {
-    const text = mixture(seed, kinds);
+    const text = mixture(script, seed, kinds);
     const stream = isStock ? stock(text, options as Parameters<typeof stock>[1]) : deflateRawSync(text, options);
-    await roundTrip(stream, text);
+    await roundTripStream('deflate', stream, text);
   }), { numRuns: 150 });
 });
 
@@ -140,7 +104,7 @@ test('what no encoder writes comes back too: empty blocks, copies by lot, bits t
     const text = Buffer.from(noise(seed, 40 * (seed % 30)).map((byte) => 97 + (byte & 1)));
     const stream = new Lots(seed).stream(text);
     expect(inflateRawSync(stream).equals(text)).toBe(true);
-    await roundTrip(stream, text);
+    await roundTripStream('deflate', stream, text);
   }
   // Flushes leave empty blocks within.
   const flushed = new Deflate({ raw: true });
@@ -148,43 +112,19 @@ test('what no encoder writes comes back too: empty blocks, copies by lot, bits t
   flushed.push(text.subarray(0, 7000), 2);
   flushed.push(text.subarray(7000, 9000), 3);
   flushed.push(text.subarray(9000), 4);
-  await roundTrip(Buffer.from(flushed.result as Uint8Array), text);
-  await roundTrip(deflateRawSync(Buffer.alloc(0)), Buffer.alloc(0));
+  await roundTripStream('deflate', Buffer.from(flushed.result as Uint8Array), text);
+  await roundTripStream('deflate', deflateRawSync(Buffer.alloc(0)), Buffer.alloc(0));
 });
 
-test('what is no stream of the text is not taken apart', async () => {
-  const text = script(7, 3000);
-  const stream = deflateRawSync(text);
-  const none = async (bytes: Buffer, plain: Buffer): Promise<void> => { expect(await serverAddon().deflateDecisions(bytes, plain)).toHaveLength(0); };
-  await none(stream, script(8, 3000));
-  await none(stream, text.subarray(1));
-  await none(stream.subarray(0, stream.length - 1), text);
-  await none(Buffer.concat([stream, Buffer.from('x')]), text);
-  await none(noise(3, 2000), text);
-  await none(Buffer.alloc(0), text);
-});
-
-test('decisions are the same each time', async () => {
-  const text = script(9, 4000);
-  const stream = deflateRawSync(text, { level: 1 });
-  const both = await Promise.all([1, 2].map(() => serverAddon().deflateDecisions(stream, text)));
-  expect(both[0]!.equals(both[1]!)).toBe(true);
-});
-
-test('spoilt decisions give an error or a stream of the size that was asked for, soon', async () => {
+test('spoilt decisions give an error or a stream of the size that was asked for', async () => {
   const text = script(11, 5000);
-  const corrupt = async (plain: Buffer, bytes: Buffer, size: number): Promise<void> => { await expect(rebuilt(plain, bytes, size)).rejects.toMatchObject({ code: 'DELTA_CORRUPT' }); };
   for (const stream of [deflateRawSync(text, { level: 1 }), stock(text, { level: 9 }), stock(text, { strategy: 2 }), new Lots(5).stream(text)]) {
-    const decisions = await serverAddon().deflateDecisions(stream, text);
-    await corrupt(text, decisions, stream.length - 1);
-    await corrupt(text, decisions, stream.length + 1);
-    await corrupt(text, Buffer.alloc(0), stream.length);
-    await corrupt(Buffer.alloc(0), decisions, stream.length);
+    const decisions = await decisionsOf('deflate', stream, text);
     for (let seed = 0; seed < 300; seed++) {
       const [a = 0, b = 0, c = 0] = noise(seed, 3);
       const spoilt = Buffer.from(decisions);
       spoilt[((a << 8) | b) % spoilt.length]! ^= 1 << (c & 7);
-      await rebuilt(text, spoilt, stream.length).catch((error: unknown) => { expect(error).toMatchObject({ code: 'DELTA_CORRUPT' }); });
+      await rebuilt('deflate', text, spoilt, stream.length).catch((error: unknown) => { expect(error).toMatchObject({ code: 'DELTA_CORRUPT' }); });
     }
   }
 });
@@ -193,47 +133,10 @@ test('what there is most to look at in does not take a device long', async () =>
   // Of two bytes by lot every place has matches without end: zlib itself looks at thousands for each.
   const text = Buffer.from(noise(1, 2 ** 20).map((byte) => byte & 1));
   const stream = deflateRawSync(text, { level: 9 });
-  const decisions = await serverAddon().deflateDecisions(stream, text);
+  const decisions = await decisionsOf('deflate', stream, text);
   const began = process.cpuUsage();
-  expect((await rebuilt(text, decisions, stream.length)).equals(stream)).toBe(true);
+  expect((await rebuilt('deflate', text, decisions, stream.length)).equals(stream)).toBe(true);
   expect(process.cpuUsage(began).user).toBeLessThan(2_500_000);
-});
-
-/** The target that an expanded one gives. */
-async function collapsed(ranges: readonly DeflatedRange[], expanded: Buffer, chunkBytes: number): Promise<Buffer> {
-  const out: Buffer[] = [];
-  const collapser = new Collapser(ranges, (bytes) => { out.push(Buffer.from(bytes)); return Promise.resolve(); });
-  for (let at = 0; at < expanded.length; at += chunkBytes) await collapser.push(expanded.subarray(at, at + chunkBytes));
-  return Buffer.concat(out);
-}
-
-test('text and decisions are taken in pieces of any size, with other bytes around', async () => {
-  const text = script(13, 2000);
-  const stream = deflateRawSync(text, { windowBits: 12 });
-  const decisions = await serverAddon().deflateDecisions(stream, text);
-  const range = { offset: 3, lengthBytes: stream.length, sizeBytes: text.length, packing: { kind: 'decisions', format: 'deflate', decisionBytes: decisions.length } } as const;
-  const expanded = Buffer.concat([Buffer.from('abc'), text, decisions, Buffer.from('xyz')]);
-  for (const chunkBytes of [1, 1000, expanded.length]) {
-    expect((await collapsed([range], expanded, chunkBytes)).equals(Buffer.concat([Buffer.from('abc'), stream, Buffer.from('xyz')]))).toBe(true);
-  }
-  await expect(collapsed([{ ...range, lengthBytes: range.lengthBytes + 1 }], expanded, 1000)).rejects.toMatchObject({ code: 'DELTA_CORRUPT' });
-});
-
-function coded(expansion: Expansion, fileBytes: number): Expansion | null {
-  const encoder = new BitEncoder();
-  new ExpansionCoder(new MetaModels()).code(encoder, expansion, fileBytes, []);
-  return new ExpansionCoder(new MetaModels()).code(new BitDecoder(encoder.finish()), null, fileBytes, []);
-}
-
-test('a delta tells the size of the decisions, no more than the limits allow, and what memory they take', () => {
-  const one = (sizeBytes: number, decisionBytes: number): Expansion => ({ inflated: [], deflated: [{ offset: 0, lengthBytes: 1000, sizeBytes, packing: { kind: 'decisions', format: 'deflate', decisionBytes } }] });
-  expect(coded(one(5000, 100), 1000)).toEqual(one(5000, 100));
-  expect(coded(one(deltaLimits.decidedBytes, 1000), 1000)).toEqual(one(deltaLimits.decidedBytes, 1000));
-  for (const wrong of [one(deltaLimits.decidedBytes + 1, 100), one(5000, 0), one(5000, 1001)]) {
-    expect(() => coded(wrong, 1000)).toThrow(expect.objectContaining({ code: 'DELTA_CORRUPT' }));
-  }
-  expect(collapseBytes(one(deltaLimits.decidedBytes, 1000))).toBeLessThan(deltaLimits.decidedBytes + 2000 + 8 * 2 ** 20);
-  expect(collapseBytes(one(deltaLimits.decidedBytes, 1000))).toBeGreaterThan(deltaLimits.decidedBytes + 2000 + deviceAddon().rebuildDeflateBytes(0));
 });
 
 const deltaBytes = (old: Buffer | null, now: Buffer, profile: 'small' | 'fast' = 'small'): Promise<number> => layerDeltaBytes(dir, old === null ? null : treeOf({ 'a.js.gz': old }), treeOf({ 'a.js.gz': now }), { profile });
