@@ -81,7 +81,6 @@ const systemHints: Readonly<Record<string, string>> = {
   EMFILE: 'Too many open files; raise the limit (ulimit -n).',
   ENFILE: 'Too many open files on this machine; close some, or raise fs.file-max.',
   ENOMEM: memoryHint,
-  ERR_OSSL_EVP_UNSUPPORTED: 'OpenSSL does not allow a hash that is needed (MD5), as in FIPS mode: run this where it does.',
 };
 
 function isAbort(error: unknown): boolean {

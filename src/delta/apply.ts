@@ -7,7 +7,7 @@ import { entryHeaderBytes, entryPadding, trailerBytes, type PackedEntries } from
 import type { LayerEntry, LayerMeta } from '../tar/types.js';
 import type { Basis, BasisBytes, BasisContent } from './basis.js';
 import { BitDecoder, type BitPort } from './bits.js';
-import { checksumListBytes } from './checksum-list.js';
+import { checksumListBytes, createMd5 } from './checksum-list.js';
 import { chunksOf } from './content-chunks.js';
 import { CopiesAhead } from './copies-ahead.js';
 import { DataReader } from './data-reader.js';
@@ -222,7 +222,7 @@ class Applier {
   async #patched({ layer, entry, record, hash, checksums }: TargetEntry, plan: PatchPlan): Promise<Buffer> {
     this.options.observer?.entry?.(layer, entry);
     const own = createHash('sha256');
-    const md5 = checksums.wantsMd5(entry) ? createHash('md5') : null;
+    const md5 = checksums.wantsMd5(entry) ? createMd5() : null;
     const give = async (chunk: Buffer): Promise<void> => {
       hash.update(chunk);
       own.update(chunk);

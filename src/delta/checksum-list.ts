@@ -1,4 +1,6 @@
+import { createHash, type Hash } from 'node:crypto';
 import { posix } from 'node:path';
+import { WhittleError } from '../core/errors.js';
 import { typeflags } from '../tar/index.js';
 import type { EntryList } from '../tar/types.js';
 import type { ContentPlan } from './plan.js';
@@ -21,6 +23,15 @@ export interface FileChecksums {
   readonly sizeBytes: number;
   readonly sha256: Buffer;
   readonly md5: Buffer | null;
+}
+
+/** A hash for the md5s of lists. Throws INTERNAL where OpenSSL has none, as in FIPS mode: a device then fetches the layers. */
+export function createMd5(): Hash {
+  try {
+    return createHash('md5');
+  } catch (error) {
+    throw new WhittleError('INTERNAL', 'the delta needs a hash (MD5) that this machine does not allow, as in FIPS mode', { cause: error, hint: 'OpenSSL does not allow a hash that is needed (MD5), as in FIPS mode: run this where it does.' });
+  }
 }
 
 /** A line of each kind. As `m` has it, lines stand between LF and CR; a path has neither, nor in a RECORD a quote or comma. */

@@ -52,6 +52,7 @@ export class LayoutWatch {
     const { signal } = this.#stop;
     if (this.#sources.every(({ loaded }) => loaded.indexPath === null)) return;
     for (;;) {
+      // Rejects only when the watch ends, which is looked at below.
       await sleep(intervalMs, undefined, { signal, ref: false }).catch(() => undefined);
       for (const source of this.#sources) {
         if (signal.aborted) return;

@@ -1,4 +1,4 @@
-import { systemErrorCode, WhittleError } from '../../core/errors.js';
+import { WhittleError } from '../../core/errors.js';
 import type { DecodeObserver } from '../../delta/apply.js';
 import type { Basis } from '../../delta/basis.js';
 import { applyDelta, deltaLimits, parseDeltaIndex, type DeltaIndex } from '../../delta/index.js';
@@ -109,15 +109,8 @@ export async function feedDelta(context: PullContext, { offer, index, place }: F
     if (fetchFirst) await exhaust(fetchFrames(fetch));
     timer.start();
     await applyDelta({ index, data: context.meter.applied(timer.watch(fetchFrames(fetch)), offer.data.size), basis, sink, scratchDir: place.absolutePath, signal, ...observing });
-  } catch (error) {
-    throw refusedHash(error) ? new WhittleError('INTERNAL', 'the delta needs a hash (MD5) that this machine does not allow, as in FIPS mode', { cause: error }) : error;
   } finally {
     timer.stop();
     await spool.close();
   }
-}
-
-/** A delta with lists of checksums takes MD5, to foretell what is in them; OpenSSL in FIPS mode has none. The layers do without. */
-function refusedHash(error: unknown): boolean {
-  return /^ERR_(?:OSSL|CRYPTO)_/.test(systemErrorCode(error) ?? '');
 }

@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto';
 import type { Basis, BasisContent } from '../basis.js';
-import { checksumListKind, PatchedFiles, telltaleBytes, updateChecksums, type ChecksumList } from '../checksum-list.js';
+import { checksumListKind, createMd5, PatchedFiles, telltaleBytes, updateChecksums, type ChecksumList } from '../checksum-list.js';
 import { chunksOf } from '../content-chunks.js';
 import { deltaLimits } from '../limits.js';
 import type { ContentPlan } from '../plan.js';
@@ -55,7 +54,7 @@ export class ChecksumLists {
   async #md5Of(entry: number): Promise<Buffer> {
     const content = await this.target.openContent(this.layer, entry, { callerVerifies: true });
     try {
-      const md5 = createHash('md5');
+      const md5 = createMd5();
       for (const chunk of chunksOf(content, Buffer.allocUnsafeSlow(Math.min(content.sizeBytes, chunkBytes)), imageTooShort)) md5.update(chunk);
       return md5.digest();
     } finally {
