@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmod, readdir, readFile, rm, symlink, unlink, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, rm, symlink, truncate, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from '@jest/globals';
@@ -282,16 +282,25 @@ podman "$@" & sleep "$(cat ${folder}/after)"; kill -9 $!; kill -9 $$
   expect(kills).toBeGreaterThan(3);
 });
 
-test('an image whose manifest podman lost, as when it is killed while it writes one, is pulled anew', async () => {
+/** Where podman keeps the manifest of a version. */
+const manifestOf = (device: Device, version: number): string => join(device.podman.graphRoot, 'overlay-images', world.version(version).configDigest.replace('sha256:', ''), 'manifest');
+
+test('an image whose manifest podman lost, as when it is killed while it writes one, is pulled anew, whether it has its name or not', async () => {
   const device = await Device.make();
   succeeded(await device.pull(1), 'layers', 1);
   succeeded(await device.pull(2), 'delta', 2);
-  await device.podman.podman('untag', world.image(2));
-  const lost = join(device.podman.settings.root ?? '', 'overlay-images', world.version(2).configDigest.replace('sha256:', ''), 'manifest');
-  await unlink(lost);
-  await expect(device.listed()).rejects.toThrow('manifest');
-  expect((await device.pull(2)).error).toBeNull();
-  await device.expectRuns(1, 2);
+  for (const left of ['no name', 'its name', 'a torn manifest']) {
+    if (left === 'no name') await device.podman.podman('untag', world.image(2));
+    if (left === 'a torn manifest') await truncate(manifestOf(device, 2), 100);
+    else await unlink(manifestOf(device, 2));
+    await expect(device.listed()).rejects.toThrow(/manifest|JSON/);
+    succeeded(await device.pull(2), 'nothing', 2);
+    await device.expectRuns(1, 2);
+    expect((await device.pull(2)).result?.outcome).toBe('current');
+  }
+  // What it has lost a delta does not need.
+  await unlink(manifestOf(device, 2));
+  succeeded(await device.pull(3), 'delta', 3);
 });
 
 test('images are pruned in the middle: nothing is missing after that pull, or the next', async () => {

@@ -53,7 +53,8 @@ export class PodmanEngine implements Engine {
   async resolve(name: string): Promise<HeldImage | undefined> {
     const view = await this.stored.view();
     const listed = view.images.find((image) => image.names.includes(name));
-    return listed === undefined ? undefined : this.stored.image(view, listed);
+    const image = listed === undefined ? undefined : await this.stored.image(view, listed);
+    return image !== undefined && (await this.stored.hasManifest(image)) ? image : undefined;
   }
 
   async basis(image: HeldImage, options: BasisOptions = {}): Promise<HeldBasis> {

@@ -224,7 +224,7 @@ export class PodmanIntake {
     const view = await this.storage.view();
     const listed = view.images.find((image) => image.id === id);
     const image = listed === undefined ? undefined : await this.storage.image(view, listed);
-    if (image === undefined || (name !== null && !name.includes('@') && !image.names.includes(name))) {
+    if (image === undefined || !(await this.storage.hasManifest(image)) || (name !== null && !name.includes('@') && !image.names.includes(name))) {
       throw new WhittleError('ENGINE_FAILED', `podman took the image in, but does not show ${id} as ${name ?? 'an image'}`);
     }
     return image;

@@ -1,8 +1,8 @@
 import { createReadStream } from 'node:fs';
 import { isSystemError, LinuxFs, storageError, type DurableFs } from '../../../atomic/index.js';
 import { isWhittleError, WhittleError } from '../../../core/errors.js';
-import { maxConfigBytes, maxLayers } from '../../../core/limits.js';
-import { isDigest, parseConfig, sha256Digest } from '../../../oci/index.js';
+import { maxConfigBytes, maxLayers, maxManifestBytes } from '../../../core/limits.js';
+import { isDigest, isJsonObject, parseConfig, parseJsonObject, sha256Digest } from '../../../oci/index.js';
 import { openExtractedLayer, type ExtractedLayer, type ProvenLayers } from '../extracted-layer.js';
 import type { HeldImage } from '../types.js';
 
@@ -107,6 +107,23 @@ export class ContainersStorage {
     } catch (error) {
       if (!isWhittleError(error)) throw error;
       return undefined;
+    }
+  }
+
+  /**
+   * Whether podman can work with the image: it writes an image's name before its manifest, and one that it was killed over in between
+   * is listed and has all its files, but can be neither run nor copied. Such an image is no less of a basis.
+   */
+  async hasManifest(image: PodmanImage): Promise<boolean> {
+    const manifest = await this.#bigData(image.id, 'manifest', maxManifestBytes);
+    if (manifest === undefined) return false;
+    try {
+      const { config } = parseJsonObject(manifest, 'the manifest of an image of podman', maxManifestBytes);
+      // The first form of manifests names no config.
+      return config === undefined || (isJsonObject(config) && config['digest'] === image.configDigest);
+    } catch (error) {
+      if (!isWhittleError(error)) throw error;
+      return false;
     }
   }
 
