@@ -10,7 +10,7 @@ import { computeArtifact, type ComputedArtifact, type ComputePhase } from '../se
 import { writeDeltaArchive } from '../server/delta-archive.js';
 import { openImage, type OpenedImage } from '../server/sources.js';
 import { withWorkDirectory } from '../server/work-directory.js';
-import { formatTable, type Output } from './output.js';
+import { formatTable, outputAsPlace, type Output } from './output.js';
 import { createProgress, type Progress } from './progress.js';
 
 /** Flags of `delta-server compute` as commander gives them. */
@@ -50,11 +50,7 @@ export function parseThreads(text: string | undefined): number {
 
 /** Where `-o` leads: a file, standard output for `-`, or nowhere. Throws USAGE, and what `checkPlace` throws. */
 async function placeOf(name: string | undefined, output: Output): Promise<string | Writable | null> {
-  if (name === '-') {
-    if (output.options.json === true) throw new WhittleError('USAGE', '-o - and --json both want standard output', { hint: 'Name a file for the delta: -o FILE.' });
-    if (process.stdout.isTTY) throw new WhittleError('USAGE', '-o -: a delta is not written to a terminal', { hint: 'Lead standard output into a file or another program, or name a file: -o FILE.' });
-    return process.stdout;
-  }
+  if (name === '-') return outputAsPlace('-o -', { what: 'delta', instead: '-o FILE' }, output);
   if (name === undefined) return null;
   const path = resolve(name);
   await checkPlace(path);

@@ -6,7 +6,7 @@ import type { StoredImage, StoreReference, StoreStatus } from '../applier/store/
 import { parseTime, usage, type Command, type CommandContext } from './device-command.js';
 import { engineFlags, withNamedEngine } from './device-engine.js';
 import { findImage, requireName, withStore } from './device-open.js';
-import { formatTable } from './output.js';
+import { formatTable, outputAsPlace } from './output.js';
 
 /** `device images`. */
 export const imagesCommand: Command = {
@@ -134,18 +134,22 @@ export const gcCommand: Command = {
 /** `device export`. */
 export const exportCommand: Command = {
   name: 'export', parameters: ['IMAGE', 'oci-archive:FILE'], summary: 'write an image as an OCI archive',
-  description: 'Writes an image as an OCI archive that skopeo, Podman and Docker read. Image ID and diffIDs are the published ones.',
-  flags: [], examples: ['device export registry.example/app:2.0 oci-archive:app.tar', 'skopeo inspect oci-archive:app.tar'],
+  description: 'Writes an image as an OCI archive that skopeo, Podman and Docker read, to standard output where FILE is -. Image ID and diffIDs are the published ones.',
+  flags: [], examples: ['device export registry.example/app:2.0 oci-archive:app.tar', 'device export registry.example/app:2.0 oci-archive:- | podman load'],
   run: (context) => withStore(context, { orReadOnly: true }, async (store) => {
+    const { output } = context;
     const [text = '', target = ''] = context.positionals;
     const file = /^oci-archive:(.+)$/s.exec(target)?.[1];
     if (file === undefined) throw usage(exportCommand, `the target is written oci-archive:FILE, not ${JSON.stringify(target.slice(0, 200))}`);
+    const place = file === '-' ? outputAsPlace(target, { what: 'archive', instead: 'oci-archive:FILE' }, output) : resolve(file);
     const { image, name } = await findImage(store, text);
     // Only this command writes archives; the others start faster without it.
     const { exportImage } = await import('../applier/export.js');
-    const written = await exportImage(store, image, resolve(file), name ?? image.names[0] ?? null);
-    context.output.json({ event: 'exported', file: resolve(file), configDigest: image.configDigest, ...written });
-    context.output.print(`${file}: image ${shortDigest(image.configDigest)}, ${formatExact(written.sizeBytes)} bytes`);
+    const written = await exportImage(store, image, place, name ?? image.names[0] ?? null);
+    output.json({ event: 'exported', file: resolve(file), configDigest: image.configDigest, ...written });
+    const said = `image ${shortDigest(image.configDigest)}, ${formatExact(written.sizeBytes)} bytes`;
+    if (file === '-') output.note(said);
+    else output.print(`${file}: ${said}`);
     return undefined;
   }),
 };

@@ -100,6 +100,16 @@ export function oneLine(text: string): string {
 /** What stands to the right in a table: `12`, `-3`, `1,234`, `34.5x smaller`, `98.1%`, or nothing known; digests and dates are names. */
 const quantity = /^(?:|-|\?|[-+]?\d[\d,.]*(?:[ x%].*)?)$/;
 
+/**
+ * Standard output, where a result that is not text was asked to go there with `flag`; `what` it is and what to write `instead` are for
+ * the messages. Throws USAGE where JSON goes there too, and where it is a terminal.
+ */
+export function outputAsPlace(flag: string, { what, instead }: { readonly what: string; readonly instead: string }, { options }: Output): NodeJS.WriteStream {
+  if (options.json === true) throw new WhittleError('USAGE', `${flag} and --json both want standard output`, { hint: `Name a file for the ${what}: ${instead}.` });
+  if (process.stdout.isTTY) throw new WhittleError('USAGE', `${flag}: ${/^[aeiou]/.test(what) ? 'an' : 'a'} ${what} is not written to a terminal`, { hint: `Lead standard output into a file or another program, or name a file: ${instead}.` });
+  return process.stdout;
+}
+
 /** Rows as a table for people: the first column to the left, the others right-aligned when all of them are quantities. */
 export function formatTable(rows: readonly (readonly string[])[], options: { indent?: string; header?: boolean } = {}): string {
   const widths: number[] = [];

@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { openLink, type Link } from '../../bench/link.js';
@@ -172,6 +172,20 @@ test('rollback, verify, repair, export and gc do what they say', async () => {
   await device(root, 'remove', image('v1'));
   await device(root, 'gc');
   expect(await stateOf(root)).toEqual({ images: { 'app:v2': world.v2.configDigest }, damaged: 0 });
+});
+
+test('an export to - is the archive on standard output, and nothing else there; a terminal and --json are refused', async () => {
+  const root = await storeWithV1();
+  const folder = await world.folder('stdout');
+  const words = (target: string, ...more: string[]): string => [...program('device'), 'export', image('v1'), target, '--root', root, ...more].map((word) => `'${word}'`).join(' ');
+  await runOk(['sh', '-c', `cd '${folder}' && ${words('oci-archive:file.tar')} && ${words('oci-archive:-')} >piped.tar 2>said`]);
+  expect((await readdir(folder)).sort()).toEqual(['file.tar', 'piped.tar', 'said']);
+  expect((await readFile(join(folder, 'piped.tar'))).equals(await readFile(join(folder, 'file.tar')))).toBe(true);
+  expect(await readFile(join(folder, 'said'), 'utf8')).toMatch(/^image [0-9a-f]{12}, [\d,]+ bytes\n$/);
+  const json = await run(['sh', '-c', words('oci-archive:-', '--json')]);
+  expect([json.exitCode, json.stderr]).toEqual([2, expect.stringMatching(/^device: oci-archive:- and --json both want standard output\n {2}.+\n$/)]);
+  const typed = await run(['script', '-qec', words('oci-archive:-'), '/dev/null']);
+  expect([typed.exitCode, typed.stdout.replaceAll('\r', '')]).toEqual([2, expect.stringMatching(/^device: oci-archive:-: an archive is not written to a terminal\n {2}.+\n$/)]);
 });
 
 describe('the command line', () => {
