@@ -52,6 +52,8 @@ function expectExactSums(told: DeltaAccount): void {
   }
 }
 
+const widest = (text: string): number => Math.max(...text.split('\n').map((line) => line.length));
+
 describe('delta-server explain', () => {
   test('one long path does not push the numbers of all lines off the screen; --json has it whole', async () => {
     const path = `opt/${'node_modules/a-package/'.repeat(12)}index.js`;
@@ -59,9 +61,26 @@ describe('delta-server explain', () => {
     const delta = join(folder, 'long.delta');
     await runOk([...program('delta-server'), 'compute', source('long1'), source('long2'), '-o', delta, '--quiet']);
     const { stdout } = await runOk(explain(delta, '--basis', source('long1')));
-    expect(stdout).toMatch(/^opt\/node_modules\/a-p….*a-package\/index\.js +0 /m);
-    expect(Math.max(...stdout.split('\n').map((line) => line.length))).toBeLessThan(180);
+    expect(stdout).toMatch(/^opt\/\S+….*\/index\.js +0 /m);
+    expect(widest(stdout)).toBeLessThanOrEqual(100);
     expect((await account('long.delta', '--basis', source('long1'))).layers[0]?.files?.map((file) => file.path)).toEqual([path]);
+  });
+
+  test('the table fits the terminal: columns that say least go first, then paths lose their middle; each number is that of the whole table', async () => {
+    const words = explain(join(folder, 'a.delta'), '--basis', source('1')).map((word) => `'${word}'`).join(' ');
+    const drawn = async (columns: number): Promise<string> => (await runOk(['script', '-qec', `stty cols ${String(columns)}; ${words}`, '/dev/null'])).stdout.replaceAll('\r', '');
+    const wide = await drawn(300);
+    expect(wide).toMatch(/^file +layer +bytes +share +new +diffs +copies +meta +size +from\n/m);
+    expect(wide).toMatch(/ {2}the same path but for numbers: usr\/lib\/libz\.so\.1\.2\.13$/m);
+    expect(wide).not.toContain('No room');
+    const cost = (text: string): string | undefined => /^new\/noise +(?:1 +)?([\d,.]+)/m.exec(text)?.[1];
+    for (const columns of [100, 80, 60]) {
+      const narrow = await drawn(columns);
+      expect(widest(narrow.slice(narrow.indexOf('\nfile '), narrow.indexOf('\nNo room')))).toBeLessThanOrEqual(columns);
+      expect(narrow).toMatch(/^file +(layer +)?bytes +(share +)?new +diffs .*from\n/m);
+      expect(narrow).toMatch(/^No room for meta.*: --json and --html have everything$/m);
+      expect(cost(narrow)).toBe(cost(wide));
+    }
   });
 
   test('with the basis: every entry is named, says where it comes from and why, and all sums are exact', async () => {
@@ -105,7 +124,7 @@ describe('delta-server explain', () => {
     const { stdout } = await runOk(explain(join(folder, 'a.delta'), '--basis', source('1'), '--top', '30'));
     expect(stdout.replace(/\n/g, '')).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}]/u);
     for (const shown of ['\\x1b]0;title\\x07', 'x\\u{202e}txt.exe', 'x\\x0asecond line', 'x\\x9b5n']) expect(stdout).toContain(shown);
-    const sizes = [...stdout.slice(stdout.indexOf('file size')).matchAll(/^\S.* {2,}\d+ {2,}([\d,.]+) {2,}[\d.]+%/gm)].map((match) => Number(match[1]!.replaceAll(',', '')));
+    const sizes = [...stdout.slice(stdout.indexOf('\nfile ')).matchAll(/^\S.* {2,}\d+ {2,}([\d,.]+) {2,}[\d.]+%/gm)].map((match) => Number(match[1]!.replaceAll(',', '')));
     expect(sizes.length).toBeGreaterThan(10);
     expect(sizes).toEqual([...sizes].sort((a, b) => b - a));
     const short = await runOk(explain(join(folder, 'a.delta'), '--basis', source('1'), '--top', '2'));
