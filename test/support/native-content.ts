@@ -7,12 +7,13 @@ import type { NativeContent } from '../../src/core/native.js';
 /** Files that hold given bytes, as native code reads them. `close()` once at the end. */
 export class ContentFiles {
   readonly #handles: FileHandle[] = [];
-  #directory: string | undefined;
+  /** Begun once, for files are made several at a time. */
+  #directory: Promise<string> | undefined;
 
   /** A new file with these bytes; content covers all of it, or the given (offset, length) pairs. */
   async make(bytes: Uint8Array, extents: readonly number[] = [0, bytes.length]): Promise<NativeContent> {
-    this.#directory ??= await mkdtemp(join(tmpdir(), 'whittle-content-'));
-    const handle = await open(join(this.#directory, randomUUID()), 'wx+');
+    this.#directory ??= mkdtemp(join(tmpdir(), 'whittle-content-'));
+    const handle = await open(join(await this.#directory, randomUUID()), 'wx+');
     this.#handles.push(handle);
     for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at, bytes.length - at, at)).bytesWritten;
     const sizeBytes = extents.reduce((sum, number, index) => (index % 2 === 1 ? sum + number : sum), 0);
@@ -21,7 +22,7 @@ export class ContentFiles {
 
   async close(): Promise<void> {
     for (const handle of this.#handles.splice(0)) await handle.close();
-    if (this.#directory !== undefined) await rm(this.#directory, { recursive: true });
+    if (this.#directory !== undefined) await rm(await this.#directory, { recursive: true });
   }
 }
 

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { createHash } from 'node:crypto';
+import { existsSync, readlinkSync } from 'node:fs';
+import { dirname } from 'node:path';
 import fc from 'fast-check';
 import { serverAddon, type MatchOptions } from '../../../src/core/native.js';
 import { ContentFiles, seededBytes } from '../../support/native-content.js';
@@ -217,4 +219,12 @@ test.each(crowdedTexts)('finds the same in a text %s, where a few seeds stand ne
     const ops = await matchFile({ ...options, threads });
     expect(createHash('sha256').update(Buffer.from(ops.buffer)).digest('hex').slice(0, 16)).toBe(digest);
   }
+});
+
+test('files that are made at once lie in one folder, which goes with them', async () => {
+  const own = new ContentFiles();
+  const made = await Promise.all([1, 2, 3].map((seed) => own.make(seededBytes(10, seed))));
+  const folders = new Set(made.map(({ fd }) => dirname(readlinkSync(`/proc/self/fd/${String(fd)}`))));
+  await own.close();
+  expect([folders.size, [...folders].filter((folder) => existsSync(folder))]).toEqual([1, []]);
 });
