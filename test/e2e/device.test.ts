@@ -188,6 +188,14 @@ test('an export to - is the archive on standard output, and nothing else there; 
   expect([typed.exitCode, typed.stdout.replaceAll('\r', '')]).toEqual([2, expect.stringMatching(/^device: oci-archive:-: an archive is not written to a terminal\n {2}.+\n$/)]);
 });
 
+test('an image that is there already is refused for another platform than the one that was named, as a new one is', async () => {
+  const root = await storeWithV1();
+  for (const at of [root, join(await world.folder('empty'), 'store')]) {
+    const { exitCode, stdout, stderr } = await run([...program('device'), 'pull', image('v1'), '--platform', 'linux/s390x', '--root', at]);
+    expect([exitCode, stdout, stderr]).toEqual([3, '', expect.stringMatching(/^device: .* is for linux\/\w+, not for linux\/s390x\n/)]);
+  }
+});
+
 describe('the command line', () => {
   test.each(['', 'pull', 'images', 'status', 'verify', 'rollback', 'remove', 'gc', 'export', 'mount', 'umount'])('%s has help with examples', async (command) => {
     const { stdout } = await runOk([...program('device'), ...(command === '' ? [] : [command]), '--help']);

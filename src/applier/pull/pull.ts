@@ -13,7 +13,7 @@ import { storeName, type PullOptions } from './options.js';
 import { storePlace } from './place.js';
 import { layersCost, makePlan, planSteps, type PullPlan } from './plan.js';
 import { RateLimiter } from './rate.js';
-import { resolveConfig, resolveManifest, type ResolvedImage, type ResolvedManifest } from './resolve.js';
+import { requirePlatform, resolveConfig, resolveManifest, type ResolvedImage, type ResolvedManifest } from './resolve.js';
 import { searchLimits } from './search-limits.js';
 import { left, plannedBytes, wayCost, type DeltaWay } from './ways.js';
 
@@ -67,6 +67,7 @@ class Pull {
     const { onEvent, source } = this.#context;
     const resolved = await resolveManifest(this.#context, this.options);
     const held = await this.#held(resolved);
+    if (held !== null) requirePlatform(this.#context, this.options, held);
     const damaged = held === null ? [] : await this.#damaged(held);
     // A pull that was cut off at its very end may have left something: its stage, and what an engine holds for it, go below.
     if (held !== null && damaged.length === 0 && !(await this.place.hasLeftStage(resolved.served.digest))) {

@@ -1,6 +1,7 @@
 import { WhittleError } from '../../core/errors.js';
 import { maxConfigBytes, maxLayerBlobBytes, maxManifestBytes } from '../../core/limits.js';
 import { checkImageManifest, findManifest, formatPlatform, parseConfig, platformMatches, referenceTarget, type ImageConfig, type Manifest } from '../../oci/index.js';
+import type { HeldImage } from '../engines/types.js';
 import type { TargetImage, TargetIndex } from '../store/types.js';
 import { fetchManifest, fetchSmall, requireSize, type PullContext } from './context.js';
 import type { ServedManifest } from './image-source.js';
@@ -49,6 +50,11 @@ export async function resolveConfig(context: PullContext, options: PullOptions, 
   const config = parseConfig(bytes, manifest.layers.length, `the config of ${options.image}`);
   checkPlatform(context, options, config);
   return { target: { manifest: served.bytes, manifestMediaType: manifest.mediaType, config: bytes, index }, manifest, config, manifestDigest: served.digest };
+}
+
+/** An image that is here already must be for the platform that the user named, as one that is to be fetched must. Throws IMAGE_PLATFORM. */
+export function requirePlatform(context: PullContext, options: PullOptions, { config, diffIds }: HeldImage): void {
+  if (options.platformChosen) checkPlatform(context, options, parseConfig(config, diffIds.length, `the config of ${options.image}`));
 }
 
 function checkPlatform(context: PullContext, options: PullOptions, config: ImageConfig): void {
