@@ -145,7 +145,7 @@ export const exportCommand: Command = {
     const { image, name } = await findImage(store, text);
     // Only this command writes archives; the others start faster without it.
     const { exportImage } = await import('../applier/export.js');
-    const written = await exportImage(store, image, place, name ?? image.names[0] ?? null);
+    const written = await exportImage(store, image, place, name ?? image.names[0] ?? null, context.signal);
     output.json({ event: 'exported', file: resolve(file), configDigest: image.configDigest, ...written });
     const said = `image ${shortDigest(image.configDigest)}, ${formatExact(written.sizeBytes)} bytes`;
     if (file === '-') output.note(said);

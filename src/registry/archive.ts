@@ -1,4 +1,5 @@
 import type { Writable } from 'node:stream';
+import { throwIfAborted } from '../core/interruption.js';
 import { parseDigest } from '../oci/digest.js';
 import { layoutIndex, layoutMarker, type LayoutContents } from './blob-input.js';
 import { replaceFile, writeInto } from './new-file.js';
@@ -83,12 +84,13 @@ async function* archiveBytes(contents: LayoutContents): AsyncGenerator<Buffer, v
 /**
  * Writes an OCI archive (a `.delta` file is one). When it returns, the file is whole and durable under `path`; on an
  * error nothing of it remains and a file that stood there still stands. Into a stream (standard output) it is written as it comes. Returns its size in
- * bytes. Throws DIGEST_MISMATCH, STORAGE_*, USAGE, and what the blobs' readers throw.
+ * bytes. Throws DIGEST_MISMATCH, STORAGE_*, USAGE, INTERRUPTED, and what the blobs' readers throw.
  */
-export async function writeArchive(place: string | Writable, contents: LayoutContents): Promise<number> {
+export async function writeArchive(place: string | Writable, contents: LayoutContents, signal?: AbortSignal): Promise<number> {
   let sizeBytes = 0;
   async function* counted(): AsyncGenerator<Buffer, void, void> {
     for await (const chunk of archiveBytes(contents)) {
+      throwIfAborted(signal);
       sizeBytes += chunk.length;
       yield chunk;
     }

@@ -1,9 +1,8 @@
 import type { Writable } from 'node:stream';
-import { throwIfAborted } from '../core/interruption.js';
 import { deltaMediaTypes } from '../delta/index.js';
 import { mediaTypes, type Descriptor } from '../oci/index.js';
 import { writeArchive } from '../registry/archive.js';
-import { bufferBlob, fileBlob, type BlobInput } from '../registry/blob-input.js';
+import { bufferBlob, fileBlob } from '../registry/blob-input.js';
 import { emptyConfig } from './artifact.js';
 import type { ComputedArtifact } from './compute.js';
 import type { OpenedImage } from './sources.js';
@@ -30,12 +29,5 @@ export async function writeDeltaArchive(place: string | Writable, artifact: Comp
     bufferBlob(mediaType, bytes), bufferBlob(mediaTypes.ociEmpty, emptyConfig), targetManifest, bufferBlob(config.descriptor.mediaType, config.bytes),
     bufferBlob(deltaMediaTypes.index, artifact.index), fileBlob(data, artifact.dataPath),
   ];
-  return writeArchive(place, { manifests, blobs: untilAborted(blobs, signal) });
-}
-
-function* untilAborted(blobs: readonly BlobInput[], signal: AbortSignal | undefined): Generator<BlobInput> {
-  for (const blob of blobs) {
-    throwIfAborted(signal);
-    yield blob;
-  }
+  return writeArchive(place, { manifests, blobs }, signal);
 }

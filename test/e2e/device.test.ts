@@ -1,3 +1,4 @@
+import { createReadStream } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
@@ -186,6 +187,22 @@ test('an export to - is the archive on standard output, and nothing else there; 
   expect([json.exitCode, json.stderr]).toEqual([2, expect.stringMatching(/^device: oci-archive:- and --json both want standard output\n {2}.+\n$/)]);
   const typed = await run(['script', '-qec', words('oci-archive:-'), '/dev/null']);
   expect([typed.exitCode, typed.stdout.replaceAll('\r', '')]).toEqual([2, expect.stringMatching(/^device: oci-archive:-: an archive is not written to a terminal\n {2}.+\n$/)]);
+});
+
+test('Ctrl-C ends an export in the middle, with 130', async () => {
+  const root = await storeWithV1();
+  const pipe = join(await world.folder('pipe'), 'image.tar');
+  await runOk(['mkfifo', pipe]);
+  // The program stands still until somebody reads.
+  const { exitCode, stdout, stderr } = await run([...program('device'), 'export', image('v1'), `oci-archive:${pipe}`, '--root', root], { onStart: (child) => {
+    const reader = createReadStream(pipe);
+    reader.once('data', () => {
+      child.kill('SIGINT');
+      reader.pause();
+      setTimeout(() => { reader.resume(); }, 300);
+    });
+  } });
+  expect([exitCode, stdout, stderr]).toEqual([130, '', expect.stringMatching(/^device: stopped by SIGINT\n/)]);
 });
 
 test('an image that is there already is refused for another platform than the one that was named, as a new one is', async () => {
