@@ -19,7 +19,7 @@ class CodePlaces {
   /** So many bytes before a block are read, and one more at an odd place, to know where in an instruction it begins. */
   static constexpr size_t kBefore = 64;
   /** Places are below this. Those of Thumb come after those of x86. */
-  static constexpr uint32_t kThumb = X86Code::kPlaces, kPlaces = kThumb + 6;
+  static constexpr uint32_t kThumb = X86Code::kPlaces, kRiscv = kThumb + 6, kPlaces = kRiscv + 6;
 
   /** Starts a stretch of old bytes that are `kind`. */
   void Begin(CodeKind kind) {
@@ -28,12 +28,13 @@ class CodePlaces {
   }
 
   /** Whether places are told at all. */
-  bool Tell() const { return kind_ == CodeKind::kThumb || IsX86(kind_); }
+  bool Tell() const { return kind_ == CodeKind::kThumb || kind_ == CodeKind::kRiscv || IsX86(kind_); }
 
   /** Tells of a block's bytes, kBlockBytes at most, of which the first is to be at `position`. */
   void Follow(const uint8_t* block, size_t size, uint64_t position) {
     block_ = block;
     if (kind_ == CodeKind::kThumb) FollowThumb(size, position);
+    else if (kind_ == CodeKind::kRiscv) FollowRiscv(size, position);
     else if (IsX86(kind_)) FollowX86(size);
     end_ = block + size;
   }
@@ -77,6 +78,22 @@ class CodePlaces {
       const uint32_t place = kThumb + (begun != 0 ? 4 : is_long ? 2 : 0);
       if (half >= block_) Put(static_cast<size_t>(half - block_), place, place << 8 | high);
       if (half + 1 < end) Put(static_cast<size_t>(half + 1 - block_), place + 1, (place + 1) << 8 | begun);
+    }
+  }
+
+  /** Halves of 16 bits; one whose two lowest bits are set is followed by another. */
+  void FollowRiscv(size_t size, uint64_t position) {
+    const uint8_t* const end = block_ + size + kAhead;
+    const uint8_t* half = block_ - kBefore - (position & 1);
+    while (half < end) {
+      const size_t bytes = (half[0] & 3) == 3 ? 4 : 2;
+      const uint32_t place = kRiscv + (bytes == 4 ? 2 : 0);
+      for (size_t index = 0; index < bytes; index++) {
+        if (half + index < block_ || half + index >= end) continue;
+        const uint32_t told = bytes == 2 ? (index == 0 ? half[1] : half[0] & 3u) : index == 0 ? half[1] & 0x70u : half[0] | (half[1] & 0x70u) << 8;
+        Put(static_cast<size_t>(half + index - block_), place + static_cast<uint32_t>(index), (place + static_cast<uint32_t>(index)) << 16 | told);
+      }
+      half += bytes;
     }
   }
 

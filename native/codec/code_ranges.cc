@@ -62,6 +62,7 @@ CodeRanges FindCode(OldContent& old, const ElfImage& image) {
       case ReferenceKind::kX86Code: code.kind = image.is_64 ? CodeKind::kX86Long : CodeKind::kX86; break;
       case ReferenceKind::kArm64Code: code.kind = CodeKind::kArm64; break;
       case ReferenceKind::kArm32Code: code.kind = CodeKind::kThumb; break;
+      case ReferenceKind::kRiscvCode: code.kind = CodeKind::kRiscv; break;
       default: continue;
     }
     code.ranges.push_back({region.start, region.end});

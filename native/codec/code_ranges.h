@@ -10,7 +10,7 @@
 namespace whittle::codec {
 
 /** What stretches of a file are made of, as far as it matters to the models. */
-enum class CodeKind : uint8_t { kNone, kX86, kX86Long, kThumb, kArm, kArm64 };
+enum class CodeKind : uint8_t { kNone, kX86, kX86Long, kThumb, kArm, kArm64, kRiscv };
 
 /** Bytes of a word of code, 1 when it is not made of words. */
 constexpr size_t WordBytes(CodeKind kind) {

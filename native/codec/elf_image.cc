@@ -47,10 +47,12 @@ class Parser {
       case 3: case 62: code_ = ReferenceKind::kX86Code; break;
       case 40: code_ = ReferenceKind::kArm32Code; break;
       case 183: code_ = ReferenceKind::kArm64Code; break;
+      case 243: code_ = ReferenceKind::kRiscvCode; break;
       default: return false;
     }
-    constexpr uint32_t kRelativeX86 = 8, kRelativeArm64 = 1027;
-    if (image_.is_64) image_.relative_type = code_ == ReferenceKind::kArm64Code ? kRelativeArm64 : kRelativeX86;
+    image_.is_riscv = code_ == ReferenceKind::kRiscvCode;
+    constexpr uint32_t kRelativeX86 = 8, kRelativeArm64 = 1027, kRelativeRiscv = 3;
+    if (image_.is_64) image_.relative_type = code_ == ReferenceKind::kArm64Code ? kRelativeArm64 : image_.is_riscv ? kRelativeRiscv : kRelativeX86;
     constexpr uint64_t kObject = 1;
     image_.is_object = Number(header_ + 16, 2) == kObject && content_.size() < kNoOffset;
     if (image_.is_object) image_.segments.push_back({0, 0, content_.size(), content_.size(), true});
@@ -263,7 +265,9 @@ class Parser {
   void FindTables() {
     if (code_ == ReferenceKind::kArm32Code) image_.pool_words = FindPoolWords(content_, Loaded(code_));
     const LoadedRange data = LastLoaded(ReferenceKind::kReadOnlyData);
-    if (code_ == ReferenceKind::kX86Code && image_.is_64 && !image_.go.found && data.end > 0) image_.jump_tables = FindJumpTables(content_, Loaded(code_), data);
+    if ((code_ == ReferenceKind::kX86Code || image_.is_riscv) && image_.is_64 && !image_.go.found && data.end > 0) {
+      image_.jump_tables = FindJumpTables(content_, Loaded(code_), data, image_.is_riscv);
+    }
     image_.call_sites = FindCallSites(content_, LastLoaded(ReferenceKind::kFrames), LastLoaded(ReferenceKind::kExceptions));
   }
 

@@ -20,7 +20,7 @@ struct Segment {
 };
 
 /** What kind of references a stretch of a file holds. */
-enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kPointers, kSymbols, kFrames, kFrameTable, kGoFunctions, kReadOnlyData, kGoOffsets, kRelocations, kSectionRelocations, kFunctionIndex, kExceptions };
+enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kRiscvCode, kPointers, kSymbols, kFrames, kFrameTable, kGoFunctions, kReadOnlyData, kGoOffsets, kRelocations, kSectionRelocations, kFunctionIndex, kExceptions };
 
 /** A stretch of file offsets [start, end). */
 struct Region {
@@ -40,6 +40,7 @@ struct Table {
 
 struct ElfImage {
   bool is_64 = false;
+  bool is_riscv = false;
   uint32_t relative_type = 0;  // what a relocation to an address is called, in files that have those with addends; else 0
   Table relocations, frames, frame_table;
   std::vector<Segment> segments;

@@ -22,6 +22,7 @@ uint32_t SniffKind(const uint8_t* bytes, size_t size) {
       case 3: case 62: return kX86;
       case 40: return kArm32;
       case 183: return kArm64;
+      case 243: return kRiscv;
       default: return kBinary;
     }
   }

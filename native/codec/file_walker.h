@@ -122,6 +122,7 @@ class FileWalker {
     const int64_t before = has_op_ ? static_cast<int64_t>(op_.old_position) - static_cast<int64_t>(op_.new_position - position_)
                                    : static_cast<int64_t>(content_->size()) - static_cast<int64_t>(size_ - position_);
     content_->Fetch(before, span, backward_.data());
+    if (run_kind_ == CodeKind::kRiscv) return CodeRiscv(bytes, span);
     // Whole words are told highest byte first, what is before and after them is not.
     const WholeWords words(position_, span, run_kind_);
     CodeBytes(bytes, 0, words.begin);
@@ -135,11 +136,21 @@ class FileWalker {
     const uint64_t old_offset = previous_end_ > 0 ? previous_old_end_ - 1 : op_.old_position;
     run_kind_ = is_known ? code_.At(old_offset) : CodeKind::kNone;
     literals_->BeginRun();
-    if (IsX86(run_kind_)) literals_->BeginCode(run_kind_ == CodeKind::kX86Long, bytes);
+    if (IsX86(run_kind_) || run_kind_ == CodeKind::kRiscv) literals_->BeginCode(run_kind_, bytes, position_);
   }
 
   void CodeBytes(uint8_t* bytes, size_t from, size_t to) {
     if (to > from) literals_->Code(*literal_coder_, bytes + from, to - from, {old_.data() + from, backward_.data() + from}, position_ + from, 1);
+  }
+
+  /** What RISC-V code counts from its own place is told as counted from the file's start. */
+  void CodeRiscv(uint8_t* bytes, size_t span) {
+    const size_t skip = std::min(span, literals_->LeftOfInstruction());
+    for (uint8_t* code : {bytes, old_.data(), backward_.data()}) {
+      if (Coder::kEncodes || code != bytes) CountFromStart(code + skip, span - skip, position_ + skip, false);
+    }
+    CodeBytes(bytes, 0, span);
+    CountFromStart(bytes + skip, span - skip, position_ + skip, true);
   }
 
   void CodeWords(uint8_t* bytes, size_t from, size_t to) {

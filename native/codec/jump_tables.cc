@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "codec/number.h"
+#include "codec/riscv_fields.h"
 
 namespace whittle::codec {
 
@@ -12,9 +13,25 @@ constexpr size_t kMostCandidates = size_t{1} << 18;
 constexpr size_t kMostTables = size_t{1} << 16;
 constexpr size_t kChunk = 32 * 1024;
 
-/** Offsets of data, multiples of 4, that LEA instructions take the addresses of. */
+/** How far from its first byte what may be an LEA leads: REX.W with or without REX.R, 8D, and a ModRM byte that means [rip + disp32]. */
+bool X86Address(const uint8_t* code, uint64_t& distance) {
+  if (code[1] != 0x8d || (code[2] & 0xc7) != 0x05 || (code[0] & 0xfb) != 0x48) return false;
+  distance = 7 + SignedWord(code + 3);
+  return true;
+}
+
+/** The same of AUIPC and, after it, ADDI of its register. */
+bool RiscvAddress(const uint8_t* code, uint64_t& distance) {
+  const uint32_t upper = Load(code), lower = Load(code + 4);
+  if (!IsAuipc(upper) || (lower & 0x707f) != 0x13 || RiscvBase(lower) != RiscvTarget(upper)) return false;
+  distance = static_cast<uint64_t>(UpperDistance(upper) + Low12(lower));
+  return true;
+}
+
+/** Offsets of data, multiples of 4, that instructions take the addresses of. */
+template <bool (*Address)(const uint8_t*, uint64_t&)>
 std::vector<uint32_t> Candidates(OldContent& content, const std::vector<LoadedRange>& code, const LoadedRange& data) {
-  constexpr size_t kInstruction = 7;
+  constexpr size_t kInstruction = 8;
   std::vector<uint32_t> found;
   std::vector<uint8_t> bytes(kChunk + kInstruction);
   for (const LoadedRange& range : code) {
@@ -22,9 +39,9 @@ std::vector<uint32_t> Candidates(OldContent& content, const std::vector<LoadedRa
       const size_t size = static_cast<size_t>(std::min<uint64_t>(kChunk, range.end - at));
       content.Fetch(static_cast<int64_t>(at), size + kInstruction, bytes.data());
       for (size_t index = 0; index < size; index++) {
-        // REX.W with or without REX.R, 8D, and a ModRM byte that means [rip + disp32].
-        if (bytes[index + 1] != 0x8d || (bytes[index + 2] & 0xc7) != 0x05 || (bytes[index] & 0xfb) != 0x48) continue;
-        const uint64_t offset = at + index + kInstruction + range.bias + SignedWord(&bytes[index + 3]) - data.bias;
+        uint64_t distance;
+        if (!Address(&bytes[index], distance)) continue;
+        const uint64_t offset = at + index + range.bias + distance - data.bias;
         if (offset < data.start || offset >= data.end || (offset & 3) != 0) continue;
         if (found.size() == kMostCandidates) return found;
         found.push_back(static_cast<uint32_t>(offset));
@@ -45,10 +62,10 @@ bool ReadTarget(Window& data, uint64_t offset, uint64_t base, uint64_t& target) 
 
 }  // namespace
 
-std::vector<JumpTable> FindJumpTables(OldContent& content, const std::vector<LoadedRange>& code, const LoadedRange& data) {
+std::vector<JumpTable> FindJumpTables(OldContent& content, const std::vector<LoadedRange>& code, const LoadedRange& data, bool is_riscv) {
   std::vector<JumpTable> tables;
   if (code.empty() || data.end > UINT32_MAX) return tables;
-  std::vector<uint32_t> candidates = Candidates(content, code, data);
+  std::vector<uint32_t> candidates = is_riscv ? Candidates<RiscvAddress>(content, code, data) : Candidates<X86Address>(content, code, data);
   std::sort(candidates.begin(), candidates.end());
   candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
   const uint64_t low = code.front().start + code.front().bias, high = code.back().end + code.back().bias;

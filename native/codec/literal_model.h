@@ -14,6 +14,7 @@
 #include "codec/mixing.h"
 #include "codec/range_coder.h"
 #include "codec/residue_model.h"
+#include "codec/riscv_code.h"
 #include "codec/x86_code.h"
 
 namespace whittle::codec {
@@ -55,7 +56,7 @@ class LiteralModel {
     const size_t tail = ends ? std::min(size - head, kObserved) : 0;
     const WholeWords words(position, size, kind);
     const auto observe = [&](size_t from, size_t to) {
-      const uint8_t* told = CopyTurned(bytes, from, to, words, kind, position, observed_.data());
+      const uint8_t* told = kind == CodeKind::kRiscv ? CopyPlaced(bytes, from, to, position) : CopyTurned(bytes, from, to, words, kind, position, observed_.data());
       match_.Insert(to - from, [&](size_t index) { return told[index]; });
     };
     observe(0, head);
@@ -69,18 +70,24 @@ class LiteralModel {
     word_ = 0;
     forward_hits_ = backward_hits_ = 0;
     run_ = raw_left_ = broken_ = 0;
-    is_x86_ = false;
+    is_code_ = false;
   }
 
-  /** How many bytes before a run of x86 code are read, to know where in an instruction it begins. */
+  /** How many bytes before a run of code are read, to know where in an instruction it begins. */
   static constexpr size_t kCodeBefore = 64;
 
-  /** Says of the run that begins that it is x86 code. `bytes`: where it stands, with kCodeBefore bytes before. */
-  void BeginCode(bool is_64, const uint8_t* bytes) {
-    is_x86_ = true;
-    x86_.Begin(is_64);
-    x86_.Step(bytes - kCodeBefore, kCodeBefore);
+  /** Says of the run that begins that it is code of x86 or RISC-V. `bytes`: where it stands, at `position`, with kCodeBefore bytes before. */
+  void BeginCode(CodeKind kind, const uint8_t* bytes, uint64_t position) {
+    is_code_ = true;
+    is_riscv_ = kind == CodeKind::kRiscv;
+    const size_t before = kCodeBefore - (is_riscv_ ? position & 1 : 0);
+    if (is_riscv_) riscv_.Begin();
+    else x86_.Begin(kind == CodeKind::kX86Long);
+    StepCode(bytes - before, before);
   }
+
+  /** Of a run of RISC-V code: how many bytes the instruction at hand has left. */
+  size_t LeftOfInstruction() const { return riscv_.Left(); }
 
   /** Codes `size` bytes (encoder: given, decoder: written) of the run; with a `width` above 1 they are words, highest byte first. */
   template <class Coder>
@@ -111,6 +118,19 @@ class LiteralModel {
   }
 
  private:
+  /** Copies RISC-V code, which is taken to begin with an instruction, for those that count from their place to count from the file's start. */
+  const uint8_t* CopyPlaced(const uint8_t* bytes, size_t from, size_t to, uint64_t position) {
+    const size_t odd = std::min<size_t>((position + from) & 1, to - from);
+    std::copy(bytes + from, bytes + to, observed_.data());
+    CountFromStart(observed_.data() + odd, to - from - odd, position + from + odd, false);
+    return observed_.data();
+  }
+
+  void StepCode(const uint8_t* bytes, size_t size) {
+    if (is_riscv_) riscv_.Step(bytes, size);
+    else x86_.Step(bytes, size);
+  }
+
   static constexpr uint32_t kLong = MatchModel::kLong;
   static constexpr size_t kObserved = 1024;
   static constexpr size_t kOrders = Profile::kOrders;
@@ -118,7 +138,7 @@ class LiteralModel {
   /** Whether the word so far is in a context. */
   static constexpr bool kWords = kOrders > 4;
   /** The mixer's sets of weights: pyc (text has its own), other bytes and those of words, those of x86 code. */
-  static constexpr size_t kTextVariant = 1, kX86Variant = 2 + 5 * 16, kVariants = kX86Variant + X86Code::kPlaces, kRefined = 7;
+  static constexpr size_t kTextVariant = 1, kX86Variant = 2 + 5 * 16, kRiscvVariant = kX86Variant + X86Code::kPlaces, kVariants = kRiscvVariant + RiscvCode::kVariants, kRefined = 7;
   /** From here on those of text, which the bits of a byte tell apart better than what comes before it. */
   static constexpr size_t kTextSets = 8 * 16 * kVariants;
   /** For the byte that seems likeliest: tables of bytes, and of histories of whether they were right. */
@@ -145,7 +165,7 @@ class LiteralModel {
       if (CodeAdaptive(coder, longer_[grade], Coder::kEncodes && match_.GoesOn(byte), 250)) {
         match_.GoOn(byte);
         if (kWords && IsText()) for (size_t index = 0; index < kLong; index++) AddToWord(byte[index]);
-        if (is_x86_) x86_.Step(byte, kLong);
+        if (is_code_) StepCode(byte, kLong);
         for (size_t index = kLong - kHits; index < kLong; index++) AddToHits(byte[index], neighbours.forward[index], neighbours.backward[index]);
         run_ += kLong;
         return kLong;
@@ -186,7 +206,7 @@ class LiteralModel {
   uint8_t CodeRaw(Coder& coder, uint8_t byte) {
     byte = static_cast<uint8_t>(coder.CodeEven(byte, 8));
     match_.Insert(byte);
-    if (is_x86_) x86_.Step(byte);
+    if (is_code_) StepCode(&byte, 1);
     raw_left_--;
     return byte;
   }
@@ -271,7 +291,7 @@ class LiteralModel {
   void Advance(uint8_t byte) {
     match_.Append(byte);
     if (kWords && IsText()) AddToWord(byte);
-    if (is_x86_) x86_.Step(byte);
+    if (is_code_) StepCode(&byte, 1);
     AddToHits(byte, forward_, backward_);
     run_++;
   }
@@ -302,9 +322,10 @@ class LiteralModel {
 
   /** Five contexts for the next byte, of which the profile takes the first kOrders. */
   void Contexts(const uint8_t* byte, uint64_t position, uint32_t* hashes) const {
-    if (is_x86_) return x86_.Contexts(byte[-1], hashes);
+    if (is_code_ && !is_riscv_) return x86_.Contexts(byte[-1], hashes);
     const uint32_t c4 = Word(byte);
     hashes[0] = Hash(static_cast<uint32_t>(forward_) << 16 | static_cast<uint32_t>(byte[-1]) << 8 | (forward_hits_ & 3), 7);
+    if (is_code_) return riscv_.Contexts(hashes + 1);
     if (width_ > 1) return WordContexts(byte, position, hashes);
     hashes[1] = Hash(c4 & 0xffff, 2);
     if (IsText()) {
@@ -338,7 +359,7 @@ class LiteralModel {
    * the first, for what four bits of that say the instruction is. In x86 code those for the place in the instruction.
    */
   size_t Variant(const uint8_t* byte, uint64_t position) const {
-    if (is_x86_) return kX86Variant + x86_.place();
+    if (is_code_) return is_riscv_ ? kRiscvVariant + riscv_.Variant() : kX86Variant + x86_.place();
     if (width_ == 1) return kind_ == kText ? kTextVariant : kind_ == kPyc ? 0 : 2 + (byte[-1] >> 4);
     const size_t phase = static_cast<size_t>(position & (width_ - 1));
     return 18 + phase * 16 + (phase == 0 ? 0 : *(byte - phase) >> (width_ == 4 ? 1 : 4) & 15);
@@ -415,8 +436,9 @@ class LiteralModel {
   uint32_t broken_ = 0;  // how many of the next bytes, one of them, are not as a long match expects
   size_t width_ = 1;  // of words
   std::array<uint8_t, kObserved + 8> observed_;
-  bool is_x86_ = false;  // the run
+  bool is_code_ = false, is_riscv_ = false;  // the run: of x86 or RISC-V, and of which
   X86Code x86_;
+  RiscvCode riscv_;
   uint8_t forward_ = 0, backward_ = 0;
   LargeVector<ByteGuess> long_guesses_ = LargeVector<ByteGuess>(size_t{1} << kLongGuessBits);
   LargeVector<ByteGuess> short_guesses_ = LargeVector<ByteGuess>(size_t{1} << 16);

@@ -4,6 +4,7 @@
 #include "codec/arm_fields.h"
 #include "codec/number.h"
 #include "codec/references.h"
+#include "codec/riscv_fields.h"
 
 namespace whittle::codec {
 
@@ -11,8 +12,8 @@ void ReferenceRewriter::Put(int64_t index, uint32_t value) {
   for (int64_t byte = 0; byte < 4; byte++) bytes_[index + byte] = static_cast<uint8_t>(value >> (8 * byte));
 }
 
-void ReferenceRewriter::MarkField(int64_t index, Mark mark) {
-  for (int64_t byte = 0; byte < 4; byte++) {
+void ReferenceRewriter::MarkField(int64_t index, Mark mark, int64_t bytes) {
+  for (int64_t byte = 0; byte < bytes; byte++) {
     if (index + byte >= 0 && index + byte < size_) marks_[index + byte] = static_cast<uint8_t>(mark * 4 + byte);
   }
 }
@@ -29,7 +30,7 @@ void ReferenceRewriter::StorePointer(int64_t index, bool is_64, uint64_t value) 
 
 /** Takes up a reference: it is rewritten at once, or noted for Place. */
 void ReferenceRewriter::Note(const Noted& noted) {
-  MarkField(noted.index, noted.mark);
+  MarkField(noted.index, noted.mark, FieldBytes(noted.field));
   if (IsLong(noted.field)) MarkField(noted.index + 4, noted.mark);
   if (learned_ == nullptr) Write(noted);
   else noted_.push_back(noted);
@@ -50,6 +51,11 @@ void ReferenceRewriter::Write(const Noted& noted) {
     case Field::kThumb: return Put(noted.index, WithThumbDistance(word, distance));
     case Field::kArm: return Put(noted.index, WithArmDistance(word, distance));
     case Field::kOffset: return Put(noted.index, static_cast<uint32_t>((target - noted.from) / noted.scale));
+    case Field::kJal: return Put(noted.index, WithJalDistance(word, distance));
+    case Field::kRiscvBranch: return Put(noted.index, WithRiscvBranchDistance(word, distance));
+    case Field::kShortJump: return Put(noted.index, WithShortJumpDistance(word, distance));
+    case Field::kUpper: return Put(noted.index, WithUpper(word, distance));
+    case Field::kLower: return Put(noted.index, WithLow12(word, distance));
     case Field::kPointer: case Field::kPlace:
       Put(noted.index, distance);
       Put(noted.index + 4, static_cast<uint32_t>((target - noted.from) >> 32));
@@ -74,7 +80,17 @@ bool ReferenceRewriter::ReadTarget(const Noted& noted, const uint8_t* bytes, uin
       target = (setter.from & ~uint64_t{0xfff}) + static_cast<uint64_t>(PageDistance(page)) + (uint64_t{(word >> 10) & 0xfff} << noted.scale);
       return IsPage(page) && ((word >> 5) & 31) == (page & 31);
     }
+    case Field::kJal: target = noted.from + static_cast<uint64_t>(JalDistance(word)); return IsJal(word);
+    case Field::kLower: {
+      if (noted.page < 0) return false;
+      const Noted& setter = noted_[static_cast<size_t>(noted.page)];
+      if (setter.index < 0) return false;
+      const uint32_t upper = Load(bytes + setter.index);
+      target = noted.from + static_cast<uint64_t>(UpperDistance(upper)) + static_cast<uint64_t>(Low12(word));
+      return IsAuipc(upper) && AddsLow12(word) && RiscvBase(word) == RiscvTarget(upper);
+    }
     // A branch within a function leads wherever its code went.
+    case Field::kRiscvBranch: case Field::kShortJump: case Field::kUpper: break;
     case Field::kBranch19: case Field::kBranch14: case Field::kPage: break;
   }
   return false;

@@ -22,7 +22,7 @@ struct CorruptStream {
 };
 
 /** What a file is, as far as models care. */
-enum FileKind : uint32_t { kBinary = 0, kText = 1, kX86 = 2, kArm64 = 3, kArm32 = 4, kPyc = 5, kFileKinds = 8 };
+enum FileKind : uint32_t { kBinary = 0, kText = 1, kX86 = 2, kArm64 = 3, kArm32 = 4, kPyc = 5, kRiscv = 6, kFileKinds = 8 };
 
 /** An adaptive code for unsigned numbers: a bit length, then the bits below the leading one. */
 class NumberModel {

@@ -129,6 +129,7 @@ void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset
     else if (loaded && region->kind == ReferenceKind::kX86Code) X86(part);
     else if (loaded && region->kind == ReferenceKind::kArm64Code) Arm64(part);
     else if (loaded && region->kind == ReferenceKind::kArm32Code) Arm32(part, old_offset);
+    else if (loaded && region->kind == ReferenceKind::kRiscvCode) Riscv(part);
     else if (loaded && region->kind == ReferenceKind::kFrames) Frames(part);
     else if (loaded && region->kind == ReferenceKind::kFrameTable) FrameTable(part);
     else if (loaded && region->kind == ReferenceKind::kFunctionIndex) FunctionIndex(part, region->start - old_offset);

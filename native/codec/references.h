@@ -171,7 +171,7 @@ class ReferenceRewriter {
   enum Mark : uint8_t { kBranch = 1, kData = 2, kPointer = 3, kPage = 4, kFrame = 5, kLow = 6, kOffset = 7, kCallSite = 8 };
 
   /** How a reference is written; the number that it holds counts from an address of the new file. */
-  enum class Field : uint8_t { kRelative, kBranch26, kBranch19, kBranch14, kPage, kLow, kThumb, kArm, kPointer, kOffset, kPlace };
+  enum class Field : uint8_t { kRelative, kBranch26, kBranch19, kBranch14, kPage, kLow, kThumb, kArm, kPointer, kOffset, kPlace, kJal, kRiscvBranch, kShortJump, kUpper, kLower };
   /** A reference of code, or of Go's tables. */
   struct Noted {
     int32_t index;
@@ -184,13 +184,27 @@ class ReferenceRewriter {
     uint64_t from;     // what it counts from
   };
 
+  /** What an AUIPC of RISC-V put into a register: where it stands, as which reference it was noted (or -1), what it made, and what its new distance counts from. */
+  struct Upper {
+    int64_t at = INT32_MIN;  // too far back for any use
+    int32_t noted = -1;
+    uint64_t address = 0, from = 0;
+  };
+
   static bool IsLong(Field field) { return field == Field::kPointer || field == Field::kPlace; }
+  /** Bytes of a field that is not long, or of one half of one that is. */
+  static int64_t FieldBytes(Field field) { return field == Field::kShortJump ? 2 : 4; }
   void Note(const Noted& noted);
   void Write(const Noted& noted);
   bool ReadTarget(const Noted& noted, const uint8_t* bytes, uint64_t& target) const;
   void X86(const Part& part);
   void Arm64(const Part& part);
   void Arm32(const Part& part, uint64_t old_offset);
+  void Riscv(const Part& part);
+  void RiscvJump(const Part& part, int64_t index, Field field, int64_t distance);
+  bool FindLower(const Part& part, int64_t index, uint32_t upper, int64_t& lower) const;
+  Upper RiscvUpper(const Part& part, int64_t index, uint32_t word);
+  void RiscvLower(int64_t index, uint32_t word, const Upper& upper);
   bool ArmBranch(const Part& part, int64_t index);
   bool PoolReference(int64_t index, const PoolWord& word);
   void Pointers(const Part& part, uint64_t region_start);
@@ -222,7 +236,7 @@ class ReferenceRewriter {
   void Store(int64_t index, uint32_t value, Mark mark);
   void StorePointer(int64_t index, bool is_64, uint64_t value);
   void Put(int64_t index, uint32_t value);
-  void MarkField(int64_t index, Mark mark);
+  void MarkField(int64_t index, Mark mark, int64_t bytes = 4);
 
   /** What is subtracted from a mapped target: the new address that a reference counts from, or nothing for a label. */
   uint64_t From(uint64_t address) const { return labels_ ? 0 : address; }
@@ -258,7 +272,7 @@ struct References {
 
 /** Whether a file of this kind and size can have its references rewritten at all. */
 inline bool MayHaveReferences(uint32_t kind, uint64_t target_size, uint64_t old_size) {
-  return kind >= kX86 && kind <= kArm32 && target_size < (uint64_t{1} << 32) && old_size < (uint64_t{1} << 32) && old_size > 0;
+  return ((kind >= kX86 && kind <= kArm32) || kind == kRiscv) && target_size < (uint64_t{1} << 32) && old_size < (uint64_t{1} << 32) && old_size > 0;
 }
 
 }  // namespace whittle::codec

@@ -79,7 +79,8 @@ void ReferenceRewriter::SectionAddend(int64_t index) {
   constexpr uint32_t kX86Distance = 2, kX86Call = 4;
   const std::vector<uint32_t>& symbols = map_.image().symbol_offsets;
   const uint32_t type = Load(bytes_ + index + 8), symbol = Load(bytes_ + index + 12);
-  const uint64_t ahead = type == kX86Distance || type == kX86Call ? 4 : 0, addend = Number(bytes_ + index + 16, 8) + ahead;
+  const bool is_x86 = !map_.image().is_riscv && (type == kX86Distance || type == kX86Call);
+  const uint64_t ahead = is_x86 ? 4 : 0, addend = Number(bytes_ + index + 16, 8) + ahead;
   uint64_t from, mapped;
   if (symbol != 0) Store(index + 12, NewSymbol(symbol), kOffset);
   if (addend == 0 || symbol >= symbols.size() || symbols[symbol] == kNoOffset || !map_.Map(symbols[symbol], from)) return;

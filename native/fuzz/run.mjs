@@ -43,20 +43,20 @@ const [brotli, deflate] = ['brotli', 'deflate'].map((format) => build(`${format}
 
 /** Modules of the tests that make small programs, whole other than the pieces of large ones. */
 async function smallPrograms() {
-  const modules = ['elf-parts', 'tiny-go', 'tiny-exceptions', 'tiny-arm', 'tiny-object', 'tiny-elf', 'tiny-kernel'];
+  const modules = ['elf-parts', 'tiny-go', 'tiny-exceptions', 'tiny-arm', 'tiny-object', 'tiny-elf', 'tiny-kernel', 'tiny-riscv'];
   for (const name of modules) {
     const { code } = transformSync(readFileSync(join(root, 'test', 'support', `${name}.ts`), 'utf8'), { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'es6' } });
     writeFileSync(join(output, `${name}.js`), code);
   }
   // The programs import each other as modules do.
   writeFileSync(join(output, 'package.json'), '{"type":"module"}\n');
-  const [, go, exceptions, arm, object, , kernel] = await Promise.all(modules.map((name) => import(pathToFileURL(join(output, `${name}.js`)).href)));
-  return { ...go, ...exceptions, ...arm, ...object, ...kernel };
+  const [, go, exceptions, arm, object, , kernel, riscv] = await Promise.all(modules.map((name) => import(pathToFileURL(join(output, `${name}.js`)).href)));
+  return { ...go, ...exceptions, ...arm, ...object, ...kernel, ...riscv };
 }
 
 /** Two versions of each small program, written below `output`. */
 async function smallPairs() {
-  const { tinyGo, tinyExceptions, tinyArm, tinyObject, tinyKernel } = await smallPrograms();
+  const { tinyGo, tinyExceptions, tinyArm, tinyObject, tinyKernel, tinyRiscv } = await smallPrograms();
   const made = (name, shift, file) => {
     const path = join(output, `${name}-${String(shift)}`);
     writeFileSync(path, file);
@@ -68,6 +68,7 @@ async function smallPairs() {
     made('exceptions', shift, tinyExceptions(each(30 + shift, (at) => ({ calls: 5 + ((at + shift) % 40), gapBytes: 16 * ((at * 7 + shift) % 30) }))).file),
     ...[false, true].map((isThumb) => made(isThumb ? 'thumb' : 'arm', shift, tinyArm({ sizes: each(100 + shift, (at) => 64 + 16 * ((at * 7 + shift) % 9)), isThumb, addsDistances: true, hasIndex: true }).file)),
     ...['x86-64', 'aarch64', 'i386', 'arm'].map((machine) => made(`object-${machine}`, shift, tinyObject(machine, each(60 + shift, (at) => 64 + 16 * ((at * 7 + shift) % 9)), 1 + shift).file)),
+    ...[false, true].map((is64) => made(is64 ? 'riscv64' : 'riscv32', shift, tinyRiscv({ sizes: each(100 + shift, (at) => 64 + 16 * ((at * 7 + shift) % 9)), references: ['jal', 'call', 'address', 'load', 'store', 'branch', 'short jump'], is64 }).file)),
     made('kernel', shift, tinyKernel(each(60 + shift, (at) => 64 + 16 * ((at * 7 + shift) % 9)))),
   ]);
   return versions[0].flatMap((path, at) => [path, versions[1][at]]);
@@ -115,7 +116,7 @@ const brotliPairs = () => streamPairs('br', 12, (plain, quality) => {
 const deflatePairs = () => streamPairs('deflate', 20, (plain, way) => deflateRawSync(plain, { level: way % 10, memLevel: 1 + (way % 9), windowBits: 9 + (way % 7), strategy: way % 5 }));
 
 // Old and new by turns: an executable against another, text against text.
-const pairs = [process.execPath, join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'native', 'build', 'Release', 'whittle_device.node'), join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'docs', 'format.md'), join(root, 'docs', 'format-codec.md'), ...(await smallPairs()), ...forMachine(183), ...forMachine(40)];
+const pairs = [process.execPath, join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'native', 'build', 'Release', 'whittle_device.node'), join(root, 'native', 'build', 'Release', 'whittle_server.node'), join(root, 'docs', 'format.md'), join(root, 'docs', 'format-codec.md'), ...(await smallPairs()), ...forMachine(183), ...forMachine(40), ...forMachine(243)];
 run(codec, [values.rounds, ...pairs], { WHITTLE_SEED: values.seed });
 run(brotli, [values.rounds, ...brotliPairs()], { WHITTLE_SEED: values.seed });
 run(deflate, [values.rounds, ...deflatePairs()], { WHITTLE_SEED: values.seed });

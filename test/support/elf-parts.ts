@@ -1,6 +1,6 @@
 /** What a tiny ELF64 file's header says. */
 export interface TinyHeader {
-  readonly machine: 'x86-64' | 'aarch64';
+  readonly machine: 'x86-64' | 'aarch64' | 'riscv64';
   /** The address of the file's first byte; all of it is one segment. */
   readonly base: number;
   /** Where the segment ends. */
@@ -14,7 +14,7 @@ export interface TinyHeader {
 /** Writes the header of an ELF64 file, and after it that of its one segment. */
 export function writeElfHeader(file: Buffer, { machine, base, loadedBytes, segmentFlags, sections, sectionCount }: TinyHeader): void {
   file.write('\x7fELF\x02\x01\x01', 'latin1');
-  file.writeUInt16LE(machine === 'aarch64' ? 183 : 62, 18);
+  file.writeUInt16LE({ 'x86-64': 62, aarch64: 183, riscv64: 243 }[machine], 18);
   file.writeBigUInt64LE(64n, 32);
   file.writeBigUInt64LE(BigInt(sections), 40);
   for (const [at, value] of [[54, 56], [56, 1], [58, 64], [60, sectionCount], [62, sectionCount - 1]] as const) file.writeUInt16LE(value, at);

@@ -1,5 +1,7 @@
+import { jal } from './tiny-riscv.js';
+
 /** A machine whose references the codec knows. */
-export type TinyMachine = 'x86-64' | 'aarch64';
+export type TinyMachine = 'x86-64' | 'aarch64' | 'riscv64';
 
 const codeOffset = 0x1000;
 
@@ -10,7 +12,7 @@ export function tinyElf(machine: TinyMachine, sizes: readonly number[]): Buffer 
   const dataOffset = Math.ceil((starts.at(-1) ?? 0) / 0x1000) * 0x1000;
   const file = Buffer.alloc(dataOffset + sizes.length * 8);
   file.write('\x7fELF\x02\x01\x01', 'latin1');
-  file.writeUInt16LE(machine === 'aarch64' ? 183 : 62, 18);
+  file.writeUInt16LE({ 'x86-64': 62, aarch64: 183, riscv64: 243 }[machine], 18);
   file.writeBigUInt64LE(64n, 32);
   file.writeUInt16LE(56, 54);
   file.writeUInt16LE(2, 56);
@@ -22,7 +24,8 @@ export function tinyElf(machine: TinyMachine, sizes: readonly number[]): Buffer 
       const callee = starts[(index * 7 + (at - start) * 13) % sizes.length] ?? 0;
       const data = dataOffset + ((index * 5 + (at - start) / 16) % sizes.length) * 8;
       if (machine === 'x86-64') x86Code(file, at, callee, data);
-      else arm64Code(file, at, callee, data);
+      else if (machine === 'aarch64') arm64Code(file, at, callee, data);
+      else riscvCode(file, at, callee, data);
     }
     file.writeBigUInt64LE(BigInt(address(start)), dataOffset + index * 8);
   }
@@ -56,4 +59,11 @@ function arm64Code(file: Buffer, at: number, callee: number, data: number): void
   file.writeUInt32LE((0x90000000 | ((pages & 3) << 29) | (((pages >> 2) & 0x7ffff) << 5)) >>> 0, at + 4);
   file.writeUInt32LE((0x91000000 | ((address(data) & 0xfff) << 10)) >>> 0, at + 8);
   file.writeUInt32LE(0xd65f03c0, at + 12);
+}
+
+/** JAL, AUIPC and ADDI, C.JR and C.NOP. */
+function riscvCode(file: Buffer, at: number, callee: number, data: number): void {
+  const distance = data - (at + 4);
+  const upper = (distance + 0x800) & 0xfffff000;
+  for (const [place, word] of [jal(callee - at), 0x00000517 | upper, 0x00050513 | (((distance - upper) & 0xfff) << 20), 0x00018082].entries()) file.writeUInt32LE(word >>> 0, at + place * 4);
 }

@@ -18,10 +18,12 @@ export interface TinyTables {
   readonly usual: boolean;
   /** Bytes of data before the words. */
   readonly beforeWords?: number;
+  /** By default x86-64. */
+  readonly machine?: 'x86-64' | 'riscv64';
 }
 
-/** An ELF64 x86-64 file of relocations, a table of frames, frames, and the words that the relocations are for; its code is empty. */
-export function tinyTables({ functions, base, tableFirst, blurred, usual, beforeWords = 0 }: TinyTables): Buffer {
+/** An ELF64 file of relocations, a table of frames, frames, and the words that the relocations are for; its code is empty. */
+export function tinyTables({ functions, base, tableFirst, blurred, usual, beforeWords = 0, machine = 'x86-64' }: TinyTables): Buffer {
   const count = functions.length;
   const relocations = headerBytes;
   const tableBytes = 12 + count * 8;
@@ -34,7 +36,7 @@ export function tinyTables({ functions, base, tableFirst, blurred, usual, before
   const strings = data + count * 8;
   const sections = strings + 64;
   const file = Buffer.alloc(sections + 6 * 64);
-  writeElfHeader(file, { machine: 'x86-64', base, loadedBytes: file.length, segmentFlags: 7, sections, sectionCount: 6 });
+  writeElfHeader(file, { machine, base, loadedBytes: file.length, segmentFlags: 7, sections, sectionCount: 6 });
   writeElfSection(file, sections + 64, { name: 1, type: 4, flags: 2, offset: relocations, size: count * 24, address: base + relocations });
   writeElfSection(file, sections + 128, { name: 11, type: 1, flags: 2, offset: table, size: tableBytes, address: base + table });
   writeElfSection(file, sections + 192, { name: 25, type: 1, flags: 2, offset: frames, size: framesBytes, address: base + frames });
@@ -49,7 +51,7 @@ export function tinyTables({ functions, base, tableFirst, blurred, usual, before
     const start = code + place * functionBytes;
     const frame = frames + frameBytes * (index + 1);
     file.writeBigUInt64LE(BigInt(base + data + index * 8), relocations + index * 24);
-    file.writeBigUInt64LE(usual ? 8n : 6n, relocations + index * 24 + 8);
+    file.writeBigUInt64LE(!usual ? 6n : machine === 'x86-64' ? 8n : 3n, relocations + index * 24 + 8);
     file.writeBigUInt64LE(BigInt(base + start), relocations + index * 24 + 16);
     file.writeBigUInt64LE(BigInt(base + (blurred ? code : start)), data + index * 8);
     file.writeUInt32LE(frameBytes - 4, frame);

@@ -10,11 +10,13 @@ interface Code extends Machine {
 }
 
 const x86Forms = [['8d45', 1], ['83c0', 1], ['b8', 4], ['81c3', 4], ['8b85', 4], ['0fb6', 0], ['c745fc', 4], ['f6c3', 1], ['750a', 0], ['50', 0]] as const;
-const codes: Record<'x86-64' | 'i386' | 'Thumb-2', Code> = {
+const codes: Record<'x86-64' | 'i386' | 'Thumb-2' | 'RISC-V', Code> = {
   'x86-64': { machine: 62, is64: true, forms: [...x86Forms, ['48c7c0', 4], ['4c8d4424', 1]] },
   i386: { machine: 3, is64: false, forms: x86Forms },
   // Halves are written lowest byte first.
   'Thumb-2': { machine: 40, is64: false, forms: [['', 1, '48'], ['', 1, '68'], ['', 1, '20'], ['', 1, '1c'], ['40f8', 2], ['4ff0', 2], ['', 1, '46'], ['2de9', 2]] },
+  // A number's byte in the middle has the lowest bits of an instruction of two bytes, so that where one begins is to be known.
+  'RISC-V': { machine: 243, is64: true, forms: [['1305', 2], ['8335', 2], ['0145', 0], ['9305', 2], ['2ee0', 0], ['b307', 2], ['8297', 0], ['aa85', 0]] },
 };
 
 /** A program, and one in which the number of every second instruction of the first form is larger. */

@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals';
 import { checkAnyOps, grownProgram, type Machine } from '../../support/elf-programs.js';
 import { fileOfEachTest, roundTrip, type PatchCase } from '../../support/patch-codec.js';
+import { jal } from '../../support/tiny-riscv.js';
 
 const file = fileOfEachTest();
 
@@ -12,10 +13,11 @@ interface Code extends Machine {
   readonly fields: number;
 }
 
-const codes: Record<'AArch64' | 'ARM' | 'Thumb-2', Code> = {
+const codes: Record<'AArch64' | 'ARM' | 'Thumb-2' | 'RISC-V', Code> = {
   AArch64: { machine: 183, is64: true, wordBytes: 4, opcodes: [0x91000000, 0xaa000000, 0xb9400000, 0xf9400000, 0xf9000000, 0x8b000000, 0x7100001f, 0xd2800000], fields: 0x000f3c63 },
   ARM: { machine: 40, is64: false, wordBytes: 4, opcodes: [0xe2800000, 0xe1a00000, 0xe5900000, 0xe5800000, 0xe0800000, 0xe3500000, 0xe3a00000, 0x12800000], fields: 0x000770f3 },
   'Thumb-2': { machine: 40, is64: false, wordBytes: 2, opcodes: [0x1c00, 0x4600, 0x6800, 0x6000, 0x1800, 0x2800, 0x2000, 0xb100], fields: 0x01f7 },
+  'RISC-V': { machine: 243, is64: true, wordBytes: 4, opcodes: [0x13, 0x33, 0x3003, 0x3023, 0x1b, 0x3b, 0x63, 0x37], fields: 0x031f0f80 },
 };
 
 /** Which of those bits each kind of instruction makes use of. */
@@ -72,6 +74,25 @@ test.each([
   const streams = await roundTrip(file(), grownProgram(code, { old: instructions(code, 4000, 1), added: calls(opcode, fieldBits) }, true));
   // Which of eight functions it is are three bits.
   expect(streams.length).toBeLessThan(6000 * 0.6);
+});
+
+/** Calls by JAL, or by AUIPC and JALR, of a few functions, from everywhere. */
+function riscvCalls(isLong: boolean): Buffer {
+  const bytes = Buffer.alloc(6000 * 4);
+  let state = 11;
+  for (let at = 0; at < bytes.length; at += isLong ? 8 : 4) {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    const distance = 0x800 + (state >>> 29) * 0x2340 - at;
+    const upper = (distance + 0x800) & 0xfffff000;
+    const words = isLong ? [0x97 | upper, 0x80e7 | (((distance - upper) & 0xfff) << 20)] : [jal(distance)];
+    for (const [place, word] of words.entries()) bytes.writeUInt32LE(word >>> 0, at + place * 4);
+  }
+  return bytes;
+}
+
+test.each([[false, 6000], [true, 3000]] as const)('RISC-V: new calls of the same functions cost little wherever they are, of eight bytes %s', async (isLong, count) => {
+  const streams = await roundTrip(file(), grownProgram(codes['RISC-V'], { old: instructions(codes['RISC-V'], 4000, 1), added: riscvCalls(isLong) }, true));
+  expect(streams.length).toBeLessThan(count * 0.6);
 });
 
 test('a byte that follows from two others, which what is between hides, costs next to nothing in what is no text', async () => {
