@@ -3,6 +3,7 @@ import type { BitPort } from './bits.js';
 import { expandedSize, standInSize, type DecidedFormat, type DeflatedRange, type Expansion, type InflatedRange, type Packing } from './expansion.js';
 import { deltaLimits } from './limits.js';
 import type { MetaModels } from './meta-models.js';
+import { framedStreamBytes, type PictureFrame } from './picture.js';
 
 /** Codes how a patched file is expanded (see Expansion): usually not at all, in next to no bits. */
 export class ExpansionCoder {
@@ -42,7 +43,7 @@ export class ExpansionCoder {
     const lengthBytes = numbers.code(port, range?.lengthBytes ?? 0, 2);
     const sizeBytes = numbers.code(port, range?.sizeBytes ?? 0, 3);
     if (lengthBytes === 0 || offset + lengthBytes > (sourceSizes[source] ?? 0)) fail('a compressed stream lies outside its source');
-    return { source, offset, lengthBytes, sizeBytes };
+    return { source, offset, lengthBytes, sizeBytes, chunkBytes: this.#chunkBytes(port, range?.chunkBytes ?? 0, lengthBytes, 8) };
   }
 
   #deflated(port: BitPort, range: DeflatedRange | undefined, last: DeflatedRange | undefined, fileBytes: number): DeflatedRange {
@@ -52,7 +53,22 @@ export class ExpansionCoder {
     const lengthBytes = numbers.code(port, range?.lengthBytes ?? 0, 5);
     const sizeBytes = numbers.code(port, range?.sizeBytes ?? 0, 6);
     if (lengthBytes === 0 || sizeBytes <= 0 || offset + lengthBytes > fileBytes) fail('a compressed stream lies outside its file');
-    return { offset, lengthBytes, sizeBytes, packing: this.#packing(port, range?.packing, { sizeBytes, lengthBytes }) };
+    const packing = this.#packing(port, range?.packing, { sizeBytes, lengthBytes });
+    return { offset, lengthBytes, sizeBytes, packing, picture: this.#picture(port, range?.picture, lengthBytes) };
+  }
+
+  #picture(port: BitPort, wanted: PictureFrame | null | undefined, lengthBytes: number): PictureFrame | null {
+    const chunkBytes = this.#chunkBytes(port, wanted?.chunkBytes ?? 0, lengthBytes, 9);
+    if (chunkBytes === 0) return null;
+    const zlibHeader = this.models.rangeNumbers.code(port, wanted?.zlibHeader ?? 0, 10);
+    if (zlibHeader > 0xffff) fail('a compressed stream has no such header');
+    return { chunkBytes, zlibHeader };
+  }
+
+  #chunkBytes(port: BitPort, wanted: number, lengthBytes: number, context: number): number {
+    const chunkBytes = this.models.rangeNumbers.code(port, wanted, context);
+    if (chunkBytes !== 0 && framedStreamBytes(lengthBytes, chunkBytes) === 0) fail('a compressed stream does not fit its chunks');
+    return chunkBytes;
   }
 
   /** Two numbers of 4 bits: zlib's levels; GNU gzip's level and 10; 0 and brotli's quality; or 0 and 12 (brotli) or 13 (deflate), and the size of the decisions. */

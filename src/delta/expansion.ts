@@ -4,6 +4,7 @@ import { Deflate } from 'pako';
 import { isWhittleError, systemErrorCode, WhittleError } from '../core/errors.js';
 import { deviceAddon } from '../core/native.js';
 import { GnuDeflate } from './gnu-deflate.js';
+import { framedStreamBytes, PictureFramer, type PictureFrame } from './picture.js';
 
 /** A raw deflate stream (RFC 1951) inside a source, which is read inflated. */
 export interface InflatedRange {
@@ -13,6 +14,8 @@ export interface InflatedRange {
   readonly lengthBytes: number;
   /** Size when inflated. */
   readonly sizeBytes: number;
+  /** 0; or how much of it each of the PNG chunks holds that the range consists of (see PictureFrame). */
+  readonly chunkBytes: number;
 }
 
 /**
@@ -37,6 +40,8 @@ export interface DeflatedRange {
   /** Size when inflated. */
   readonly sizeBytes: number;
   readonly packing: Packing;
+  /** How PNG chunks frame the stream, which the range then consists of; null when the range is the stream. */
+  readonly picture: PictureFrame | null;
 }
 
 /**
@@ -52,6 +57,11 @@ export interface Expansion {
 /** Size of what stands for a range in the expanded target: what it holds, and behind that the decisions. */
 export function standInSize({ sizeBytes, packing }: DeflatedRange): number {
   return sizeBytes + (packing.kind === 'decisions' ? packing.decisionBytes : 0);
+}
+
+/** Size of the compressed stream alone. */
+export function streamBytes({ lengthBytes, picture }: DeflatedRange): number {
+  return picture === null ? lengthBytes : framedStreamBytes(lengthBytes, picture.chunkBytes);
 }
 
 /** Size of the expanded form of a target of `sizeBytes`. */
@@ -120,7 +130,7 @@ function decisionsPacker(range: DeflatedRange, format: DecidedFormat): Packer {
   return {
     push: async (part, last) => {
       at += part.copy(held, at);
-      return last ? [await rebuildStream(format, held.subarray(0, range.sizeBytes), held.subarray(range.sizeBytes), range.lengthBytes)] : [];
+      return last ? [await rebuildStream(format, held.subarray(0, range.sizeBytes), held.subarray(range.sizeBytes), streamBytes(range))] : [];
     },
   };
 }
@@ -149,7 +159,27 @@ export async function rebuildStream(format: DecidedFormat, text: Buffer, decisio
   return out;
 }
 
+/** Puts the stream that `packer` makes in its PNG chunks. */
+function picturePacker(range: DeflatedRange, picture: PictureFrame, packer: Packer): Packer {
+  const framer = new PictureFramer(picture, range.lengthBytes);
+  let left = range.sizeBytes;
+  return {
+    push: async (part, last) => {
+      const text = part.subarray(0, left);
+      left -= text.length;
+      framer.holds(text);
+      const out = (await packer.push(part, last)).flatMap((bytes) => framer.push(bytes));
+      return last ? [...out, ...framer.end()] : out;
+    },
+  };
+}
+
 function packerFor(range: DeflatedRange): Packer {
+  const packer = streamPacker(range);
+  return range.picture === null ? packer : picturePacker(range, range.picture, packer);
+}
+
+function streamPacker(range: DeflatedRange): Packer {
   const { packing } = range;
   if (packing.kind === 'brotli') return brotliPacker(packing.quality);
   if (packing.kind === 'decisions') return decisionsPacker(range, packing.format);

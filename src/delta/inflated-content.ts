@@ -8,6 +8,7 @@ import { createInflateRaw } from 'node:zlib';
 import { WhittleError } from '../core/errors.js';
 import type { BasisContent } from './basis.js';
 import type { InflatedRange } from './expansion.js';
+import { framedStretches } from './picture.js';
 
 const readAsync = promisify(read);
 
@@ -75,6 +76,12 @@ export function wholeFile(file: FileHandle, sizeBytes: number): BasisContent {
   return { fd: file.fd, extents: [{ offset: 0, lengthBytes: sizeBytes }], sizeBytes, close: () => file.close() };
 }
 
+/** The compressed stream of a range, piece by piece. */
+async function* streamOf({ offset, lengthBytes, chunkBytes }: InflatedRange, source: BasisContent): AsyncGenerator<Buffer> {
+  const stretches = chunkBytes === 0 ? [{ offset: 0, lengthBytes }] : framedStretches(lengthBytes, chunkBytes);
+  for (const part of stretches) yield* stretch(source, offset + part.offset, part.lengthBytes);
+}
+
 /**
  * Writes the inflated ranges, one after the other, to `out`. Throws DELTA_CORRUPT when a range is no deflate stream
  * of the declared size: never more than that size is written.
@@ -85,7 +92,7 @@ async function inflateRanges(ranges: readonly InflatedRange[], sources: readonly
     if (source === undefined || range.offset + range.lengthBytes > source.sizeBytes) throw notDeflate();
     let size = 0;
     const inflate = createInflateRaw({ chunkSize: readBytes });
-    const input = Readable.from(stretch(source, range.offset, range.lengthBytes));
+    const input = Readable.from(streamOf(range, source));
     input.on('error', (error) => { inflate.destroy(error); });
     input.pipe(inflate);
     try {

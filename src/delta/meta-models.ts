@@ -70,6 +70,6 @@ export class MetaModels {
   readonly expanded = new Flag();
   /** 0, or which kind of list of checksums the first source is, from 1. */
   readonly checksumList = new Choice(2);
-  readonly rangeNumbers = new NumberModel(8);
+  readonly rangeNumbers = new NumberModel(11);
   readonly zlibLevels = new Choice(4, 2);
 }

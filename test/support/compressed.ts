@@ -59,3 +59,20 @@ export function zlib(content: Buffer, level: number): Buffer {
   tail.writeUInt32BE(b * 65_536 + a);
   return Buffer.concat([Buffer.from([0x78, { 1: 0x01, 6: 0x9c, 9: 0xda }[level] ?? 0x5e]), deflate(content, level), tail]);
 }
+
+/** A PNG chunk (PNG specification, section 5.3). */
+export function pngChunk(type: string, data: Buffer): Buffer {
+  const head = Buffer.alloc(4);
+  head.writeUInt32BE(data.length);
+  const body = Buffer.concat([Buffer.from(type, 'latin1'), data]);
+  const check = Buffer.alloc(4);
+  check.writeUInt32BE(crc32(body));
+  return Buffer.concat([head, body, check]);
+}
+
+/** A PNG file of one zlib stream in chunks of `chunkBytes`, as its encoders write it. */
+export function png(stream: Buffer, chunkBytes: number): Buffer {
+  const data: Buffer[] = [];
+  for (let at = 0; at < stream.length; at += chunkBytes) data.push(pngChunk('IDAT', stream.subarray(at, at + chunkBytes)));
+  return Buffer.concat([Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), pngChunk('IHDR', Buffer.alloc(13, 1)), ...data, pngChunk('IEND', Buffer.alloc(0))]);
+}

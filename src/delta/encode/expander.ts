@@ -3,7 +3,7 @@ import type { DeflatedRange, Expansion, InflatedRange, Packing } from '../expans
 import { deltaLimits } from '../limits.js';
 import { inflatedContent, scratchFile, wholeFile } from '../inflated-content.js';
 import { decidedPacking, decisionsFor, FormerContent, sharedOf, type HeldStreams } from './decided.js';
-import { findStreams, type FoundStream } from './find-streams.js';
+import { deflateBytes, findStreams, type FoundStream } from './find-streams.js';
 import { readContent } from './image-content.js';
 import type { SharedContent } from './shared-content.js';
 import { brotliPacking, deflatePacking, digestOf, inflateStream, unpackBrotli } from './streams.js';
@@ -25,13 +25,14 @@ export interface PackedFile {
 }
 
 interface FoundBytes extends FoundStream {
+  /** The compressed stream alone. */
   readonly bytes: Buffer;
 }
 
 /** A compressed stream in one of several files. */
 interface SourceStream extends FoundBytes {
   readonly source: number;
-  /** Equal only for streams of equal bytes. */
+  /** Equal only for streams that stand in their files in equal bytes. */
   readonly key: string;
 }
 
@@ -107,7 +108,7 @@ export async function packedBrotli(content: BasisContent): Promise<PackedFile | 
     plainDigest: digestOf(plain),
     expansion: async () => {
       const packing = (await brotliPacking(file, plain, mostAgainBytes)) ?? (await decidedPacking('brotli', file, plain));
-      return packing === null ? null : { inflated: [], deflated: [{ offset: 0, lengthBytes: file.length, sizeBytes: plain.length, packing }] };
+      return packing === null ? null : { inflated: [], deflated: [{ offset: 0, lengthBytes: file.length, sizeBytes: plain.length, packing, picture: null }] };
     },
   };
 }
@@ -118,8 +119,8 @@ function beginsAsGzip(file: Buffer): boolean {
 
 function streamsOf(file: Buffer, source: number): SourceStream[] {
   return findStreams(file).map((stream) => {
-    const bytes = file.subarray(stream.offset, stream.offset + stream.lengthBytes);
-    return { ...stream, source, bytes, key: digestOf(bytes).toString('latin1') };
+    const key = digestOf(file.subarray(stream.offset, stream.offset + stream.lengthBytes)).toString('latin1');
+    return { ...stream, source, bytes: deflateBytes(file, stream), key };
   });
 }
 
@@ -150,10 +151,10 @@ async function deflatedRanges(streams: readonly SourceStream[], gone: SharedCont
   return deflated;
 }
 
-async function deflatedRange({ offset, lengthBytes, bytes }: FoundBytes, plain: Buffer, deciding: Deciding): Promise<DeflatedRange | null> {
+async function deflatedRange({ offset, lengthBytes, picture, bytes }: FoundBytes, plain: Buffer, deciding: Deciding): Promise<DeflatedRange | null> {
   if (plain.length === 0) return null;
   const packing = deflatePacking(bytes, plain) ?? (await decidedDeflate(bytes, plain, deciding));
-  return packing === null ? null : { offset, lengthBytes, sizeBytes: plain.length, packing };
+  return packing === null ? null : { offset, lengthBytes, sizeBytes: plain.length, packing, picture };
 }
 
 async function decidedDeflate(bytes: Buffer, plain: Buffer, { former, mostDecidedBytes }: Deciding): Promise<Packing | null> {
@@ -206,7 +207,7 @@ function inflatedFor(changed: readonly ChangedStream[], gone: readonly SourceStr
   // Those of a name come first: the others have what is left of the limit.
   for (const { stream, plain } of inflatedStreams([...gone.filter(isNamed), ...others])) {
     if (!isNamed(stream) && (shared?.sharedPart(plain) ?? 0) < leastSharedPart) continue;
-    ranges.push({ source: stream.source, offset: stream.offset, lengthBytes: stream.lengthBytes, sizeBytes: plain.length });
+    ranges.push({ source: stream.source, offset: stream.offset, lengthBytes: stream.lengthBytes, sizeBytes: plain.length, chunkBytes: stream.picture?.chunkBytes ?? 0 });
   }
   return ranges.slice(0, deltaLimits.expandedRanges).sort((a, b) => a.source - b.source || a.offset - b.offset);
 }
@@ -240,7 +241,7 @@ export async function expand(target: BasisContent, sources: readonly BasisConten
   for (const range of expansion.deflated) {
     await put(bytes.subarray(at, range.offset));
     at = range.offset + range.lengthBytes;
-    const packed = bytes.subarray(range.offset, at);
+    const packed = deflateBytes(bytes, range);
     const plain = (isBrotli(range.packing) ? await unpackBrotli(packed) : inflateStream(packed)) ?? Buffer.alloc(0);
     await put(plain);
     if (range.packing.kind === 'decisions') await put(decisionsFor(range.packing));

@@ -1,7 +1,8 @@
 import { inflateRawSync } from 'node:zlib';
-import { adler32, crc32 } from './checks.js';
+import { adler32, crc32 } from '../checks.js';
+import { chunk, framedStreamBytes, framedStretches, PictureFramer, type PictureFrame } from '../picture.js';
 import { loadedBytes } from './loaded-bytes.js';
-import { largestStreamBytes } from './streams.js';
+import { inflateStream, largestStreamBytes } from './streams.js';
 
 /** A raw deflate stream found in a file. */
 export interface FoundStream {
@@ -11,6 +12,8 @@ export interface FoundStream {
   readonly isEmbedded: boolean;
   readonly offset: number;
   readonly lengthBytes: number;
+  /** The PNG chunks in which it stands, which the bytes at `offset` then are; null when they are the stream. */
+  readonly picture: PictureFrame | null;
   /** What a file of one gzip member holds, which is wanted next. */
   readonly plain: Buffer | undefined;
 }
@@ -70,7 +73,7 @@ function zipMembers(file: Buffer): FoundStream[] {
     if (file.readUInt16LE(at + 10) === zip.deflated && local >= 0 && local + zip.localBytes <= end && file.readUInt32LE(local) === zip.localSignature) {
       const offset = local + zip.localBytes + file.readUInt16LE(local + 26) + file.readUInt16LE(local + 28);
       const name = file.toString('latin1', at + zip.entryBytes, at + zip.entryBytes + nameBytes);
-      if (offset + lengthBytes <= end && lengthBytes > 0) streams.push({ name, isEmbedded: false, offset, lengthBytes, plain: undefined });
+      if (offset + lengthBytes <= end && lengthBytes > 0) streams.push({ name, isEmbedded: false, offset, lengthBytes, picture: null, plain: undefined });
     }
     at += zip.entryBytes + nameBytes + file.readUInt16LE(at + 30) + file.readUInt16LE(at + 32);
   }
@@ -87,13 +90,13 @@ function ascending(streams: FoundStream[]): FoundStream[] {
   });
 }
 
-/** What a byte may begin: 1 a zlib stream with the usual window, 2 a gzip member, 3 a zip's member, 4 PNG's chunk of image data, which may have another window. */
+/** What a byte may begin: 1 a zlib stream with the usual window, 2 a gzip member, 3 a zip's member, 4 PNG's chunk of image data, where a stream may have another window. */
 const headerKinds = new Uint8Array(256);
 headerKinds[0x78] = 1;
 headerKinds[0x1f] = 2;
 headerKinds[0x50] = 3;
-headerKinds[0x49] = 4;
-const pngData = 0x49444154;
+headerKinds[chunk.type[0]!] = 4;
+const pictureData = chunk.type.readUInt32BE(0);
 
 /** The next place from `at` on, before `to`, of a byte that may begin a header; else `to` or more. */
 function nextHeader(file: Buffer, at: number, to: number): number {
@@ -107,6 +110,8 @@ class StreamSearch {
   #leftBytes = wastedBytes;
   /** How far the bytes go that are looked at. */
   #to = 0;
+  /** Where the last stream ended. */
+  #from = 0;
 
   constructor(private readonly file: Buffer) {}
 
@@ -115,12 +120,17 @@ class StreamSearch {
     const { file } = this;
     const found: FoundStream[] = [];
     this.#to = to;
+    this.#from = from;
     // The end leaves room for the shortest header, so that its bytes need no check.
     const last = to - gzip.headerBytes;
     for (let at = nextHeader(file, from, last); at < last && this.#leftBytes > 0; at = nextHeader(file, at, last)) {
       const stream = this.#at(at);
-      at = stream === null ? at + 1 : stream.offset + stream.lengthBytes;
-      if (stream !== null) found.push(stream.isEmbedded ? { ...stream, plain: undefined } : stream);
+      if (stream === null) {
+        at++;
+        continue;
+      }
+      this.#from = at = stream.offset + stream.lengthBytes;
+      found.push(stream.isEmbedded ? { ...stream, plain: undefined } : stream);
     }
     return found;
   }
@@ -130,7 +140,7 @@ class StreamSearch {
       case 1: return this.#zlib(at);
       case 2: return this.#gzip(at);
       case 3: return this.#member(at);
-      default: return this.file.readUInt32BE(at) === pngData ? this.#zlib(at + 4) : null;
+      default: return this.file.readUInt32BE(at) === pictureData ? this.#picture(at - 4) ?? this.#zlib(at + 4) : null;
     }
   }
 
@@ -172,6 +182,31 @@ class StreamSearch {
     return isWhole ? { ...stream, name: file.toString('latin1', names, names + nameBytes) } : this.#failed(stream);
   }
 
+  /** A zlib stream in the PNG chunks that begin at `start`, all of one size but for the last. */
+  #picture(start: number): FoundStream | null {
+    const { file } = this;
+    if (start < this.#from) return null;
+    const chunkBytes = file.readUInt32BE(start);
+    let end = start;
+    for (let dataBytes = chunkBytes; dataBytes === chunkBytes && end + chunk.headerBytes <= this.#to && file.readUInt32BE(end + 4) === pictureData;) {
+      dataBytes = file.readUInt32BE(end);
+      end += chunk.headerBytes + dataBytes + chunk.checkBytes;
+    }
+    const lengthBytes = end - start;
+    if (end > this.#to || framedStreamBytes(lengthBytes, chunkBytes) === 0) return null;
+    const zlibHeader = file.readUInt16BE(start + chunk.headerBytes);
+    const stream = { name: '', isEmbedded: true, offset: start, lengthBytes, picture: { chunkBytes, zlibHeader }, plain: undefined };
+    const bytes = deflateBytes(file, stream);
+    const plain = inflateStream(bytes);
+    if (plain === null || plain.length < leastZlibBytes) {
+      this.#leftBytes -= firstTryBytes + bytes.length;
+      return null;
+    }
+    const framer = new PictureFramer(stream.picture, lengthBytes);
+    framer.holds(plain);
+    return Buffer.concat([...framer.push(bytes), ...framer.end()]).equals(file.subarray(start, end)) ? stream : this.#failed({ plain });
+  }
+
   #failed({ plain }: { readonly plain: Buffer }): null {
     this.#leftBytes -= plain.length + firstTryBytes;
     return null;
@@ -184,7 +219,7 @@ class StreamSearch {
     for (let limit = firstTryBytes; ; limit = Math.min(limit * 16, largestStreamBytes)) {
       try {
         const { buffer, engine } = inflateRawSync(bytes, { info: true, maxOutputLength: limit }) as unknown as { buffer: Buffer; engine: { bytesWritten: number } };
-        return buffer.length === 0 ? null : { name: '', isEmbedded: true, offset, lengthBytes: engine.bytesWritten, plain: buffer };
+        return buffer.length === 0 ? null : { name: '', isEmbedded: true, offset, lengthBytes: engine.bytesWritten, picture: null, plain: buffer };
       } catch (error) {
         if ((error as { code?: unknown }).code === 'ERR_BUFFER_TOO_LARGE' && limit < largestStreamBytes) continue;
         this.#leftBytes -= limit;
@@ -192,6 +227,13 @@ class StreamSearch {
       }
     }
   }
+}
+
+/** The raw deflate stream of what was found in `file`. */
+export function deflateBytes(file: Buffer, { offset, lengthBytes, picture }: Pick<FoundStream, 'offset' | 'lengthBytes' | 'picture'>): Buffer {
+  const bytes = file.subarray(offset, offset + lengthBytes);
+  if (picture === null) return bytes;
+  return Buffer.concat([...framedStretches(lengthBytes, picture.chunkBytes)].map((part) => bytes.subarray(part.offset, part.offset + part.lengthBytes)));
 }
 
 /** Where the deflate stream of a gzip member begins, or null. */

@@ -1,29 +1,11 @@
 import { brotliCompressSync, constants, deflateRawSync } from 'node:zlib';
 import { expect, test } from '@jest/globals';
 import { deviceAddon } from '../../../src/core/native.js';
-import { BitDecoder } from '../../../src/delta/bits.js';
-import { BitEncoder } from '../../../src/delta/encode/bit-encoder.js';
-import { ExpansionCoder } from '../../../src/delta/expansion-coder.js';
-import { collapseBytes, Collapser, type DeflatedRange, type Expansion } from '../../../src/delta/expansion.js';
+import { collapseBytes, type Expansion } from '../../../src/delta/expansion.js';
 import { deltaLimits } from '../../../src/delta/limits.js';
-import { MetaModels } from '../../../src/delta/meta-models.js';
 import { decisionsOf, rebuilt, script } from '../../support/decided-streams.js';
 import { noise } from '../../support/delta-images.js';
-
-/** The target that an expanded one gives. */
-async function collapsed(ranges: readonly DeflatedRange[], expanded: Buffer, chunkBytes: number): Promise<Buffer> {
-  const out: Buffer[] = [];
-  const collapser = new Collapser(ranges, (bytes) => { out.push(Buffer.from(bytes)); return Promise.resolve(); });
-  for (let at = 0; at < expanded.length; at += chunkBytes) await collapser.push(expanded.subarray(at, at + chunkBytes));
-  return Buffer.concat(out);
-}
-
-/** An expansion as a delta tells it and as that is read. */
-function coded(expansion: Expansion, fileBytes: number): Expansion | null {
-  const encoder = new BitEncoder();
-  new ExpansionCoder(new MetaModels()).code(encoder, expansion, fileBytes, []);
-  return new ExpansionCoder(new MetaModels()).code(new BitDecoder(encoder.finish()), null, fileBytes, []);
-}
+import { coded, collapsed } from '../../support/expansions.js';
 
 /** How a text is compressed, and what a device's models take. */
 const formats = [
@@ -56,7 +38,7 @@ for (const { format, compress, modelBytes } of formats) {
     const text = script(13, 2000);
     const stream = compress(text);
     const decisions = await decisionsOf(format, stream, text);
-    const range = { offset: 3, lengthBytes: stream.length, sizeBytes: text.length, packing: { kind: 'decisions', format, decisionBytes: decisions.length } } as const;
+    const range = { offset: 3, lengthBytes: stream.length, sizeBytes: text.length, packing: { kind: 'decisions', format, decisionBytes: decisions.length }, picture: null } as const;
     const expanded = Buffer.concat([Buffer.from('abc'), text, decisions, Buffer.from('xyz')]);
     for (const chunkBytes of [1, 1000, expanded.length]) {
       expect((await collapsed([range], expanded, chunkBytes)).equals(Buffer.concat([Buffer.from('abc'), stream, Buffer.from('xyz')]))).toBe(true);
@@ -74,7 +56,7 @@ for (const { format, compress, modelBytes } of formats) {
   });
 
   test(`${format}: a delta tells the size of the decisions, no more than the limits allow, and what memory they take`, () => {
-    const one = (sizeBytes: number, decisionBytes: number): Expansion => ({ inflated: [], deflated: [{ offset: 0, lengthBytes: 1000, sizeBytes, packing: { kind: 'decisions', format, decisionBytes } }] });
+    const one = (sizeBytes: number, decisionBytes: number): Expansion => ({ inflated: [], deflated: [{ offset: 0, lengthBytes: 1000, sizeBytes, packing: { kind: 'decisions', format, decisionBytes }, picture: null }] });
     expect(coded(one(5000, 100), 1000)).toEqual(one(5000, 100));
     expect(coded(one(deltaLimits.decidedBytes, 1000), 1000)).toEqual(one(deltaLimits.decidedBytes, 1000));
     for (const wrong of [one(deltaLimits.decidedBytes + 1, 100), one(5000, 0), one(5000, 1001)]) {

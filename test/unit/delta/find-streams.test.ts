@@ -1,7 +1,7 @@
 import { deflateRawSync } from 'node:zlib';
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { adler32 } from '../../../src/delta/encode/checks.js';
+import { adler32 } from '../../../src/delta/checks.js';
 import { findStreams } from '../../../src/delta/encode/find-streams.js';
 import { inflateStream } from '../../../src/delta/encode/streams.js';
 import { gzip, words, zip, zlib } from '../../support/compressed.js';

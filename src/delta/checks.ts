@@ -1,7 +1,7 @@
-/** The checksum that a zlib stream ends with (RFC 1950, section 9). */
-export function adler32(bytes: Buffer): number {
-  let a = 1;
-  let b = 0;
+/** The checksum that a zlib stream ends with (RFC 1950, section 9). `before`: that of the bytes before these. */
+export function adler32(bytes: Buffer, before = 1): number {
+  let a = before % 65_536;
+  let b = Math.floor(before / 65_536);
   // As many bytes as leave the sums below 2^31.
   for (let from = 0; from < bytes.length; from += 2048) {
     const to = Math.min(from + 2048, bytes.length);
@@ -21,9 +21,9 @@ const crcTable = Int32Array.from({ length: 256 }, (_, byte) => {
   return word;
 });
 
-/** The checksum of gzip's and zip's members (RFC 1952, section 8). Node's own is not in every version that is served. */
-export function crc32(bytes: Buffer): number {
-  let word = -1;
+/** The checksum of gzip's and zip's members and of PNG's chunks (RFC 1952, section 8). `before`: that of the bytes before these. Node's own is not in every version that is served. */
+export function crc32(bytes: Buffer, before = 0): number {
+  let word = ~before;
   for (let at = 0; at < bytes.length; at++) word = (word >>> 8) ^ crcTable[(word ^ bytes[at]!) & 255]!;
   return ~word >>> 0;
 }
