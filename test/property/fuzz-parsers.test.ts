@@ -2,17 +2,20 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
+import { deflateSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { isWhittleError } from '../../src/core/errors.js';
 import { applyDelta } from '../../src/delta/apply.js';
 import { BitDecoder } from '../../src/delta/bits.js';
 import { computeDelta } from '../../src/delta/encode/compute.js';
+import { deflateBytes, findStreams } from '../../src/delta/encode/find-streams.js';
+import { inflateStream } from '../../src/delta/encode/streams.js';
 import { parseDeltaIndex, type DeltaIndex } from '../../src/delta/index-blob.js';
 import { MetaCoder } from '../../src/delta/meta-coder.js';
 import { parseConfig, parseIndex, parseManifestOrIndex } from '../../src/oci/index.js';
 import { ArchiveIndex } from '../../src/registry/archive-index.js';
 import { decodeLayerMeta, encodeLayerMeta, TarScanner } from '../../src/tar/index.js';
+import { png, zip } from '../support/compressed.js';
 import { MemorySink } from '../support/delta-images.js';
 import { makeTar, noise } from '../support/images.js';
 import { tarBasis, type TarBasis } from '../support/tar-basis.js';
@@ -23,6 +26,9 @@ import { tarBasis, type TarBasis } from '../support/tar-basis.js';
  */
 const rounds = Number(process.env['WHITTLE_FUZZ_ROUNDS'] ?? 500);
 const seed = Number(process.env['WHITTLE_SEED'] ?? 1);
+const text = (from: number): string => Array.from({ length: 800 }, (_, line) => `line ${String((line + from) * 7919)}\n`).join('');
+const picture = (from: number): Buffer => png(deflateSync(text(from), { level: 6 }), 1000);
+
 /** A parser that takes longer for one small input is hanging, or as good as that. */
 const slowMs = 10_000;
 
@@ -35,11 +41,10 @@ let tars: { readonly old: Buffer; readonly now: Buffer };
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'whittle-fuzz-'));
-  const text = (from: number): string => Array.from({ length: 800 }, (_, line) => `line ${String((line + from) * 7919)}\n`).join('');
-  const old = await makeTar([{ path: 'bin/' }, { path: 'bin/a', content: noise(6000, 1), mode: 0o755 }, { path: 'doc.gz', content: gzipSync(text(0)) }, { path: 'l', type: 'symlink', linkPath: 'bin/a' }, { path: `long/${'n'.repeat(150)}`, content: 'x' }]);
+  const old = await makeTar([{ path: 'bin/' }, { path: 'bin/a', content: noise(6000, 1), mode: 0o755 }, { path: 'doc.gz', content: gzipSync(text(0)) }, { path: 'pic.png', content: picture(0) }, { path: 'l', type: 'symlink', linkPath: 'bin/a' }, { path: `long/${'n'.repeat(150)}`, content: 'x' }]);
   const now = await makeTar([
     { path: 'bin/' }, { path: 'bin/a', content: Buffer.concat([noise(3000, 1), noise(400, 2), noise(2000, 1)]), mode: 0o755, mtimeSec: 1_800_000_000 },
-    { path: 'doc.gz', content: gzipSync(text(3)) }, { path: 'copy', content: noise(6000, 1) }, { path: 'h', type: 'link', linkPath: 'bin/a' }, { path: `long/${'n'.repeat(150)}`, content: 'y', pax: { 'SCHILY.xattr.user.k': 'v' } },
+    { path: 'doc.gz', content: gzipSync(text(3)) }, { path: 'pic.png', content: picture(3) }, { path: 'copy', content: noise(6000, 1) }, { path: 'h', type: 'link', linkPath: 'bin/a' }, { path: `long/${'n'.repeat(150)}`, content: 'y', pax: { 'SCHILY.xattr.user.k': 'v' } },
   ]);
   tars = { old, now };
   basis = tarBasis(folder, [old]);
@@ -104,6 +109,9 @@ function mutate(input: Buffer, other: Buffer, random: Random): Buffer {
   return bytes;
 }
 
+/** What a search gives that found nothing. */
+const nothing = Symbol('nothing');
+
 /** Runs a parser over mutants. It returns or throws a WhittleError that is no INTERNAL; anything else is a defect, shown with the input. */
 async function campaign(name: string, inputs: readonly Buffer[], share: number, parse: (bytes: Buffer, random: Random) => unknown): Promise<void> {
   const random = new Random(`${name}/${String(seed)}`);
@@ -114,7 +122,7 @@ async function campaign(name: string, inputs: readonly Buffer[], share: number, 
     const startedMs = performance.now();
     let outcome = 'accepted';
     try {
-      await parse(bytes, random);
+      if ((await parse(bytes, random)) === nothing) outcome = 'nothing found';
     } catch (error) {
       if (!isWhittleError(error) || error.code === 'INTERNAL') throw new Error(`${name}, seed ${String(seed)}, round ${String(round)}: ${String(error)}\n${bytes.subarray(0, 20_000).toString('base64')}`, { cause: error });
       outcome = error.code;
@@ -133,6 +141,15 @@ const manifest = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: 'appl
 const list = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests: [{ ...descriptor, mediaType: 'application/vnd.oci.image.manifest.v1+json', artifactType: 'application/vnd.whittle.delta.v1', annotations: { 'dev.whittle.basis.config': digest }, platform: { os: 'linux', architecture: 'arm64', variant: 'v8' } }] }));
 const config = Buffer.from(JSON.stringify({ os: 'linux', architecture: 'amd64', rootfs: { type: 'layers', diff_ids: [digest, digest] }, config: { Env: ['A=b'] }, history: [] }));
 
+test('compressed streams in a file', () => {
+  const parts = [gzipSync(text(1)), picture(2), zip([{ name: 'a', content: Buffer.from(text(3)), level: 6 }, { name: 'b', content: noise(50, 1), level: 0 }]), deflateSync(text(4))];
+  return campaign('streams', [...parts, Buffer.concat(parts)], 1, (bytes) => {
+    const found = findStreams(bytes);
+    // Those of a zip's directory alone are not looked into yet.
+    for (const stream of found) if (stream.isEmbedded) expect(inflateStream(deflateBytes(bytes, stream))).not.toBeNull();
+    return found.length === 0 ? nothing : found;
+  });
+}, 600_000);
 test('delta index', () => campaign('delta index', [index], 8, (bytes) => parseDeltaIndex(bytes)), 600_000);
 test('manifests, indexes and lists of referrers', () => campaign('manifests', [manifest, list], 6, (bytes) => parseManifestOrIndex(bytes, 'fuzzed')), 600_000);
 test('image configs', () => campaign('configs', [config], 4, (bytes) => parseConfig(bytes)), 600_000);
