@@ -14,6 +14,7 @@ export interface PictureFrame {
 /** Fewer bytes of data in a chunk are no frame: it bounds how many stretches a stream is read in. */
 export const leastChunkBytes = 256;
 
+/** How a chunk of image data is written: length and type, the data, its CRC-32 (PNG, section 5.3). */
 export const chunk = { type: Buffer.from('IDAT'), headerBytes: 8, checkBytes: 4 } as const;
 const aroundBytes = chunk.headerBytes + chunk.checkBytes;
 const zlib = { headerBytes: 2, checkBytes: 4 } as const;
