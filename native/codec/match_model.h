@@ -35,9 +35,9 @@ class MatchModel {
   /** Appends a byte that no match is wanted for. */
   void Insert(uint8_t byte) {
     Put(byte);
-    uint32_t& head = heads_[Head()];
-    candidate_ = head;
-    head = size_;
+    Head& head = heads_[HeadIndex()];
+    candidate_ = head.last == Last() ? head.position : 0;
+    head = {size_, Last()};
   }
 
   /** Appends `size` bytes, `byte(index)`, after which no match is wanted but after the last: only each `sparse`th place can be found again. */
@@ -46,7 +46,7 @@ class MatchModel {
     if (size == 0) return;
     for (size_t index = 0; index + 1 < size; index++) {
       Put(byte(index));
-      if ((size_ & sparse_mask_) == 0) heads_[Head()] = size_;
+      if ((size_ & sparse_mask_) == 0) heads_[HeadIndex()] = {size_, Last()};
     }
     Insert(byte(size - 1));
   }
@@ -66,7 +66,7 @@ class MatchModel {
     for (uint32_t index = 0; index < kLong; index++) {
       bytes[index] = history_[pointer_++ & mask_];
       Put(bytes[index]);
-      if ((size_ & sparse_mask_) == 0) heads_[Head()] = size_;
+      if ((size_ & sparse_mask_) == 0) heads_[HeadIndex()] = {size_, Last()};
     }
     length_ = std::min<uint32_t>(length_ + kLong, 65535);
     candidate_ = 0;
@@ -89,7 +89,7 @@ class MatchModel {
       Look();
     } else {
       Put(byte);
-      heads_[Head()] = size_;
+      heads_[HeadIndex()] = {size_, Last()};
       candidate_ = 0;
     }
   }
@@ -106,20 +106,26 @@ class MatchModel {
   }
 
  private:
+  /** Where the bytes that a hash is of came last, and the last four of them: what merely has the same hash is told without a look at the history, which is in no cache. */
+  struct Head {
+    uint32_t position, last;
+  };
+
   void Put(uint8_t byte) {
     history_[size_++ & mask_] = byte;
     recent_ = recent_ << 8 | byte;
   }
-  size_t Head() const { return Hash(static_cast<uint32_t>(recent_), static_cast<uint32_t>(recent_ >> 32) & 0xff) >> head_shift_; }
+  uint32_t Last() const { return static_cast<uint32_t>(recent_); }
+  size_t HeadIndex() const { return Hash(static_cast<uint32_t>(recent_), static_cast<uint32_t>(recent_ >> 32) & 0xff) >> head_shift_; }
 
   LargeVector<uint8_t> history_;
   uint32_t mask_;
-  LargeVector<uint32_t> heads_;
+  LargeVector<Head> heads_;
   int head_shift_;
   uint32_t sparse_mask_;
   uint32_t size_ = 1;  // position 0 means none
   uint32_t pointer_ = 0, length_ = 0, misses_ = 0;
-  uint32_t candidate_ = 0;  // where the last bytes were before
+  uint32_t candidate_ = 0;  // where the last bytes were before, four of them for sure
   uint64_t recent_ = 0;
 };
 
