@@ -54,6 +54,18 @@ struct FastProfile {
 /** Old bytes may be read this far before and after the stretch given to a model, new bytes this far before it. */
 constexpr size_t kMargin = 16;
 
+/** Grades of the sum of a block's suspicions, in steps that grow with it. */
+struct SuspicionGrades {
+  static constexpr int kShift = 11;
+  SuspicionGrades() {
+    for (uint32_t sum = 0; sum < of.size(); sum++) {
+      for (uint32_t left = sum; left > 0 && of[sum] < 15; left -= left >> 1 > 1 ? left >> 2 : 1) of[sum]++;
+    }
+  }
+  std::array<uint8_t, (CodePlaces::kBlockBytes << 16 >> kShift)> of{};
+};
+inline const SuspicionGrades kSuspicionGrades;
+
 template <class Profile>
 class ResidueModel {
  public:
@@ -145,19 +157,19 @@ class ResidueModel {
     else flags_ <<= span;
   }
 
-  /** How likely some byte of a block differs, in 16 grades, by what became of like bytes before. Finds where their suspicions are. */
+  /** How likely some byte of a block differs, in 16 grades, by what became of like bytes before, of each byte and the two before it. Finds where their suspicions are. */
   size_t Suspect(const uint8_t* old, size_t span) {
-    uint32_t sum = 0;
+    uint32_t sum = 0, last = Word(old - 3) & 0xffffff;
+    // By pointers of their own: for all a compiler knows, what is written may be where the tables are.
+    uint16_t* const suspects = suspects_.data();
+    const uint16_t* const suspicion = suspicion_.data();
     for (size_t index = 0; index < span; index++) {
-      suspects_[index] = Suspicion(old + index);
-      sum += suspicion_[suspects_[index]];
+      last = last >> 8 | static_cast<uint32_t>(old[index]) << 16;
+      suspects[index] = static_cast<uint16_t>(last * 0x9e3779b1u >> (32 - kSuspicionBits));
+      sum += suspicion[suspects[index]];
     }
-    int grade = 0;
-    for (sum >>= 11; sum > 0 && grade < 15; sum -= sum >> 1 > 1 ? sum >> 2 : 1) grade++;
-    return static_cast<size_t>(grade);
+    return kSuspicionGrades.of[sum >> SuspicionGrades::kShift];
   }
-  /** By a byte and the two before it. */
-  static uint16_t Suspicion(const uint8_t* old) { return static_cast<uint16_t>((Word(old - 3) >> 8) * 0x9e3779b1u >> (32 - kSuspicionBits)); }
 
   /** True when a byte differs. */
   template <class Coder>
