@@ -218,6 +218,9 @@ class LiteralModel {
     ByteGuess& long_guess = long_guesses_[Hash(c4, 0x700) >> (32 - kLongGuessBits)];
     ByteGuess& short_guess = short_guesses_[c4 & 0xffff];
     Candidate candidate;
+    uint32_t hashes[5];
+    Contexts(byte, position, hashes);
+    for (size_t index = 0; index < kOrders; index++) table_.Expect(hashes[index]);
     if (excluded_ == kNone && FindCandidate(long_guess, short_guess, candidate)) {
       const uint32_t agreeing = (long_guess.value == candidate.value) | (short_guess.value == candidate.value) << 1 |
                                 (forward_ == candidate.value) << 2 | (backward_ == candidate.value) << 3;
@@ -229,7 +232,7 @@ class LiteralModel {
       }
       excluded_ = candidate.value;
     }
-    *byte = CodeByte(coder, byte, position);
+    *byte = CodeByte(coder, byte, position, hashes);
     long_guess.Update(*byte);
     short_guess.Update(*byte);
   }
@@ -345,9 +348,7 @@ class LiteralModel {
   size_t Trust(uint32_t hits) const { return (hits & 15) * 4 + std::min<uint32_t>(run_, 3); }
 
   template <class Coder>
-  uint8_t CodeByte(Coder& coder, const uint8_t* byte, uint64_t position) {
-    uint32_t hashes[5];
-    Contexts(byte, position, hashes);
+  uint8_t CodeByte(Coder& coder, const uint8_t* byte, uint64_t position, uint32_t* hashes) {
     const size_t variant = Variant(byte, position);
     const uint32_t high = CodeNibble(coder, hashes, 1, *byte >> 4, variant);
     for (size_t index = 0; index < kOrders; index++) hashes[index] = Hash(hashes[index], high);

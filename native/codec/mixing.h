@@ -196,6 +196,8 @@ class NibbleTable {
   /** `bits`: log2 of the number of slots, at least 2. */
   explicit NibbleTable(int bits);
 
+  /** Asks for the cache line of a context that may be looked for soon. */
+  void Expect(uint32_t hash) const { __builtin_prefetch(&slots_[hash >> shift_]); }
   /** Finds or makes the slots of `count` contexts. */
   template <size_t count>
   void Find(const uint32_t* hashes, NibbleSlot** slots) {
