@@ -18,7 +18,7 @@ template <typename Handle>
 class DecoderMethods {
  public:
   static std::vector<napi_property_descriptor> All() {
-    return {Method("segment", Segment), Method("begin", Begin), Method("next", Next), Method("end", End)};
+    return {Method("segment", Segment), Method("begin", Begin), Method("next", Next), Method("nextNow", NextNow), Method("end", End)};
   }
 
  private:
@@ -62,6 +62,15 @@ class DecoderMethods {
       Handle* handle = Handle::Take(env, arguments.self);
       const Bytes out = GetBytes(env, arguments[0], "out");
       return RunTask(env, Handle::kNextName, std::make_unique<NextTask>(handle, out), {arguments.self, arguments[0]});
+    });
+  }
+
+  static napi_value NextNow(napi_env env, napi_callback_info info) {
+    return Guard(env, [&] {
+      const Arguments arguments = GetArguments(env, info, 1);
+      Handle* handle = Handle::Take(env, arguments.self);
+      const Bytes out = GetBytes(env, arguments[0], "out");
+      return MakeNumber(env, static_cast<double>(handle->decoder().Next(out.data, out.size)));
     });
   }
 

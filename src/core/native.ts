@@ -62,6 +62,8 @@ export interface PatchDecoder {
    * DELTA_CORRUPT or BASIS_DAMAGED, also thrown by the other methods; the decoder is of no more use then.
    */
   next(out: Buffer): Promise<number>;
+  /** `next` on the calling thread, for a few kilobytes: a hop to the thread pool and back takes longer than they do. Throws what `next` rejects with. */
+  nextNow(out: Buffer): number;
   /** Throws unless the last segment was read to its end with no byte of it left over. */
   end(): void;
   /** Frees its memory now instead of at the next garbage collection. Throws while `next` runs; may be called twice. */

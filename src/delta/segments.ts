@@ -7,6 +7,8 @@ import { deltaLimits } from './limits.js';
 
 /** Content comes in chunks of at most this size. */
 const chunkBytes = 256 * 1024;
+/** Parts up to this size are decoded at once: most changed files are small, and each cost two hops between threads. A slow device takes some 50 ms for it. */
+const quickBytes = 8 * 1024;
 
 /** Content in the form that native code reads. */
 export function nativeContent(content: BasisContent): NativeContent {
@@ -19,7 +21,7 @@ export function nativeContent(content: BasisContent): NativeContent {
 }
 
 /** What decodes the streams of segments. */
-export type SegmentCodec = Pick<PatchDecoder, 'segment' | 'begin' | 'next'>;
+export type SegmentCodec = Pick<PatchDecoder, 'segment' | 'begin' | 'next' | 'nextNow'>;
 
 /**
  * Rebuilds patched files from the segments of the data blob, one after the other. A file is coded in one or more
@@ -71,8 +73,16 @@ export class SegmentDecoder {
       const part = await this.#nextPart(remaining);
       remaining -= part;
       guard(() => { this.#decoder.begin({ sources: natives, sizeBytes: part }); });
-      await this.#part(part, onChunk);
+      if (part <= quickBytes) await onChunk(this.#smallPart(part));
+      else await this.#part(part, onChunk);
     }
+  }
+
+  /** All of the part that was begun. */
+  #smallPart(sizeBytes: number): Buffer {
+    const got = guard(() => this.#decoder.nextNow(this.#chunk));
+    if (got !== sizeBytes) throw wrongSize();
+    return this.#chunk.subarray(0, got);
   }
 
   /** Hands out the part that was begun; while one chunk is taken, the next is decoded. */
@@ -83,7 +93,7 @@ export class SegmentDecoder {
       for (;;) {
         const chunk = this.#chunk;
         const got = await ahead;
-        if (got === 0 || got > left) throw new WhittleError('DELTA_CORRUPT', 'a part of the delta gives too few or too many bytes');
+        if (got === 0 || got > left) throw wrongSize();
         left -= got;
         [this.#chunk, this.#spare] = [this.#spare, this.#chunk];
         if (left > 0) ahead = this.#decoder.next(this.#chunk);
@@ -109,11 +119,15 @@ function ignore(): void {
   // Whoever waits for it is told.
 }
 
-function guard(action: () => void): void {
+function wrongSize(): WhittleError {
+  return new WhittleError('DELTA_CORRUPT', 'a part of the delta gives too few or too many bytes');
+}
+
+function guard<T>(action: () => T): T {
   try {
-    action();
+    return action();
   } catch (error) {
-    wrap(error);
+    return wrap(error);
   }
 }
 

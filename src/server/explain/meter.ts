@@ -74,6 +74,7 @@ export class DeltaMeter implements DecodeObserver {
     segment: (streams: Buffer): void => { this.#segment(streams); },
     begin: (file: { readonly sources: readonly NativeContent[]; readonly sizeBytes: number }): void => { this.#begin(file); },
     next: (out: Buffer): Promise<number> => this.#decoder.next(out),
+    nextNow: (out: Buffer): number => this.#decoder.nextNow(out),
   };
   readonly #decoder: PatchMeter;
   #coded: { readonly port: MeteredPort; readonly sizeBytes: number } | null = null;

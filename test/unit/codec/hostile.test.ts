@@ -77,6 +77,24 @@ test('a source that is shorter than its extents is BASIS_DAMAGED', async () => {
   await expect(decoder.next(Buffer.alloc(8192))).rejects.toMatchObject({ code: 'DELTA_CORRUPT' });
 });
 
+test('what is decoded on the calling thread is the same, and so are its errors', async () => {
+  const one = example();
+  const [streams] = await encodeSegments(file(), [[one]], { profile: 'fast' });
+  const sources = one.sources.map((source) => file().content(source));
+  await file().write();
+  const decoder = new (deviceAddon().PatchDecoder)({ profile: 'fast' });
+  decoder.segment(streams ?? Buffer.alloc(0));
+  decoder.begin({ sources, sizeBytes: one.target.length });
+  const out = Buffer.alloc(one.target.length + 1);
+  const running = decoder.next(out.subarray(0, 100));
+  expect(() => decoder.nextNow(out)).toThrow(expect.objectContaining({ code: 'EBUSY' }));
+  await running;
+  expect(decoder.nextNow(out.subarray(100))).toBe(one.target.length - 100);
+  expect(out.subarray(0, -1).equals(Buffer.from(one.target))).toBe(true);
+  decoder.begin({ sources: [], sizeBytes: 100_000 });
+  expect(() => decoder.nextNow(Buffer.alloc(100_000))).toThrow(expect.objectContaining({ code: 'DELTA_CORRUPT' }));
+});
+
 test('a decoder refuses a second call while one runs, and calls out of order', async () => {
   const one = example();
   const [streams] = await encodeSegments(file(), [[one]], { profile: 'fast' });
