@@ -35,6 +35,7 @@ async function runCommand(argv: readonly string[], output: ReturnType<typeof cre
   const name = first === 'help' ? rest[0] : first;
   if (name === undefined) return say(await helpForAll());
   const load = Object.hasOwn(loaders, name) ? loaders[name] : undefined;
+  if (load === undefined && name.startsWith('-')) throw new WhittleError('USAGE', `flags stand behind the command: ${JSON.stringify(name.slice(0, 60))}`, { hint: `Write it as: device COMMAND ${name.slice(0, 60)}. See: device --help` });
   if (load === undefined) throw new WhittleError('USAGE', `no such command: ${JSON.stringify(name.slice(0, 60))}`, { hint: `The commands are: ${Object.keys(loaders).join(', ')}` });
   const command = await load();
   if (first === 'help') return say(commandHelp(command));

@@ -20,8 +20,8 @@ const domainLabel = '(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])';
 const registryPattern = new RegExp(`^(?:${domainLabel}(?:\\.${domainLabel})*|\\[[0-9A-Fa-f:]{2,39}\\])(?::[0-9]{1,5})?$`);
 const tagPattern = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 
-function refuse(text: string, problem: string): never {
-  throw new WhittleError('USAGE', `not an image reference: ${JSON.stringify(text.slice(0, 300))}: ${problem}`);
+function refuse(text: string, problem: string, hint?: string): never {
+  throw new WhittleError('USAGE', `not an image reference: ${JSON.stringify(text.slice(0, 300))}: ${problem}`, hint === undefined ? {} : { hint });
 }
 
 /** True for a tag as registries accept it. */
@@ -68,6 +68,8 @@ function splitTag(name: string): { name: string; tag?: string } {
  * is filled in here: see `referenceTag`. Throws USAGE, saying which part is wrong.
  */
 export function parseReference(text: string): Reference {
+  const scheme = /^[a-z-]+:\/\//i.exec(text)?.[0];
+  if (scheme !== undefined) refuse(text, `the name begins with the registry, not with ${scheme}`, 'Write it as for docker: [HOST[:PORT]/]REPOSITORY[:TAG].');
   const at = text.indexOf('@');
   const digest = at < 0 ? undefined : text.slice(at + 1);
   if (digest !== undefined && !isDigest(digest)) refuse(text, 'what follows @ is not a sha256 or sha512 digest');

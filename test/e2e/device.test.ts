@@ -230,6 +230,11 @@ describe('the command line', () => {
     expect(outcome.stderr).toMatch(/^device: .+\n {2}\S.+\n$/);
   });
 
+  test('flags before the command are told to stand behind it', async () => {
+    const { exitCode, stderr } = await run([...program('device'), '--root', seed, 'images']);
+    expect([exitCode, stderr]).toEqual([2, 'device: flags stand behind the command: "--root"\n  Write it as: device COMMAND --root. See: device --help\n']);
+  });
+
   test('an image is found by what "images" shows of it; what needs a name says the names', async () => {
     const root = await storeWithV1();
     const { images } = JSON.parse((await run([...program('device'), 'images', '--json', '--root', root])).stdout) as { images: { configDigest: string; manifestDigest: string; name: string }[] };

@@ -29,6 +29,14 @@ describe('references as Docker writes them', () => {
     expect(() => parseReference(text)).toThrow(/^not an image reference: /);
   });
 
+  test('names as other tools and delta-server write them are told how they are written here', () => {
+    for (const text of ['docker://host/a:1', 'http://host:5000/a', 'https://host/a']) {
+      expect(() => parseReference(text)).toThrow(expect.objectContaining({ code: 'USAGE', message: expect.stringContaining(`not with ${text.slice(0, text.indexOf('host'))}`), hint: expect.stringContaining('as for docker') }));
+    }
+    // A repository may be called so.
+    expect(parseReference('docker:24')).toMatchObject({ repository: 'library/docker', tag: '24' });
+  });
+
   test('a digest is asked for rather than the tag, and latest without either', () => {
     expect(referenceTarget(parseReference('a'))).toBe('latest');
     expect(referenceTarget(parseReference('a:b'))).toBe('b');
