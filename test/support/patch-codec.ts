@@ -14,6 +14,26 @@ export interface PatchCase {
   readonly ops: readonly OpTriple[];
 }
 
+/** A program, and where in its file its functions begin, the first after 4 KiB, and, last, what follows them. */
+export interface TinyProgram {
+  readonly file: Buffer;
+  readonly starts: readonly number[];
+}
+
+/** A program whose functions grew from `sizes` to `grownSizes` bytes before their last 16: all else is copied from where it was. */
+export function movedFunctions({ old, target, sizes, grownSizes }: { old: TinyProgram; target: TinyProgram; sizes: readonly number[]; grownSizes: readonly number[] }): PatchCase {
+  const ops: OpTriple[] = [[0, 0, 0x1000]];
+  for (const [index, size] of sizes.entries()) {
+    const from = old.starts[index] ?? 0;
+    const to = target.starts[index] ?? 0;
+    const grown = grownSizes[index] ?? size;
+    ops.push([to, from, size - 16], [to + grown - 16, from + size - 16, 16]);
+  }
+  const end = old.starts.at(-1) ?? 0;
+  ops.push([target.starts.at(-1) ?? 0, end, old.file.length - end]);
+  return { sources: [old.file], target: target.file, ops };
+}
+
 /** Puts byte strings into one real file and hands them out as native content. Close it when done. */
 export class ContentFile {
   readonly #parts: Uint8Array[] = [];

@@ -1,4 +1,5 @@
 import { writeElf32Header } from './elf-parts.js';
+import type { TinyProgram } from './patch-codec.js';
 
 const base = 0x10000;
 const codeOffset = 0x1000;
@@ -18,13 +19,6 @@ export interface TinyArm {
   readonly hasSymbols: boolean | null;
 }
 
-/** A program, and where its functions and, after them, their index and all else are in the file. */
-export interface TinyArmProgram {
-  readonly file: Buffer;
-  readonly starts: readonly number[];
-  readonly index: number;
-}
-
 /** The four bytes of `ldr r0, [pc, #..]`, `add r0, pc` and a branch; the word that the first loads is that at `pool`. */
 function code(file: Buffer, start: number, pool: number, callee: number, { isThumb, addsDistances }: TinyArm): number {
   if (isThumb) {
@@ -41,7 +35,7 @@ function code(file: Buffer, start: number, pool: number, callee: number, { isThu
 }
 
 /** An ELF32 file of functions that each load how far a datum is from them, and an index of the functions. */
-export function tinyArm(program: TinyArm): TinyArmProgram {
+export function tinyArm(program: TinyArm): TinyProgram {
   const { sizes, hasIndex, hasSymbols } = program;
   const starts = [codeOffset];
   for (const size of sizes) starts.push((starts.at(-1) ?? 0) + size);
@@ -74,5 +68,5 @@ export function tinyArm(program: TinyArm): TinyArmProgram {
     }
     file.writeUInt32LE(number % 3 === 0 ? 1 : (0x80000000 | (number * 977)) >>> 0, index + number * 8 + 4);
   }
-  return { file, starts, index };
+  return { file, starts };
 }

@@ -1,4 +1,5 @@
 import { writeElf32Header, writeElfHeader } from './elf-parts.js';
+import type { TinyProgram } from './patch-codec.js';
 
 const base = 0x10000;
 const codeOffset = 0x1000;
@@ -14,13 +15,6 @@ export interface TinyRiscv {
   readonly is64: boolean;
   /** The machine that its header names; by default RISC-V. */
   readonly machine?: number;
-}
-
-/** A program, and where its functions and, after them, its data are in the file. */
-export interface TinyRiscvProgram {
-  readonly file: Buffer;
-  readonly starts: readonly number[];
-  readonly data: number;
 }
 
 /** AUIPC into a1, or into ra with `register` 1, then `user` with the lower half of the distance where it has it. */
@@ -53,7 +47,7 @@ function words(reference: RiscvReference, callee: number, data: number, end: num
 }
 
 /** Functions that each begin with the references, then have instructions of two bytes and of four; and 32 bytes of data for each of them. */
-export function tinyRiscv({ sizes, references, is64, machine = 243 }: TinyRiscv): TinyRiscvProgram {
+export function tinyRiscv({ sizes, references, is64, machine = 243 }: TinyRiscv): TinyProgram {
   const starts = [codeOffset];
   for (const size of sizes) starts.push((starts.at(-1) ?? 0) + size);
   const data = starts.at(-1) ?? 0;
@@ -79,5 +73,5 @@ export function tinyRiscv({ sizes, references, is64, machine = 243 }: TinyRiscv)
       }
     }
   }
-  return { file, starts, data };
+  return { file, starts };
 }

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { fileOfEachTest, roundTrip, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
+import { fileOfEachTest, movedFunctions, roundTrip, type PatchCase } from '../../support/patch-codec.js';
 import { tinyArm, type TinyArm } from '../../support/tiny-arm.js';
 
 const file = fileOfEachTest();
@@ -10,18 +10,7 @@ const grownSizes = sizes.map((size, index) => size + (index % 3 === 1 ? 16 * (1 
 
 /** Functions, some of which moved further apart, each copied from where it was with the word at its end; their index, and data. */
 function moved(program: Omit<TinyArm, 'sizes'>): PatchCase {
-  const old = tinyArm({ ...program, sizes });
-  const target = tinyArm({ ...program, sizes: grownSizes });
-  const ops: OpTriple[] = [[0, 0, 0x1000]];
-  for (const [index, size] of sizes.entries()) {
-    const from = old.starts[index] ?? 0;
-    const to = target.starts[index] ?? 0;
-    const grown = grownSizes[index] ?? size;
-    // Code as it was up to the word that is loaded, which is always last.
-    ops.push([to, from, size - 16], [to + grown - 16, from + size - 16, 16]);
-  }
-  ops.push([target.index, old.index, old.file.length - old.index]);
-  return { sources: [old.file], target: target.file, ops };
+  return movedFunctions({ old: tinyArm({ ...program, sizes }), target: tinyArm({ ...program, sizes: grownSizes }), sizes, grownSizes });
 }
 
 const usual = { isThumb: false, addsDistances: true, hasIndex: true, hasSymbols: null };

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { fileOfEachTest, roundTrip, type OpTriple, type PatchCase } from '../../support/patch-codec.js';
+import { fileOfEachTest, movedFunctions, roundTrip, type PatchCase } from '../../support/patch-codec.js';
 import { tinyRiscv, type RiscvReference, type TinyRiscv } from '../../support/tiny-riscv.js';
 
 const file = fileOfEachTest();
@@ -10,17 +10,7 @@ const grownSizes = sizes.map((size, index) => size + (index % 3 === 1 ? 16 * (1 
 
 /** Functions, some of which grew before their last 16 bytes, each copied from where it was; and data. */
 function moved(program: Omit<TinyRiscv, 'sizes'>): PatchCase {
-  const old = tinyRiscv({ ...program, sizes });
-  const target = tinyRiscv({ ...program, sizes: grownSizes });
-  const ops: OpTriple[] = [[0, 0, 0x1000]];
-  for (const [index, size] of sizes.entries()) {
-    const from = old.starts[index] ?? 0;
-    const to = target.starts[index] ?? 0;
-    const grown = grownSizes[index] ?? size;
-    ops.push([to, from, size - 16], [to + grown - 16, from + size - 16, 16]);
-  }
-  ops.push([target.data, old.data, old.file.length - old.data]);
-  return { sources: [old.file], target: target.file, ops };
+  return movedFunctions({ old: tinyRiscv({ ...program, sizes }), target: tinyRiscv({ ...program, sizes: grownSizes }), sizes, grownSizes });
 }
 
 /** Of a machine that the codec does not know. */
