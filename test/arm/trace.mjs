@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
-import { read } from 'node:fs';
+import { readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { deviceAddon } from '../../dist/core/native.js';
 import { applyDelta } from '../../dist/delta/apply.js';
 import { openDeltaFile } from '../../dist/server/delta-file.js';
@@ -17,7 +16,6 @@ import { unpackPair } from '../../dist/server/unpack.js';
 //   'E'                                              the end
 //   'R' u8 profile, u32 size, bytes                  a segment that a new decoder must refuse
 
-const readAt = promisify(read);
 /** Old content begins there, behind a hole: beyond what 32 bits can count. */
 const contentStart = 5 * 2 ** 30;
 const profiles = ['small', 'fast'];
@@ -32,6 +30,11 @@ function u64(value) {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64LE(BigInt(value));
   return bytes;
+}
+
+/** Writes all of `bytes`, at `position` or, with null, after what was written last. */
+function write(file, bytes, position) {
+  for (let done = 0; done < bytes.length;) done += writeSync(file.fd, bytes, done, bytes.length - done, position === null ? null : position + done);
 }
 
 /** Passes calls on to this machine's decoder and keeps them, and the content that they name. */
@@ -67,20 +70,28 @@ class RecordingDecoder {
   }
 
   async next(out) {
-    await this.#flush();
-    const count = await this.#decoder.next(out);
-    this.#hash.update(out.subarray(0, count));
-    return count;
+    this.#flush();
+    return this.#decoded(out, await this.#decoder.next(out));
   }
 
-  async end() {
+  nextNow(out) {
+    this.#flush();
+    return this.#decoded(out, this.#decoder.nextNow(out));
+  }
+
+  end() {
     this.#endFile();
     // A decoder that was asked for nothing has nothing to end.
     if (this.files.length === 0) return;
     this.#decoder.end();
     this.#pending.push(Buffer.from('E'));
-    await this.#flush();
+    this.#flush();
     this.#decoder.close();
+  }
+
+  #decoded(out, count) {
+    this.#hash.update(out.subarray(0, count));
+    return count;
   }
 
   #endFile() {
@@ -89,34 +100,31 @@ class RecordingDecoder {
     this.#hash = null;
   }
 
-  async #flush() {
-    for (const part of this.#pending.splice(0)) {
-      if (Buffer.isBuffer(part)) await this.#calls.appendFile(part);
-      else await this.#calls.appendFile(await this.#keep(part.sources));
-    }
+  #flush() {
+    for (const part of this.#pending.splice(0)) write(this.#calls, Buffer.isBuffer(part) ? part : this.#keep(part.sources), null);
   }
 
   /** The sources as the recording names them; their bytes are kept. The parts of a file have the same ones. */
-  async #keep(sources) {
+  #keep(sources) {
     if (sources === this.#last.sources) return this.#last.place;
     const place = [u32(sources.length)];
     for (const { fd, extents } of sources) {
       place.push(u32(extents.length / 2));
       for (let index = 0; index < extents.length; index += 2) {
         place.push(u64(this.#at), u64(extents[index + 1]));
-        await this.#copy(fd, extents[index], extents[index + 1]);
+        this.#copy(fd, extents[index], extents[index + 1]);
       }
     }
     this.#last = { sources, place: Buffer.concat(place) };
     return this.#last.place;
   }
 
-  async #copy(fd, from, lengthBytes) {
+  #copy(fd, from, lengthBytes) {
     const piece = Buffer.alloc(Math.min(lengthBytes, 2 ** 20));
     for (let done = 0; done < lengthBytes;) {
-      const { bytesRead } = await readAt(fd, piece, 0, Math.min(piece.length, lengthBytes - done), from + done);
+      const bytesRead = readSync(fd, piece, 0, Math.min(piece.length, lengthBytes - done), from + done);
       if (bytesRead === 0) throw new Error('old content ends early');
-      for (let written = 0; written < bytesRead;) written += (await this.#content.write(piece, written, bytesRead - written, this.#at + written)).bytesWritten;
+      write(this.#content, piece.subarray(0, bytesRead), this.#at);
       this.#at += bytesRead;
       done += bytesRead;
     }
@@ -148,10 +156,10 @@ export async function record({ deltaPath, basis, target, folder }) {
   const [calls, content] = [await open(paths.calls, 'w'), await open(paths.content, 'w')];
   try {
     const { index } = delta;
-    await calls.appendFile(tooLong(index.profile));
+    write(calls, tooLong(index.profile), null);
     const codec = new RecordingDecoder(index.profile, calls, content);
     await applyDelta({ index, data: delta.openData(), basis: pair.basis, sink: nullSink(pair.target), scratchDir: folder, observer: { codec } });
-    await codec.end();
+    codec.end();
     return { ...paths, files: codec.files };
   } finally {
     await Promise.all([calls.close(), content.close(), pair.close(), delta.close(), ...images.map((image) => image.close())]);

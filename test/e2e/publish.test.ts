@@ -164,7 +164,7 @@ describe('publish, deltas, prune', () => {
     const after = await device(roots[1], 'pull', '--delta', `${image}:v2`, '--json');
     expect(JSON.parse(after.stdout.trim().split('\n').at(-1) ?? '')).toMatchObject({ event: 'committed', way: 'delta' });
     const listed = await server('deltas', `docker://${image}:v2`, '--json');
-    expect((JSON.parse(listed.stdout) as { deltas: { formatVersion: number }[] }).deltas.map((each) => each.formatVersion).sort()).toEqual([deltaFormatVersion - 1, deltaFormatVersion]);
+    expect((JSON.parse(listed.stdout) as { deltas: { formatVersion: number }[] }).deltas.map((each) => each.formatVersion).sort((a, b) => a - b)).toEqual([deltaFormatVersion - 1, deltaFormatVersion]);
     await to.client.close();
   });
 
