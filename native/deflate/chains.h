@@ -38,6 +38,8 @@ class Chains {
   int List(size_t place, Match* found);
   /** The nearest match of at least `length` that is farther than `distance`; 0 when it is not found. */
   uint32_t FindFarther(size_t place, uint32_t length, uint32_t distance);
+  /** Whether so much was looked at before a place that looks from there on are short. */
+  bool Hurries(size_t place) const { return steps_ >= kFirstSteps + kSteps * place; }
   /** Says that places are behind, and how a copy has gone over the last of them. */
   void Pass(size_t place, uint32_t copied);
 
@@ -60,7 +62,7 @@ class Chains {
     const uint32_t before = previous_[at & kMask];
     return before == kNone || place - before > farthest_ || before < first_ ? kNone : before;
   }
-  uint32_t Depth(size_t place, uint32_t depth) const { return steps_ < kFirstSteps + kSteps * place ? depth : std::min(depth, kShortLook); }
+  uint32_t Depth(size_t place, uint32_t depth) const { return Hurries(place) ? std::min(depth, kShortLook) : depth; }
 
   const uint8_t* text_;
   size_t size_;

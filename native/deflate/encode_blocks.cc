@@ -14,17 +14,27 @@ class Taker {
   Taker(const uint8_t* stream, size_t size, const uint8_t* text, size_t text_size) : bits_(stream, size), text_(text), size_(text_size) {}
 
   TakenStream Take() {
-    do {
-      taken_.blocks.emplace_back();
-      TakeBlock(taken_.blocks.back());
-    } while (!taken_.blocks.back().is_last);
+    TakeBlocks(SIZE_MAX);
     taken_.last_filling = TakeFilling();
     if (!bits_.AtEnd()) throw StreamError("the stream goes on");
     if (at_ != size_) throw StreamError("the stream holds another text");
     return std::move(taken_);
   }
 
+  TakenStream TakeSome(size_t bytes) {
+    TakeBlocks(bytes);
+    return std::move(taken_);
+  }
+
  private:
+  /** Up to the last, or all that begin within so many bytes of text. */
+  void TakeBlocks(size_t bytes) {
+    do {
+      taken_.blocks.emplace_back();
+      TakeBlock(taken_.blocks.back());
+    } while (!taken_.blocks.back().is_last && at_ < bytes);
+  }
+
   uint8_t TakeFilling() { return static_cast<uint8_t>(bits_((8 - bits_.BitsOver()) & 7)); }
 
   void TakeBlock(Block& block) {
@@ -116,5 +126,7 @@ class Taker {
 }  // namespace
 
 TakenStream TakeApart(const uint8_t* stream, size_t size, const uint8_t* text, size_t text_size) { return Taker(stream, size, text, text_size).Take(); }
+
+TakenStream TakeSome(const uint8_t* stream, size_t size, const uint8_t* text, size_t text_size, size_t bytes) { return Taker(stream, size, text, text_size).TakeSome(bytes); }
 
 }  // namespace whittle::deflate

@@ -20,4 +20,7 @@ struct TakenStream {
 /** Throws StreamError when it is no stream, or one of another text. */
 TakenStream TakeApart(const uint8_t* stream, size_t size, const uint8_t* text, size_t text_size);
 
+/** The same of the blocks that begin within the first `bytes` of the text; of what comes behind them nothing is known. Throws as that does. */
+TakenStream TakeSome(const uint8_t* stream, size_t size, const uint8_t* text, size_t text_size, size_t bytes);
+
 }  // namespace whittle::deflate

@@ -119,6 +119,8 @@ export interface ServerAddon {
   brotliDecisions(stream: Buffer, text: Buffer): Promise<Buffer>;
   /** The same for `rebuildDeflate`; empty when it cannot: another text, or more copies in a block than are told. */
   deflateDecisions(stream: Buffer, text: Buffer): Promise<Buffer>;
+  /** Which of the usual encoders may have made a raw deflate stream of a text: of each 0 for stock zlib, 1 for its memory level 9, 2 for GNU gzip, times 16, and the level. */
+  deflateMakers(stream: Buffer, text: Buffer): Promise<Buffer>;
   /** Triples (newPos, oldPos, length): newPos ascending, not overlapping; what is not covered is literal. Deterministic. */
   matchFile(options: MatchOptions): Promise<Float64Array>;
   /** `wantedBytes`: the size of all that `want` will be told of. */

@@ -153,7 +153,7 @@ async function deflatedRanges(streams: readonly SourceStream[], gone: SharedCont
 
 async function deflatedRange({ offset, lengthBytes, picture, bytes }: FoundBytes, plain: Buffer, deciding: Deciding): Promise<DeflatedRange | null> {
   if (plain.length === 0) return null;
-  const packing = deflatePacking(bytes, plain) ?? (await decidedDeflate(bytes, plain, deciding));
+  const packing = (await deflatePacking(bytes, plain)) ?? (await decidedDeflate(bytes, plain, deciding));
   return packing === null ? null : { offset, lengthBytes, sizeBytes: plain.length, packing, picture };
 }
 

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { brotliDecompress, inflateRawSync } from 'node:zlib';
+import { serverAddon } from '../../core/native.js';
 import { deflaterFor, packBrotli, type Deflater, type Packing } from '../expansion.js';
 import { deltaLimits } from '../limits.js';
 
@@ -23,15 +24,16 @@ const parameters = [[6, 8], [9, 8], [1, 8], [6, 9], [9, 9], [1, 9], [5, 8], [4, 
 const gnuLevels = [9, 6, 1, 8, 7, 5, 4, 3, 2] as const;
 const trialBytes = 64 * 1024;
 
-/** How stock zlib or GNU gzip makes `bytes` of `inflated`, or null. */
-export function deflatePacking(bytes: Buffer, inflated: Buffer): Packing | null {
+/** How stock zlib or GNU gzip makes `bytes` of `inflated`, or null. Those are run whose choices the stream's beginning has. */
+export async function deflatePacking(bytes: Buffer, inflated: Buffer): Promise<Packing | null> {
+  const likely = new Set(await serverAddon().deflateMakers(bytes, inflated));
   for (const [level, memLevel] of parameters) {
     const packing = { kind: 'deflate', level, memLevel } as const;
-    if (givesBack(bytes, inflated, deflaterFor(packing))) return packing;
+    if (likely.has((memLevel - 8) * 16 + level) && givesBack(bytes, inflated, deflaterFor(packing))) return packing;
   }
   for (const level of gnuLevels) {
     const packing = { kind: 'gnu', level } as const;
-    if (givesBack(bytes, inflated, deflaterFor(packing))) return packing;
+    if (likely.has(32 + level) && givesBack(bytes, inflated, deflaterFor(packing))) return packing;
   }
   return null;
 }

@@ -5,6 +5,7 @@ import { constants, deflateRawSync, gzipSync, inflateRawSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { Deflate } from 'pako';
+import { serverAddon } from '../../../src/core/native.js';
 import { GnuDeflate } from '../../../src/delta/gnu-deflate.js';
 import { deltaLimits } from '../../../src/delta/limits.js';
 import { decisionsOf, mixture, rebuilt, roundTripStream, script } from '../../support/decided-streams.js';
@@ -42,6 +43,32 @@ test('whatever the text and the parameters', async () => {
     const stream = isStock ? stock(text, options as Parameters<typeof stock>[1]) : deflateRawSync(text, options);
     await roundTripStream('deflate', stream, text);
   }), { numRuns: 150 });
+});
+
+/** Who may have made a stream, as `deflateMakers` names them. */
+async function makersOf(stream: Buffer, text: Buffer): Promise<number[]> {
+  return [...(await serverAddon().deflateMakers(stream, text))];
+}
+
+test('who made a stream is among those that may have, whatever the text', async () => {
+  await fc.assert(fc.asyncProperty(fc.nat(10_000), fc.array(stretch, { minLength: 1, maxLength: 4 }), fc.integer({ min: 1, max: 9 }), async (seed, kinds, level) => {
+    const text = mixture(script, seed, kinds);
+    expect(await makersOf(stock(text, { level }), text)).toContain(level);
+    expect(await makersOf(stock(text, { level, memLevel: 9 }), text)).toContain(16 + level);
+    expect(await makersOf(new GnuDeflate(level).push(text, true), text)).toContain(32 + level);
+  }), { numRuns: 60 });
+});
+
+test('of who can not have made a stream few are named', async () => {
+  const text = Buffer.concat([script(1, 20_000), noise(2, 3000), script(3, 5000)]);
+  for (const strategy of [1, 2, 3] as const) expect(await makersOf(stock(text, { strategy }), text)).toEqual([]);
+  expect(await makersOf(new Lots(3).stream(text.subarray(0, 3000)), text.subarray(0, 3000))).toEqual([]);
+  // Those of other sizes of blocks are not.
+  for (const [memLevel, first] of [[8, 0], [9, 16]] as const) {
+    for (const maker of await makersOf(stock(text, { level: 6, memLevel }), text)) expect(maker >> 4 << 4).toBe(first);
+  }
+  // What cannot be read may be anybody's.
+  expect(await makersOf(noise(1, 100), text)).toHaveLength(27);
 });
 
 /** An encoder that chooses by lot: any copy that there is, blocks of any kind and size, odd codes. */
