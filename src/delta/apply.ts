@@ -238,7 +238,7 @@ class Applier {
     } finally {
       for (const source of sources) await source.close();
     }
-    if (md5 !== null) checksums.setMd5(entry, md5.digest());
+    if (md5 !== null) checksums.setMd5(entry, Buffer.from(md5.digest()));
     const digest = own.digest();
     await this.options.sink.endEntry(layer, entry, digest);
     return digest;

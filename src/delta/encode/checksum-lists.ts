@@ -56,7 +56,7 @@ export class ChecksumLists {
     try {
       const md5 = createMd5();
       for (const chunk of chunksOf(content, Buffer.allocUnsafeSlow(Math.min(content.sizeBytes, chunkBytes)), imageTooShort)) md5.update(chunk);
-      return md5.digest();
+      return Buffer.from(md5.digest());
     } finally {
       await content.close();
     }

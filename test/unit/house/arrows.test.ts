@@ -122,6 +122,7 @@ const deviceAllowList = [
   'commander', // the command line
   'p-retry', // retries with backoff and jitter
   'undici', // HTTP with ranges and timeouts
+  '@noble/hashes', // MD5 where OpenSSL has none
   'pako', // members of zips, compressed as stock zlib does
   'zstd-napi', // zstd layers
 ];
