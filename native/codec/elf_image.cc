@@ -36,6 +36,10 @@ class Parser {
 
   bool Parse(bool with_tables) {
     content_.Fetch(0, sizeof header_, header_);
+    if (IsWasm(header_)) {
+      if (with_tables) ParseWasm(content_, image_);
+      return true;
+    }
     if (IsKernelImage(header_)) {
       ParseKernelImage(content_, header_, image_);
       return true;

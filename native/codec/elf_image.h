@@ -10,6 +10,7 @@
 #include "codec/jump_tables.h"
 #include "codec/old_content.h"
 #include "codec/pool_words.h"
+#include "codec/wasm_image.h"
 
 namespace whittle::codec {
 
@@ -20,7 +21,7 @@ struct Segment {
 };
 
 /** What kind of references a stretch of a file holds. */
-enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kRiscvCode, kPointers, kSymbols, kFrames, kFrameTable, kGoFunctions, kReadOnlyData, kGoOffsets, kRelocations, kSectionRelocations, kFunctionIndex, kExceptions };
+enum class ReferenceKind : uint8_t { kX86Code, kArm64Code, kArm32Code, kRiscvCode, kPointers, kSymbols, kFrames, kFrameTable, kGoFunctions, kReadOnlyData, kGoOffsets, kRelocations, kSectionRelocations, kFunctionIndex, kExceptions, kWasmCode, kWasmTypes, kWasmFunctions, kWasmData };
 
 /** A stretch of file offsets [start, end). */
 struct Region {
@@ -54,6 +55,7 @@ struct ElfImage {
   std::vector<JumpTable> jump_tables;  // ascending, not overlapping
   std::vector<CallSites> call_sites;   // so too
   std::vector<PoolWord> pool_words;    // ascending
+  WasmImage wasm;                      // found in modules, which have no segments
 
   /** The segment that holds a file offset, or kNoSegment. */
   size_t SegmentOfOffset(uint64_t offset) const;
@@ -62,8 +64,8 @@ struct ElfImage {
 };
 
 /**
- * Parses the content; false when it is no little-endian ELF file of a known machine, and no kernel. Jump tables take a look at all of the
- * code, and call sites at all frames: without `with_tables` there are none.
+ * Parses the content; false when it is no little-endian ELF file of a known machine, no kernel, and no WebAssembly module.
+ * Jump tables take a look at all of the code, and call sites at all frames: without `with_tables` there are none, and modules are not looked into.
  */
 bool ParseElf(OldContent& content, ElfImage& image, bool with_tables = true);
 

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "codec/file_walker.h"
+#include "codec/encode_indexes.h"
 #include "codec/kernel_image.h"
 #include "codec/range_coder.h"
 #include "codec/segment_shifts.h"
@@ -26,6 +27,7 @@ uint32_t SniffKind(const uint8_t* bytes, size_t size) {
       default: return kBinary;
     }
   }
+  if (size >= kWasmHeaderBytes && IsWasm(bytes)) return kWasm;
   if (size >= kKernelHeaderBytes && IsKernelImage(bytes)) return kArm64;
   if (size >= 16 && bytes[2] == '\r' && bytes[3] == '\n' && bytes[1] < 32) return kPyc;
   size_t strange = 0;
@@ -87,7 +89,10 @@ std::unique_ptr<References> FindReferences(const EncodeFile& file, uint32_t kind
   if (!ParseElf(old, references->image) || !ParseElf(target, image)) return nullptr;
   references->shifts = FindShifts(references->image, image);
   if (!AreSmall(references->shifts)) return nullptr;
-  references->map.Build(references->image, references->shifts, std::vector<SmallOp>(file.ops.begin(), file.ops.end()));
+  if (references->image.wasm.found != image.wasm.found) return nullptr;
+  const std::vector<SmallOp> ops(file.ops.begin(), file.ops.end());
+  references->shifts.indexes = FindIndexRuns(references->image, old, target, ops);
+  references->map.Build(references->image, references->shifts, ops);
   if (!RewritingPays(file, references->rewriter)) return nullptr;
   return references;
 }
@@ -163,6 +168,7 @@ class ProfileEncoder final : public Encoder {
         if (references_.back()->image.go.found) {
           for (const int64_t shift : shifts.go) ops_.CodeShift(op_coder_, shift);
         }
+        if (references_.back()->image.wasm.found) ops_.CodeRuns(op_coder_, references_.back()->shifts.indexes);
       }
       for (Op op : file.ops) ops_.Code(op_coder_, op, true);
       Op none{target.size(), 0, 0};

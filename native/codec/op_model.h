@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "codec/mixing.h"
+#include "codec/wasm_image.h"
 
 namespace whittle::codec {
 
@@ -22,7 +23,7 @@ struct CorruptStream {
 };
 
 /** What a file is, as far as models care. */
-enum FileKind : uint32_t { kBinary = 0, kText = 1, kX86 = 2, kArm64 = 3, kArm32 = 4, kPyc = 5, kRiscv = 6, kFileKinds = 8 };
+enum FileKind : uint32_t { kBinary = 0, kText = 1, kX86 = 2, kArm64 = 3, kArm32 = 4, kPyc = 5, kRiscv = 6, kWasm = 7, kFileKinds = 8 };
 
 /** An adaptive code for unsigned numbers: a bit length, then the bits below the leading one. */
 class NumberModel {
@@ -88,10 +89,24 @@ class OpModel {
 
   /** A signed distance that is mostly zero. */
   template <class Coder>
-  int64_t CodeShift(Coder& coder, int64_t shift) {
-    const uint64_t folded = static_cast<uint64_t>(shift) << 1 ^ static_cast<uint64_t>(shift >> 63);
-    const uint64_t number = numbers_distance_.Code(coder, folded, 15);
-    return static_cast<int64_t>(number >> 1) ^ -static_cast<int64_t>(number & 1);
+  int64_t CodeShift(Coder& coder, int64_t shift) { return CodeSigned(coder, numbers_distance_, 15, shift); }
+
+  /** How the numbers of a module moved. */
+  template <class Coder>
+  void CodeRuns(Coder& coder, IndexRuns& runs) {
+    for (size_t space = 0; space < kWasmSpaces; space++) {
+      const uint64_t count = numbers_distance_.Code(coder, runs[space].size(), 15);
+      if (count > kMaxIndexRuns) throw CorruptStream{"a module's numbers move in too many ways"};
+      runs[space].resize(static_cast<size_t>(count));
+      IndexRun last;
+      for (IndexRun& run : runs[space]) {
+        const uint64_t start = uint64_t{last.start} + numbers_gap_.Code(coder, run.start - last.start, 12 + space);
+        const int64_t step = CodeSigned(coder, numbers_length_, 12 + space, int64_t{run.shift} - last.shift);
+        if (start >> 32 != 0) throw CorruptStream{"a module has no number so high"};
+        run = {static_cast<uint32_t>(start), static_cast<int32_t>(static_cast<uint32_t>(last.shift) + static_cast<uint32_t>(step))};
+        last = run;
+      }
+    }
   }
 
   /** Codes the file's next op in place (encoder: `op`, or none when `more` is false). False after the last. */
@@ -111,6 +126,13 @@ class OpModel {
   }
 
  private:
+  template <class Coder>
+  static int64_t CodeSigned(Coder& coder, NumberModel& numbers, size_t context, int64_t value) {
+    const uint64_t folded = static_cast<uint64_t>(value) << 1 ^ static_cast<uint64_t>(value >> 63);
+    const uint64_t number = numbers.Code(coder, folded, context);
+    return static_cast<int64_t>(number >> 1) ^ -static_cast<int64_t>(number & 1);
+  }
+
   enum Place : uint32_t { kSame = 0, kRecent = 1, kForward = 2, kBackward = 3 };
   static constexpr size_t kDiagonals = 16;
 

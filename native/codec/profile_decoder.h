@@ -125,6 +125,7 @@ class ProfileDecoder : public Decoder {
     if (references_->image.go.found) {
       for (int64_t& shift : references_->shifts.go) shift = ops_.CodeShift(op_coder_, 0);
     }
+    if (references_->image.wasm.found) ops_.CodeRuns(op_coder_, references_->shifts.indexes);
     file_ops_.clear();
     next_op_ = 0;
     for (Op op; ops_.Code(op_coder_, op, false);) {

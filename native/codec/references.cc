@@ -122,7 +122,8 @@ void ReferenceRewriter::Rewrite(uint8_t* bytes, size_t size, uint64_t old_offset
     part.new_base = new_offset + static_cast<uint64_t>(new_bias);
     part.section = region->start + static_cast<uint64_t>(old_bias);
     const bool loaded = region->segment != kNoSegment;
-    if (region->kind == ReferenceKind::kPointers) Pointers(part, region->start - old_offset);
+    if (region->kind >= ReferenceKind::kWasmCode) Wasm(part, *region, old_offset);
+    else if (region->kind == ReferenceKind::kPointers) Pointers(part, region->start - old_offset);
     else if (region->kind == ReferenceKind::kRelocations) Relocations(part, region->start - old_offset);
     else if (region->kind == ReferenceKind::kSectionRelocations) SectionRelocations(part, region->start - old_offset, region->base);
     else if (region->kind == ReferenceKind::kSymbols) Symbols(part, region->start - old_offset, region->base);

@@ -22,6 +22,7 @@ struct SegmentShift {
 struct Shifts {
   std::vector<SegmentShift> segments;        // per old segment
   std::array<int64_t, kGoBases> go{};        // new base - old base, of each of Go's tables
+  IndexRuns indexes;                         // of a module
 };
 
 /** An op of a file below 4 GiB, in half the memory: a decoder holds all of a file's. */
@@ -43,6 +44,8 @@ class AddressMap {
   bool Map(uint64_t address, uint64_t& mapped);
   /** Where the byte at an old offset is in the new file. */
   uint64_t MapOffset(uint64_t offset) { return offset + static_cast<uint64_t>(Shift(offset)); }
+  /** The number that became of an old one of a module. */
+  uint64_t MapIndex(WasmSpace space, uint64_t value) const;
   const ElfImage& image() const { return *image_; }
   int64_t NewBias(size_t segment) const;
   /** The new base of one of Go's tables. */
@@ -201,6 +204,7 @@ class ReferenceRewriter {
   void Arm64(const Part& part);
   void Arm32(const Part& part, uint64_t old_offset);
   void Riscv(const Part& part);
+  void Wasm(const Part& part, const Region& region, uint64_t old_offset);
   void RiscvJump(const Part& part, int64_t index, Field field, int64_t distance);
   bool FindLower(const Part& part, int64_t index, uint32_t upper, int64_t& lower) const;
   Upper RiscvUpper(const Part& part, int64_t index, uint32_t word);
@@ -272,7 +276,7 @@ struct References {
 
 /** Whether a file of this kind and size can have its references rewritten at all. */
 inline bool MayHaveReferences(uint32_t kind, uint64_t target_size, uint64_t old_size) {
-  return ((kind >= kX86 && kind <= kArm32) || kind == kRiscv) && target_size < (uint64_t{1} << 32) && old_size < (uint64_t{1} << 32) && old_size > 0;
+  return ((kind >= kX86 && kind <= kArm32) || kind == kRiscv || kind == kWasm) && target_size < (uint64_t{1} << 32) && old_size < (uint64_t{1} << 32) && old_size > 0;
 }
 
 }  // namespace whittle::codec

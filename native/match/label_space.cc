@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "codec/encode_indexes.h"
 #include "codec/references.h"
 #include "codec/segment_shifts.h"
 
@@ -51,11 +52,12 @@ bool ToLabels(const std::vector<Content>& sources, const Content& target, const 
   codec::OldContent old_content(sources), new_content({target});
   codec::ElfImage old_image, new_image;
   if (!codec::ParseElf(old_content, old_image) || !codec::ParseElf(new_content, new_image)) return false;
-  const codec::Shifts shifts = codec::FindShifts(old_image, new_image);
-  if (!codec::AreSmall(shifts)) return false;
+  codec::Shifts shifts = codec::FindShifts(old_image, new_image);
+  if (!codec::AreSmall(shifts) || old_image.wasm.found != new_image.wasm.found) return false;
   std::vector<codec::SmallOp> copies;
   copies.reserve(ops.size());
   for (const MatchOp& op : ops) copies.emplace_back(codec::Op{op.new_position, op.old_position, op.length});
+  shifts.indexes = codec::FindIndexRuns(old_image, old_content, new_content, copies);
   const uint64_t plain = Misses(ops, old, fresh);
   AddressMap map, still;
   map.Build(old_image, shifts, copies);

@@ -5,7 +5,7 @@ import type { Descriptor } from '../oci/descriptor.js';
  * The one format version that this code writes and reads. It rises with every change of what the data blob means:
  * the codec's models adapt to what they have seen, so a decoder of another version would not fail, it would rebuild something else.
  */
-export const deltaFormatVersion = 10;
+export const deltaFormatVersion = 11;
 
 const blobType = (blob: 'index' | 'data', version: number): string => `application/vnd.whittle.delta.${blob}.v${String(version)}`;
 
