@@ -108,9 +108,11 @@ int main(int count, char** arguments) {
     std::vector<uint8_t> old_bytes = ReadFile(arguments[pair], 20000 + random.Next(60000));
     const std::vector<uint8_t> new_bytes = ReadFile(arguments[pair + 1], 20000 + random.Next(60000));
     if (random.Next(2) == 0 && old_bytes.size() > 300) {
-      std::vector<uint8_t> header(old_bytes.begin(), old_bytes.begin() + 300);
-      Mutate(header, random);
-      std::copy(header.begin(), header.begin() + static_cast<ptrdiff_t>(std::min<size_t>(header.size(), 300)), old_bytes.begin());
+      // Its header, or what stands anywhere: of a module headers are everywhere.
+      const auto begin = old_bytes.begin() + static_cast<ptrdiff_t>(random.Next(2) == 0 ? 0 : random.Next(static_cast<uint32_t>(old_bytes.size() - 300)));
+      std::vector<uint8_t> piece(begin, begin + 300);
+      Mutate(piece, random);
+      std::copy(piece.begin(), piece.begin() + static_cast<ptrdiff_t>(std::min<size_t>(piece.size(), 300)), begin);
     }
     whittle::codec::EncodeFile file;
     const ProfileName profile = random.Next(2) ? ProfileName::kFast : ProfileName::kSmall;

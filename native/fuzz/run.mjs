@@ -43,20 +43,20 @@ const [brotli, deflate] = ['brotli', 'deflate'].map((format) => build(`${format}
 
 /** Modules of the tests that make small programs, whole other than the pieces of large ones. */
 async function smallPrograms() {
-  const modules = ['elf-parts', 'tiny-go', 'tiny-exceptions', 'tiny-arm', 'tiny-object', 'tiny-elf', 'tiny-kernel', 'tiny-riscv'];
+  const modules = ['elf-parts', 'tiny-go', 'tiny-exceptions', 'tiny-arm', 'tiny-object', 'tiny-elf', 'tiny-kernel', 'tiny-riscv', 'tiny-wasm'];
   for (const name of modules) {
     const { code } = transformSync(readFileSync(join(root, 'test', 'support', `${name}.ts`), 'utf8'), { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'es6' } });
     writeFileSync(join(output, `${name}.js`), code);
   }
   // The programs import each other as modules do.
   writeFileSync(join(output, 'package.json'), '{"type":"module"}\n');
-  const [, go, exceptions, arm, object, , kernel, riscv] = await Promise.all(modules.map((name) => import(pathToFileURL(join(output, `${name}.js`)).href)));
-  return { ...go, ...exceptions, ...arm, ...object, ...kernel, ...riscv };
+  const [, go, exceptions, arm, object, , kernel, riscv, wasm] = await Promise.all(modules.map((name) => import(pathToFileURL(join(output, `${name}.js`)).href)));
+  return { ...go, ...exceptions, ...arm, ...object, ...kernel, ...riscv, ...wasm };
 }
 
 /** Two versions of each small program, written below `output`. */
 async function smallPairs() {
-  const { tinyGo, tinyExceptions, tinyArm, tinyObject, tinyKernel, tinyRiscv } = await smallPrograms();
+  const { tinyGo, tinyExceptions, tinyArm, tinyObject, tinyKernel, tinyRiscv, tinyWasm } = await smallPrograms();
   const made = (name, shift, file) => {
     const path = join(output, `${name}-${String(shift)}`);
     writeFileSync(path, file);
@@ -69,6 +69,7 @@ async function smallPairs() {
     ...[false, true].map((isThumb) => made(isThumb ? 'thumb' : 'arm', shift, tinyArm({ sizes: each(100 + shift, (at) => 64 + 16 * ((at * 7 + shift) % 9)), isThumb, addsDistances: true, hasIndex: true }).file)),
     ...['x86-64', 'aarch64', 'i386', 'arm'].map((machine) => made(`object-${machine}`, shift, tinyObject(machine, each(60 + shift, (at) => 64 + 16 * ((at * 7 + shift) % 9)), 1 + shift).file)),
     ...[false, true].map((is64) => made(is64 ? 'riscv64' : 'riscv32', shift, tinyRiscv({ sizes: each(100 + shift, (at) => 64 + 16 * ((at * 7 + shift) % 9)), references: ['jal', 'call', 'address', 'load', 'store', 'branch', 'short jump'], is64 }).file)),
+    made('wasm', shift, tinyWasm({ functions: each(200 + shift, (at) => at * 3), references: ['call', 'indirect call', 'global', 'constant', 'offset', 'element', 'signature', 'word'], more: shift })),
     made('kernel', shift, tinyKernel(each(60 + shift, (at) => 64 + 16 * ((at * 7 + shift) % 9)))),
   ]);
   return versions[0].flatMap((path, at) => [path, versions[1][at]]);
