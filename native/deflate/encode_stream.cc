@@ -8,16 +8,26 @@ namespace whittle::deflate {
 
 namespace {
 
+/** A walk has taken more than it may. */
+struct TooMuch {};
+
 /** Has the stream, and its blocks in their order. */
 class TakenPort : public streams::ReadingPort {
  public:
-  TakenPort(const TakenStream& taken, const uint8_t* stream, size_t size) : ReadingPort(stream, size), taken_(taken) {}
+  /** What is coded may take `most` bytes. */
+  TakenPort(const TakenStream& taken, const uint8_t* stream, size_t size, size_t most = SIZE_MAX) : ReadingPort(stream, size), taken_(taken), most_(most) {}
+
+  /** Throws TooMuch. */
+  void CheckSound() {
+    if (coder().size() > most_) throw TooMuch();
+  }
 
   const Block& Next() { return taken_.blocks[next_++]; }
   uint8_t last_filling() const { return taken_.last_filling; }
 
  private:
   const TakenStream& taken_;
+  size_t most_;
   size_t next_ = 0;
 };
 
@@ -29,7 +39,7 @@ class HabitFinder {
 
   Habits Find() {
     best_ = Surveyed();
-    best_cost_ = Cost(best_);
+    best_cost_ = Cost(best_, SIZE_MAX);
     // Most are zlib's. What is told in next to nothing was made so.
     for (const Hashing hashing : {Hashing::kZlib, Hashing::kFour, Hashing::kThree}) {
       for (const uint8_t manner : {5, 8, 0, 3, 11, 14}) Try(hashing, manner);
@@ -64,9 +74,17 @@ class HabitFinder {
     return habits;
   }
 
-  size_t Cost(const Habits& habits) const {
-    TakenPort port(taken_, stream_, size_);
-    StreamWalker<TakenPort>(port, text_, text_size_, habits).WalkSome(sample_);
+  /** About so many bytes of the stream are looked at. */
+  size_t sampled() const { return static_cast<size_t>(uint64_t{size_} * sample_ / std::max<size_t>(text_size_, 1)); }
+
+  /** What habits take to tell the stream as far as it is looked at; more than `most` when that is more. */
+  size_t Cost(const Habits& habits, size_t most) const {
+    TakenPort port(taken_, stream_, size_, most);
+    try {
+      StreamWalker<TakenPort>(port, text_, text_size_, habits).WalkSome(sample_);
+    } catch (const TooMuch&) {
+      // That is all there is to know.
+    }
     return port.coder().size();
   }
 
@@ -77,9 +95,8 @@ class HabitFinder {
     Try(habits);
   }
   void Try(const Habits& habits) {
-    const size_t sampled = static_cast<size_t>(uint64_t{size_} * sample_ / std::max<size_t>(text_size_, 1));
-    if (best_cost_ <= sampled / kWellTold + 8) return;
-    const size_t cost = Cost(habits);
+    if (best_cost_ <= sampled() / kWellTold + 8) return;
+    const size_t cost = Cost(habits, best_cost_);
     if (cost < best_cost_) best_ = habits, best_cost_ = cost;
   }
 

@@ -133,7 +133,7 @@ class StreamWalker {
     size_t piece_index = 0;
     uint32_t literals = 0;
     for (uint64_t done = 0; is_to_end ? at_ < size_ : done < count; done++) {
-      if (done % 4096 == 0) port_.CheckSound();
+      if (done % 1024 == 0) port_.CheckSound();
       if (at_ == size_) throw StreamError("the stream holds a longer text");
       Match match;
       if constexpr (Coder::kEncodes) {
