@@ -36,6 +36,14 @@ interface SourceStream extends FoundBytes {
   readonly key: string;
 }
 
+/** What an expansion may take. */
+export interface ExpansionOptions {
+  /** What streams hold that are told by their encoder's decisions. */
+  readonly mostDecidedBytes: number;
+  /** Streams that are looked at at a time. */
+  readonly threads: number;
+}
+
 /** A target file that may hold compressed streams. It is read and searched once, when first asked for; the caller closes the content. */
 export class ExpandableFile {
   #bytes: Buffer | null = null;
@@ -50,11 +58,11 @@ export class ExpandableFile {
 
   /**
    * Decides which compressed streams of the file are coded inflated: those whose bytes are not also in `sources` and that stock
-   * zlib or GNU gzip gives back bit for bit, or that are told by their encoder's decisions where that pays; the latter hold `mostDecidedBytes` at most.
+   * zlib or GNU gzip gives back bit for bit, or that are told by their encoder's decisions where that pays; the latter hold as much as the options allow.
    * Such a stream amid other content must also share some with a stream that was there before: of what is all new, the codec makes more than
    * deflate does in pictures and where long stretches come again. Null when there are none.
    */
-  async expansion(sources: readonly BasisContent[], mostDecidedBytes: number): Promise<Expansion | null> {
+  async expansion(sources: readonly BasisContent[], options: ExpansionOptions): Promise<Expansion | null> {
     if (!this.#isSmallEnough() || this.#found().length === 0) return null;
     const files = sources.map((source) => (source.sizeBytes > largestFileBytes ? Buffer.alloc(0) : readContent(source)));
     const before = files.flatMap(streamsOf);
@@ -64,7 +72,7 @@ export class ExpandableFile {
     const has = new Set(this.#found().map(({ key }) => key));
     const gone = [...new Map(before.filter(({ key }) => !has.has(key)).map((stream) => [stream.key, stream])).values()];
     const former = new FormerContent(files, heldBy(before));
-    const deflated = await deflatedRanges(changed, changed.some(({ isEmbedded }) => isEmbedded) ? sharedContent(gone) : null, { former, mostDecidedBytes });
+    const deflated = await new StreamTrials(changed.some(({ isEmbedded }) => isEmbedded) ? sharedContent(gone) : null, former, options).run(changed);
     return deflated.length === 0 ? null : { inflated: inflatedFor(deflated, gone), deflated: deflated.map(({ range }) => range) };
   }
 
@@ -130,25 +138,86 @@ interface Deciding {
   readonly mostDecidedBytes: number;
 }
 
-async function deflatedRanges(streams: readonly SourceStream[], gone: SharedContent | null, { former, mostDecidedBytes }: Deciding): Promise<ChangedStream[]> {
-  const deflated: ChangedStream[] = [];
-  let total = 0;
-  let decidedBytes = 0;
-  let failures = 0;
-  for (const stream of streams) {
-    if (stream.isEmbedded && failures >= mostFailures) continue;
-    const plain = inflated(stream);
-    // Half of the limit is the sources'.
-    if (plain === null || total + plain.length > deltaLimits.expandedBytes / 2 || deflated.length === deltaLimits.expandedRanges) continue;
-    if (stream.isEmbedded && (gone?.sharedPart(plain) ?? 0) < leastSharedPart) continue;
-    const range = await deflatedRange(stream, plain, { former, mostDecidedBytes: mostDecidedBytes - decidedBytes });
-    failures = range === null ? failures + 1 : 0;
-    if (range === null) continue;
-    total += range.sizeBytes;
-    if (range.packing.kind === 'decisions') decidedBytes += range.sizeBytes;
-    deflated.push({ range, stream });
+/** A stream that is looked at before its turn, and how it is made again. */
+interface TriedStream {
+  readonly stream: SourceStream;
+  readonly plainBytes: number;
+  readonly range: Promise<DeflatedRange | null>;
+}
+
+/** Streams that are looked at before their turn hold so much together; one more may be begun then. */
+const mostAheadBytes = 2 ** 24;
+
+/** Finds out how changed streams are made again, several at a time. What is found does not depend on how many. */
+class StreamTrials {
+  readonly #deflated: ChangedStream[] = [];
+  readonly #waiting: TriedStream[] = [];
+  #total = 0;
+  #decidedBytes = 0;
+  #failures = 0;
+
+  constructor(private readonly gone: SharedContent | null, private readonly former: FormerContent, private readonly options: ExpansionOptions) {}
+
+  /** Those of them, in their order, that are coded inflated. Nothing runs any more when it returns or throws. */
+  async run(streams: readonly SourceStream[]): Promise<readonly ChangedStream[]> {
+    try {
+      for (const stream of streams) {
+        const plain = this.#isHopeless(stream) ? null : inflated(stream);
+        if (plain === null || !this.#hasRoom(plain.length) || !this.#isShared(stream, plain)) continue;
+        this.#begin(stream, plain);
+        while (this.#isFull()) await this.#take();
+      }
+      while (this.#waiting.length > 0) await this.#take();
+      return this.#deflated;
+    } finally {
+      await Promise.allSettled(this.#waiting.map(({ range }) => range));
+    }
   }
-  return deflated;
+
+  /** Whether it will be passed over whatever becomes of those that wait: only a member of an archive can still be a success. */
+  #isHopeless({ isEmbedded }: SourceStream): boolean {
+    return isEmbedded && this.#failures >= mostFailures && this.#waiting.every(({ stream }) => stream.isEmbedded);
+  }
+
+  /** Half of the limit is the sources'. */
+  #hasRoom(plainBytes: number): boolean {
+    return this.#total + plainBytes <= deltaLimits.expandedBytes / 2 && this.#deflated.length < deltaLimits.expandedRanges;
+  }
+
+  #isShared({ isEmbedded }: SourceStream, plain: Buffer): boolean {
+    return !isEmbedded || (this.gone?.sharedPart(plain) ?? 0) >= leastSharedPart;
+  }
+
+  #begin(stream: SourceStream, plain: Buffer): void {
+    const range = deflatedRange(stream, plain, { former: this.former, mostDecidedBytes: this.options.mostDecidedBytes - this.#decidedBytes });
+    // The failure is reported when the stream's turn comes; until then it must not count as unhandled.
+    range.catch(() => undefined);
+    this.#waiting.push({ stream, plainBytes: plain.length, range });
+  }
+
+  #isFull(): boolean {
+    const { length } = this.#waiting;
+    return length >= this.options.threads || (length > 1 && this.#waiting.reduce((sum, { plainBytes }) => sum + plainBytes, 0) > mostAheadBytes);
+  }
+
+  /** The first that waits has its turn: now it is known what those before it took. */
+  async #take(): Promise<void> {
+    const [first] = this.#waiting;
+    if (first === undefined) return;
+    const range = await first.range;
+    this.#waiting.shift();
+    const { stream, plainBytes } = first;
+    if ((stream.isEmbedded && this.#failures >= mostFailures) || !this.#hasRoom(plainBytes)) return;
+    const decidedBytes = this.#decidedBytes + (range?.packing.kind === 'decisions' ? plainBytes : 0);
+    if (range === null || decidedBytes > this.options.mostDecidedBytes) {
+      this.#failures++;
+      return;
+    }
+    this.#failures = 0;
+    this.#total += plainBytes;
+    this.#decidedBytes = decidedBytes;
+    this.#deflated.push({ range, stream });
+  }
 }
 
 async function deflatedRange({ offset, lengthBytes, picture, bytes }: FoundBytes, plain: Buffer, deciding: Deciding): Promise<DeflatedRange | null> {

@@ -137,7 +137,7 @@ export class Planner {
     const opened: BasisContent[] = [];
     try {
       for (const source of sources) opened.push(await this.options.basis.openContent(source.layer, source.entry, { callerVerifies: true }));
-      const expansion = await file.expansion(opened, deltaLimits.decidedTotalBytes - this.#packedBytes.decisions);
+      const expansion = await file.expansion(opened, { mostDecidedBytes: deltaLimits.decidedTotalBytes - this.#packedBytes.decisions, threads: this.options.threads });
       if (expansion !== null) this.#mayPack('decisions', deltaLimits.decidedTotalBytes, expansion);
       const [first] = opened;
       const checksums = expansion !== null || first === undefined ? null : await this.#checksums(lists, entry, first, target);

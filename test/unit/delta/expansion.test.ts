@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { brotliCompressSync, constants } from 'node:zlib';
+import { brotliCompressSync, constants, deflateSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { deflatePacking, inflateStream } from '../../../src/delta/encode/streams.js';
@@ -118,6 +118,19 @@ test('parameters are found for what stock zlib wrote, and for nothing that is no
 function holding(streams: readonly Buffer[]): Buffer {
   return Buffer.concat(streams.flatMap((stream, at) => [Buffer.from(`part ${String(at)} of ${String(stream.length)} bytes\n`), stream]));
 }
+
+test('streams of whatever encoder, among some that cannot be told, give the same delta for any number of threads', async () => {
+  const version = (word: string): Buffer => holding(Array.from({ length: 60 }, (_, at) => {
+    const content = Buffer.concat([words(500 + at, 400), Buffer.from(at % 2 === 0 ? word : ''), words(600 + at, 400)]);
+    if (at % 5 === 3) return zlib(content, 6);
+    if (at % 7 === 5) return zip([{ name: `m${String(at)}`, content, level: 6 }]);
+    return deflateSync(content, { strategy: constants.Z_FILTERED, memLevel: 7 });
+  }));
+  const sizes = [];
+  for (const threads of [1, 3, 8]) sizes.push(await treeDeltaBytes({ 'a.bin': version('BEFORE') }, { 'a.bin': version('AFTERWARDS') }, 'small', threads));
+  expect(new Set(sizes).size).toBe(1);
+  expect(sizes[0]).toBeLessThan(3000);
+});
 
 test('what changed in streams amid other content costs what it does in them, wherever they stand and in whatever order', async () => {
   const contents = Array.from({ length: 9 }, (_, at) => words(50 + at, 3000));
