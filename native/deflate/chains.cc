@@ -45,6 +45,14 @@ Match Chains::Find(size_t place, uint32_t longer_than) {
   return best.length < 6 && (habits_.is_filtered || (best.length == kShortestCopy && best.distance > manner_.too_far)) ? Match{} : best;
 }
 
+Outlook Chains::LookAhead(size_t place) {
+  Outlook look;
+  look.here = ahead_at_ == place ? ahead_ : Find(place, kShortestCopy - 1);
+  if (look.here.length > 0 && look.here.length < manner_.lazy) look.next = Find(place + 1, look.here.length);
+  if (look.next.length > 0) ahead_ = look.next, ahead_at_ = place + 1;
+  return look;
+}
+
 int Chains::List(size_t place, Match* found) {
   if (!EnterUpTo(place)) return 0;
   const uint32_t limit = static_cast<uint32_t>(std::min<size_t>(kLongestCopy, size_ - place));

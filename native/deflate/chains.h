@@ -18,6 +18,11 @@ struct Match {
   uint32_t distance = 0;
 };
 
+/** What zlib's rules go by at a place: the longest match there, and the next place's where the first waits for a longer one and there is one. */
+struct Outlook {
+  Match here, next;
+};
+
 /** Finds matches of a text, from any place that is not far before the last one that was asked for. */
 class Chains {
  public:
@@ -33,6 +38,8 @@ class Chains {
 
   /** The first of the longest matches, none when there is none longer than `longer_than`, at least 2. */
   Match Find(size_t place, uint32_t longer_than);
+  /** Looks at a place, and ahead of it. Of the place after it nothing is looked up again. */
+  Outlook LookAhead(size_t place);
   /** Up to kListed matches, each longer and farther than the one before; returns their number. */
   static constexpr int kListed = 32;
   int List(size_t place, Match* found);
@@ -73,6 +80,8 @@ class Chains {
   uint32_t first_;
   size_t entered_ = 0;
   uint64_t steps_ = 0;
+  Match ahead_;
+  size_t ahead_at_ = SIZE_MAX;
   std::vector<uint32_t> heads_;
   std::vector<uint32_t> previous_;
 };

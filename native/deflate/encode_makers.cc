@@ -21,7 +21,7 @@ constexpr uint64_t kFilled = 16383, kFilledOfMuch = 32767;
 /** What an encoder of a manner would choose, held against what was chosen. */
 class Follower {
  public:
-  Follower(const uint8_t* text, size_t size, const Habits& habits) : chains_(text, size, habits), lazy_(kManners[habits.manner].lazy) {}
+  Follower(const uint8_t* text, size_t size, const Habits& habits) : chains_(text, size, habits) {}
 
   /** Whether few of the choices up to the end of the blocks, or of what is looked at, are others than its own. */
   bool Follows(const TakenStream& taken) {
@@ -45,23 +45,15 @@ class Follower {
 
   void Choose(const Match& chosen) {
     choices_++;
-    const Match here = ahead_at_ == at_ ? ahead_ : chains_.Find(at_, kShortestCopy - 1);
-    const Match next = here.length > 0 && here.length < lazy_ ? chains_.Find(at_ + 1, here.length) : Match{};
+    const auto [here, next] = chains_.LookAhead(at_);
     const Match own = next.length > 0 ? Match{} : here;
     if (own.length != chosen.length || (own.length > 0 && own.distance != chosen.distance)) others_++;
-    if (chosen.length > 0) {
-      at_ += chosen.length;
-      chains_.Pass(at_, chosen.length);
-    } else {
-      at_++;
-      if (next.length > 0) ahead_ = next, ahead_at_ = at_;
-    }
+    at_ += std::max<uint32_t>(chosen.length, 1);
+    if (chosen.length > 0) chains_.Pass(at_, chosen.length);
   }
 
   Chains chains_;
-  uint32_t lazy_;
-  size_t at_ = 0, ahead_at_ = SIZE_MAX;
-  Match ahead_;
+  size_t at_ = 0;
   uint32_t choices_ = 0, others_ = 0;
 };
 

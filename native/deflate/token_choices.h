@@ -50,9 +50,7 @@ class TokenChoices {
 
   /** By zlib's rules: the longest match, unless the next place has a longer one. */
   Match CodeRuled(const Match& wanted, size_t at) {
-    const Match here = ahead_at_ == at ? ahead_ : chains_.Find(at, kShortestCopy - 1);
-    const bool waits = here.length > 0 && here.length < manner_.lazy;
-    const Match next = waits ? chains_.Find(at + 1, here.length) : Match{};
+    const auto [here, next] = chains_.LookAhead(at);
     const bool expects_copy = here.length > 0 && next.length == 0;
     const uint32_t length = streams::Step(here.length), bits = streams::BitLength(here.distance);
     const uint32_t kind = (expects_copy ? 2 : here.length > 0 ? 1 : 0) << 1 | (last_.length > 0);
@@ -65,9 +63,7 @@ class TokenChoices {
         (static_cast<uint32_t>(chains_.At(at)) << 5 | length) << 3 | kind};
     const bool is_copy = copies_.Code(coder_, wanted.length > 0, contexts, kind * 4 + std::min(__builtin_popcount(surprises_ & 255), 3)) == 1;
     surprises_ = surprises_ << 1 | (is_copy != expects_copy ? 1 : 0);
-    if (is_copy) return CodeCopy(wanted, at, here);
-    if (next.length > 0) ahead_ = next, ahead_at_ = at + 1;
-    return {};
+    return is_copy ? CodeCopy(wanted, at, here) : Match{};
   }
 
   /** The copy at a place that has a longest match, or none. */
@@ -215,8 +211,6 @@ class TokenChoices {
   const Manner manner_;
   Match last_;
   /** A match that was found already, and where. */
-  Match ahead_;
-  size_t ahead_at_ = SIZE_MAX;
   /** Which of the last tokens were not what the rules say; which were copies. */
   uint32_t surprises_ = 0, starts_ = 0;
   uint8_t literal_costs_[kLiteralSymbols], distance_costs_[kDistanceSymbols];
